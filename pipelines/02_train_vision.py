@@ -1,0 +1,14 @@
+"""Stage 2: learn to see, then write down what is seen in every frame."""
+
+from worldmodels.config import VisionConfig, parse
+from worldmodels.errors import command
+from worldmodels.train import train_vision
+
+
+@command
+def main() -> None:
+    train_vision(parse(VisionConfig))
+
+
+if __name__ == "__main__":
+    main()

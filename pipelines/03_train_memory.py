@@ -1,0 +1,14 @@
+"""Stage 3: learn to expect."""
+
+from worldmodels.config import MemoryConfig, parse
+from worldmodels.errors import command
+from worldmodels.train import train_memory
+
+
+@command
+def main() -> None:
+    train_memory(parse(MemoryConfig))
+
+
+if __name__ == "__main__":
+    main()

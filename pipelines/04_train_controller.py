@@ -1,0 +1,14 @@
+"""Stage 4: evolve a controller, in the real environment or in dreams."""
+
+from worldmodels.config import ControllerConfig, parse
+from worldmodels.errors import command
+from worldmodels.evolve import train_controller
+
+
+@command
+def main() -> None:
+    train_controller(parse(ControllerConfig))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Who acts in a rollout: policies that see nothing, or V, M and C together. One agent plays a group of episodes."""
+
+from typing import Protocol
+
+import numpy as np
+import torch
+
+
+from worldmodels.controller import Controller
+from worldmodels.models.base import State, WorldModel, autocast
+from worldmodels.policies import POLICIES
+from worldmodels.seeding import Noise, rng
+
+
+class Agent(Protocol):
+    """Plays a group of episodes side by side."""
+
+    def begin(self, seeds: list[int]) -> None:
+        """A new group: one row per seed."""
+        ...
+
+    def act(self, obs: np.ndarray, rows: list[int], step: int) -> np.ndarray:
+        """Actions float32 (n, A) for the n rows that still play, of which `obs` uint8 (n, 64, 64, 3) is seen."""
+        ...
+
+
+class BlindAgent:
+    """Plays one of `policies.POLICIES`; each episode has a policy and a generator of its own."""
+
+    def __init__(self, policy: str, action_size: int) -> None:
+        self._make, self._action_size = POLICIES[policy], action_size
+
+    def begin(self, seeds: list[int]) -> None:
+        self._policies = [self._make(rng(seed, "policy"), self._action_size) for seed in seeds]
+
+    def act(self, obs: np.ndarray, rows: list[int], step: int) -> np.ndarray:
+        return np.stack([self._policies[row](step) for row in rows])
+
+
+class ModelAgent:
+    """V sees, M remembers, C acts.
+
+    Args:
+        model: any WorldModel.
+        controller: C.
+        inputs: the parts of the features that C gets.
+        params: (D,) for all rows, or (rows, D).
+        precision: of the matrix products: auto, bf16, fp32.
+        action_noise: standard deviation of noise added to the actions, to explore.
+    """
+
+    def __init__(
+        self,
+        model: WorldModel,
+        controller: Controller,
+        inputs: tuple[str, ...],
+        params: np.ndarray,
+        precision: str = "auto",
+        action_noise: float = 0.0,
+    ) -> None:
+        self.model, self._controller, self._inputs = model, controller, inputs
+        self._params = torch.as_tensor(params, dtype=torch.float32)
+        self._precision, self._action_noise = precision, action_noise
+
+    def begin(self, seeds: list[int]) -> None:
+        self._noise = Noise(seeds, self.model.noise_size)
+        self._explore = [rng(seed, "explore") for seed in seeds]
+        self._rows = list(range(len(seeds)))
+        self.state: State = self.model.initial(len(seeds))
+        self._action = torch.zeros(len(seeds), self.model.action_size)
+        self._row_params = self._params.expand(len(seeds), -1) if self._params.ndim == 1 else self._params
+
+    @torch.no_grad()
+    def act(self, obs: np.ndarray, rows: list[int], step: int) -> np.ndarray:
+        if rows != self._rows:
+            self._keep(rows)
+        device = next(iter(self.state.values())).device
+        is_first = torch.full((len(rows), 1), float(step == 0))
+        with autocast(device, self._precision):
+            embed = self.model.encode(torch.from_numpy(obs).to(device))
+            noise = self._noise.draw()[rows]
+            self.state = self.model.observe(
+                self.state, self._action.to(device), embed, is_first.to(device), noise.to(device)
+            )
+            feat = self.model.features(self.state, self._inputs).float().cpu()
+        action = self._controller.act(self._row_params, feat)
+        if self._action_noise:
+            draws = [self._explore[row].normal(0, self._action_noise, action.shape[1]) for row in rows]
+            action = (action + torch.tensor(np.stack(draws), dtype=torch.float32)).clamp(-1, 1)
+        self._action = action
+        return action.numpy()
+
+    def _keep(self, rows: list[int]) -> None:
+        """Rows whose episode is over leave the batch."""
+        index = torch.tensor([self._rows.index(row) for row in rows])
+        self.state = {name: value[index.to(value.device)] for name, value in self.state.items()}
+        self._action, self._row_params = self._action[index], self._row_params[index]
+        self._rows = rows
+
+

@@ -1,0 +1,73 @@
+"""Whether a model's dreams can be trusted: what it expects of held-out episodes, and how long its dreams last.
+
+It asks the WorldModel only, so it serves every family.
+"""
+
+import numpy as np
+import torch
+
+from worldmodels.codes import EpisodeCodes
+from worldmodels.envs.dream import Dream
+from worldmodels.models.base import WorldModel, autocast
+from worldmodels.policies import POLICIES
+from worldmodels.seeding import Noise, integer, rng
+
+
+@torch.no_grad()
+def one_step(
+    model: WorldModel, episodes: list[EpisodeCodes], precision: str, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """One step ahead, eyes open, along real episodes.
+
+    Returns:
+        Predicted probability of termination, whether it terminated, predicted reward, reward; each (steps,), the
+        steps of all episodes.
+    """
+    device, count = model.starts.device, len(episodes)
+    longest = max(len(e.action) for e in episodes)
+    embed = np.stack([_pad(e.embed, longest + 1) for e in episodes]).astype(np.float32)
+    action = torch.from_numpy(np.stack([_pad(e.action, longest) for e in episodes])).to(device)
+    noise = Noise([integer(seed, "one step", i) for i in range(count)], model.noise_size)
+    state, ends, rewards = model.initial(count), [], []
+    with autocast(device, precision):
+        for t in range(longest):
+            previous = action[:, t - 1] if t else torch.zeros_like(action[:, 0])
+            first = torch.full((count, 1), float(t == 0), device=device)
+            seen = torch.from_numpy(embed[:, t]).to(device)
+            state = model.observe(state, previous, seen, first, noise.draw().to(device))
+            dreamt = model.imagine(state, action[:, t], noise.draw().to(device))
+            ends.append(dreamt.end.cpu().numpy())
+            rewards.append(dreamt.reward.cpu().numpy())
+    end, reward = np.stack(ends, 1), np.stack(rewards, 1)  # (E, T)
+    lengths = [len(e.action) for e in episodes]
+    happened = [np.arange(n) == (n - 1 if e.terminated else -1) for n, e in zip(lengths, episodes, strict=True)]
+    return (
+        np.concatenate([row[:n] for row, n in zip(end, lengths, strict=True)]),
+        np.concatenate(happened),
+        np.concatenate([row[:n] for row, n in zip(reward, lengths, strict=True)]),
+        np.concatenate([e.reward for e in episodes]),
+    )
+
+
+@torch.no_grad()
+def dream_lengths(
+    model: WorldModel, policy: str, episodes: int, max_steps: int, seed: int, precision: str = "auto", tau: float = 1.0
+) -> np.ndarray:
+    """How long dreams last under a blind policy, int64 (episodes,); compare with how long reality did."""
+    dream = Dream(model, tau, precision=precision)
+    seeds = [integer(seed, "dream lengths", i) for i in range(episodes)]
+    policies = [POLICIES[policy](rng(s, "policy"), model.action_size) for s in seeds]
+    dream.begin(seeds)
+    lengths, alive = np.zeros(episodes, np.int64), np.ones(episodes, bool)
+    for step in range(max_steps):
+        action = torch.from_numpy(np.stack([p(step) for p in policies])).to(dream.device)
+        _, terminated = dream.step(action)
+        lengths += alive
+        alive &= ~terminated.cpu().numpy()
+        if not alive.any():
+            break
+    return lengths
+
+
+def _pad(rows: np.ndarray, length: int) -> np.ndarray:
+    return np.concatenate([rows, np.repeat(rows[-1:], length - len(rows), 0)])

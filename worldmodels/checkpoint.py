@@ -1,0 +1,128 @@
+"""Files that are whole or absent, and checkpoints that hold tensors and plain data only.
+
+A checkpoint is one safetensors file. Its tensors are the file's tensors; everything else (numbers, strings, lists,
+dicts) is JSON in the file's header. Nothing is ever unpickled, so opening a stranger's checkpoint runs no code.
+"""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+
+from worldmodels.errors import UserError
+
+FORMAT = "worldmodels-1"
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`, renamed to `path` once the block ends well.
+
+    Whatever lay at `path` stays whole until then. Raises UserError if the disk refuses (full, read-only).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield aside
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise UserError(f"{path} could not be written ({reason}); what was there before is untouched") from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes `text` to `path`, whole or not at all."""
+    with atomic(path) as aside:
+        aside.write_text(text)
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result may depend on, for the record."""
+    names = ("worldmodels", "torch", "numpy", "cma", "gymnasium", "vizdoom")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+def save(path: Path, kind: str, tree: Mapping[str, Any]) -> None:
+    """Saves `tree` (nested dicts and lists of tensors, arrays, numbers, strings, None) as a checkpoint of `kind`."""
+    tensors: dict[str, torch.Tensor] = {}
+    skeleton = json.dumps(_pack(tree, tensors))
+    header = {"format": FORMAT, "kind": kind, "tree": skeleton, "versions": json.dumps(versions())}
+    with atomic(path) as aside:
+        aside.write_bytes(to_bytes(tensors, header))
+
+
+def load(path: Path, kind: str) -> dict[str, Any]:
+    """The tree that `save` wrote. Raises UserError if `path` is absent, damaged, foreign, or of another kind."""
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; run the stage that writes it first")
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is not a checkpoint of ours or is damaged ({error}); nothing was loaded") from error
+    if header.get("format") != FORMAT or header.get("kind") != kind:
+        found = header.get("kind", "of unknown origin")
+        raise UserError(f"{path} should be a {kind} checkpoint ({FORMAT}); this one is {found}")
+    return _unpack(json.loads(header["tree"]), tensors)
+
+
+def fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Twelve hex digits that change with any weight: codes and controllers are tied to a model by it."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def load_weights(module: torch.nn.Module, weights: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Loads `weights` into `module`. Raises UserError naming `path` if a name or shape does not fit."""
+    try:
+        module.load_state_dict(dict(weights))
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} holds weights of another shape ({detail}); give the run it was trained in") from error
+
+
+def _pack(node: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    if isinstance(node, torch.Tensor | np.ndarray):
+        name = f"t{len(tensors)}"
+        is_array = isinstance(node, np.ndarray)
+        # clone: safetensors refuses tensors that share memory, and a checkpoint of views is legitimate here
+        tensors[name] = torch.from_numpy(node.copy()) if is_array else node.detach().cpu().contiguous().clone()
+        return {"$array" if is_array else "$tensor": name}
+    if isinstance(node, Mapping):
+        return {"$dict": [[key, _pack(value, tensors)] for key, value in node.items()]}
+    if isinstance(node, list | tuple):
+        return [_pack(value, tensors) for value in node]
+    if isinstance(node, np.generic):
+        return node.item()
+    if node is None or isinstance(node, bool | int | float | str):
+        return node
+    raise TypeError(f"a checkpoint holds tensors and plain data, not {type(node).__name__}")
+
+
+def _unpack(node: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    if isinstance(node, list):
+        return [_unpack(value, tensors) for value in node]
+    if isinstance(node, dict):
+        if "$tensor" in node:
+            return tensors[node["$tensor"]]
+        if "$array" in node:
+            return tensors[node["$array"]].numpy()
+        return {key: _unpack(value, tensors) for key, value in node["$dict"]}
+    return node

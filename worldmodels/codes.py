@@ -1,0 +1,175 @@
+"""What V makes of every frame, written once beside the rollouts, and cut into the sequences that M learns from.
+
+data/<env>/codes/<fingerprint of V>/ holds one file per shard: `embed` float16 (N, E), a row per frame.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from worldmodels.checkpoint import atomic, fingerprint
+from worldmodels.errors import UserError
+from worldmodels.models.base import autocast
+from worldmodels.store import Rollouts, Shard, pools
+
+FORMAT = "worldmodels-codes-1"
+ENCODE_BATCH = 512
+
+
+class EpisodeCodes(NamedTuple):
+    """An episode as M sees it."""
+
+    embed: np.ndarray  # float16 (T+1, E)
+    action: np.ndarray  # float32 (T, A)
+    reward: np.ndarray  # float32 (T,)
+    terminated: bool
+
+
+class Codes:
+    """The codes of all rollouts under one V.
+
+    Args:
+        folder: data/<env>/codes.
+        rollouts: what was encoded.
+        vision: its fingerprint chooses the codes.
+    """
+
+    def __init__(self, folder: Path, rollouts: Rollouts, vision: torch.nn.Module) -> None:
+        self.rollouts, self.vision_fingerprint = rollouts, fingerprint(vision.state_dict())
+        self.folder = folder / self.vision_fingerprint
+
+    def write(self, vision: Any, device: torch.device, precision: str) -> None:
+        """Encodes every shard that has no codes yet."""
+        missing = [shard for shard in self.rollouts.shards if not self._is_there(shard)]
+        frames = sum(int(shard.obs_starts[-1]) for shard in missing)
+        with tqdm(total=frames, unit="frame", unit_scale=True, desc="encode") as bar:
+            for shard in missing:
+                embed = []
+                for part in np.array_split(obs := shard.read("obs"), max(1, len(obs) // ENCODE_BATCH)):
+                    with torch.no_grad(), autocast(device, precision):
+                        embed.append(vision.encode(torch.from_numpy(part).to(device)).cpu().half().numpy())
+                    bar.update(len(part))
+                with atomic(self._path(shard)) as aside, h5py.File(aside, "w") as file:
+                    file.attrs.update(format=FORMAT, rollouts=_identity(shard))
+                    file["embed"] = np.concatenate(embed)
+
+    def episodes(self, shard: Shard, held_out: bool = False) -> list[EpisodeCodes]:
+        """The training episodes of a shard, or the one that is held out.
+
+        Raises:
+            UserError: if the shard has no codes of this V.
+        """
+        if not self._is_there(shard):
+            raise UserError(f"{self.folder} lacks codes of {shard.path.name}; run pipelines/02_train_vision.py again")
+        with h5py.File(self._path(shard)) as file:
+            embed = file["embed"][:]
+        action, reward = shard.read("action"), shard.read("reward")
+        count = len(shard.lengths)
+        chosen = range(count - 1, count) if held_out else range(count - 1)
+        episodes = []
+        for index in chosen:
+            start, steps = int(shard.obs_starts[index]), int(shard.lengths[index])
+            acts = slice(start - index, start - index + steps)
+            ended = bool(shard.terminated[index])
+            episodes.append(EpisodeCodes(embed[start : start + steps + 1], action[acts], reward[acts], ended))
+        return episodes
+
+    def held_out(self) -> list[EpisodeCodes]:
+        """The held-out episodes of all shards."""
+        return [episode for shard in self.rollouts.shards for episode in self.episodes(shard, held_out=True)]
+
+    def starts(self, limit: int = 1000) -> torch.Tensor:
+        """float32 (S, E): the first embeddings of up to `limit` training episodes, where dreams begin."""
+        found: list[np.ndarray] = []
+        for shard in self.rollouts.shards:
+            found += [episode.embed[0] for episode in self.episodes(shard)]
+            if len(found) >= limit:
+                break
+        return torch.from_numpy(np.stack(found[:limit])).float()
+
+    def _path(self, shard: Shard) -> Path:
+        return self.folder / shard.path.name
+
+    def _is_there(self, shard: Shard) -> bool:
+        path = self._path(shard)
+        if not path.exists():
+            return False
+        try:
+            with h5py.File(path) as file:
+                return file.attrs.get("format") == FORMAT and file.attrs["rollouts"] == _identity(shard)
+        except OSError as error:
+            raise UserError(f"{path} is damaged ({error}); delete it and run 02_train_vision.py again") from error
+
+
+def sequence_batches(
+    codes: Codes, rows: int, length: int, buffer: int, rng_of: Any, skip: int = 0
+) -> Iterator[dict[str, Any]]:
+    """Batches of sequences, for ever, holding the codes of about `buffer` steps in memory.
+
+    Every epoch strings the episodes of `buffer` steps' worth of shards together in another order and cuts the
+    string into `rows` long rows; successive batches are successive pieces of those rows, so that the state after one
+    batch is the state before the next (CLASSIC 2.5). A batch that begins new rows says so: "fresh".
+
+    Args:
+        codes: of the rollouts.
+        rows, length: B and T of a batch; both are lowered if there is too little data to fill one.
+        buffer: steps in memory; never less than a shard nor a batch.
+        rng_of: epoch -> numpy Generator.
+        skip: batches to pass over (to resume).
+    """
+    sizes = [int(shard.lengths[:-1].sum()) for shard in codes.rollouts.shards]
+    epoch = 0
+    while True:
+        rng = rng_of(epoch)
+        for pool in pools(codes.rollouts.shards, sizes, max(buffer, 2 * rows * length), rng):
+            steps = sum(int(shard.lengths[:-1].sum()) for shard in pool)
+            order = rng.permutation(sum(len(shard.lengths) - 1 for shard in pool))
+            count = _shape(steps, rows, length)[2]
+            if skip >= count:
+                skip -= count
+                continue
+            episodes = [episode for shard in pool for episode in codes.episodes(shard)]
+            yield from cut([episodes[i] for i in order], rows, length, skip)
+            skip = 0
+        epoch += 1
+
+
+def cut(episodes: list[EpisodeCodes], rows: int, length: int, skip: int = 0) -> Iterator[dict[str, Any]]:
+    """Episodes strung together and cut into batches: dicts of tensors (B, T, ...), and "fresh" for the first one."""
+    string = {
+        "embed": np.concatenate([e.embed[:-1] for e in episodes]),
+        "next_embed": np.concatenate([e.embed[1:] for e in episodes]),
+        "action": np.concatenate([e.action for e in episodes]),
+        "reward": np.concatenate([e.reward for e in episodes]),
+        "terminated": np.concatenate([_only(-1, e.terminated, len(e.action)) for e in episodes]),
+        "is_first": np.concatenate([_only(0, True, len(e.action)) for e in episodes]),
+    }
+    rows, length, count = _shape(len(string["reward"]), rows, length)
+    table = {k: v[: rows * length * count].reshape(rows, length * count, *v.shape[1:]) for k, v in string.items()}
+    for i in range(skip, count):
+        piece = slice(i * length, (i + 1) * length)
+        batch: dict[str, Any] = {k: torch.from_numpy(np.ascontiguousarray(v[:, piece])) for k, v in table.items()}
+        yield batch | {"fresh": i == 0}
+
+
+def _shape(steps: int, rows: int, length: int) -> tuple[int, int, int]:
+    """Rows, length and number of batches that a string of `steps` can be cut into."""
+    length = min(length, steps)
+    rows = min(rows, steps // length)
+    return rows, length, steps // (rows * length)
+
+
+def _only(index: int, value: bool, size: int) -> np.ndarray:
+    flags = np.zeros(size, np.float32)
+    flags[index] = value
+    return flags
+
+
+def _identity(shard: Shard) -> str:
+    """Changes if the shard's episodes do, so that codes of rollouts collected anew are not mistaken for theirs."""
+    return fingerprint({"lengths": torch.from_numpy(shard.lengths), "seeds": torch.from_numpy(shard.seeds)})

@@ -1,0 +1,144 @@
+"""Stage 1: rollouts to shards. A shard is a worker's task, so a kill loses at most the shards in hand."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from worldmodels import models
+from worldmodels.actor import Actor, load_controller
+from worldmodels.agents import Agent, BlindAgent, ModelAgent
+from worldmodels.config import CollectConfig
+from worldmodels.errors import UserError, nearest
+from worldmodels.evaluators import cached_model, envs
+from worldmodels.policies import POLICIES, paper_policy
+from worldmodels.report import paths, say, summarise, table
+from worldmodels.rollout import rollout
+from worldmodels.seeding import integer
+from worldmodels.store import Rollouts, Shard, open_shard, write_shard
+from worldmodels.workers import Workers
+
+LOCKSTEP = 8  # environments that one worker steps side by side
+ATTEMPTS = 20  # how often an episode shorter than --min-steps is collected anew
+
+
+@dataclass(frozen=True)
+class Task:
+    """One shard: which episodes, and where to."""
+
+    config: CollectConfig
+    path: Path
+    policy: str
+    actor: tuple[Actor, str, bytes] | None  # a trained controller, its model's fingerprint, its params
+    episodes: range
+
+
+def collect(config: CollectConfig) -> None:
+    """Collects until `--episodes` episodes of this policy are on disk, then says what is there."""
+    if config.shard_size < 2:
+        raise UserError("--shard-size must be at least 2: the last episode of each shard is held out from training")
+    if config.fresh:
+        for path in rollout_folder(config.data).glob("*.h5"):
+            path.unlink()
+    policy, actor = _policy(config)
+    starts = range(0, config.episodes, config.shard_size)
+    tasks = [
+        Task(config, _path(config, policy, start), policy, actor, range(start, min(start + config.shard_size, config.episodes)))
+        for start in starts
+    ]  # fmt: skip
+    missing = [task for task in tasks if not _is_there(task)]
+    envs(config.env, 1)  # an unknown environment is told of here, not by every worker
+    with (
+        Workers(config.workers, deadline=3600) as workers,
+        tqdm(total=len(tasks), initial=len(tasks) - len(missing), unit="shard", desc=f"collect {config.env}") as bar,
+    ):
+        workers.map(collect_shard, missing, done=bar.update)
+    rollouts = Rollouts(rollout_folder(config.data), config.env)
+    returns = np.concatenate([shard.attributes["returns"] for shard in rollouts.shards])
+    lengths = np.concatenate([shard.lengths for shard in rollouts.shards])
+    size = sum(shard.path.stat().st_size for shard in rollouts.shards)
+    rows = [
+        ("episodes", rollouts.num_episodes),
+        ("frames", rollouts.num_steps + rollouts.num_episodes),
+        ("steps per episode", summarise(lengths)),
+        ("return", summarise(returns)),
+        ("on disk", f"{size / 1e6:.0f} MB in {len(rollouts.shards)} shards"),
+    ]
+    say(table(f"Rollouts of {config.env}", ("", "mean ± std"), rows), paths(rollouts=rollouts.folder))
+
+
+def rollout_folder(data: Path) -> Path:
+    """Where the shards of an environment lie."""
+    return data / "rollouts"
+
+
+def collect_shard(task: Task) -> None:
+    """A worker's task: plays the episodes of one shard, LOCKSTEP at a time, and writes them."""
+    config = task.config
+    kept: dict[int, Any] = {}
+    for attempt in range(ATTEMPTS):
+        todo = [index for index in task.episodes if index not in kept]
+        for group in (todo[i : i + LOCKSTEP] for i in range(0, len(todo), LOCKSTEP)):
+            seeds = [integer(config.seed, "collect", task.policy, index, attempt) for index in group]
+            pool = envs(config.env, len(group))
+            outcomes = rollout(pool, _agent(task, pool), seeds, config.max_steps, record=True)
+            kept |= {i: o for i, o in zip(group, outcomes, strict=True) if o.length >= config.min_steps}
+        if len(kept) == len(task.episodes):
+            break
+    else:
+        raise UserError(f"--min-steps {config.min_steps} is hardly ever reached; give a smaller one")
+    outcomes = [kept[index] for index in task.episodes]
+    attributes = {
+        "env": config.env, "policy": task.policy, "seed": config.seed, "max_steps": config.max_steps,
+        "min_steps": config.min_steps, "returns": [o.episode_return for o in outcomes],
+    }  # fmt: skip
+    write_shard(task.path, [o.episode for o in outcomes], attributes)
+
+
+def _agent(task: Task, pool: list) -> Agent:
+    if task.actor is None:
+        return BlindAgent(task.policy, pool[0].action_space.shape[0])
+    actor, version, params = task.actor
+    model = cached_model(actor.run, version)
+    values = np.frombuffer(params, np.float32)
+    return ModelAgent(
+        model, actor.controller(model), actor.inputs, values, actor.precision, action_noise=task.config.noise
+    )
+
+
+def _policy(config: CollectConfig) -> tuple[str, tuple[Actor, str, bytes] | None]:
+    """The name of the policy for file names and streams, and the controller if it is one."""
+    if config.policy == "paper":
+        return paper_policy(config.env), None
+    if config.policy in POLICIES:
+        return config.policy, None
+    if not Path(config.policy).exists():
+        known = nearest(config.policy, ["paper", *POLICIES])
+        raise UserError(f"--policy {config.policy} is neither a folder nor a policy; {known}")
+    actor, params, _ = load_controller(Path(config.policy))
+    if actor.env != config.env:
+        raise UserError(f"--policy {config.policy} was trained in {actor.env}, not in --env {config.env}")
+    version = models.fingerprint(actor.run)
+    values = params.astype(np.float32).tobytes()
+    name = "controller-" + hashlib.sha256(values + version.encode()).hexdigest()[:8]
+    return name, (actor, version, values)
+
+
+def _path(config: CollectConfig, policy: str, start: int) -> Path:
+    return rollout_folder(config.data) / f"{policy}-seed{config.seed}-{start:06d}.h5"
+
+
+def _is_there(task: Task) -> bool:
+    """Whether the shard is on disk, whole, with as many episodes as asked; a shorter last one is made anew."""
+    if not task.path.exists():
+        return False
+    shard: Shard = open_shard(task.path)
+    asked = {"env": task.config.env, "max_steps": task.config.max_steps, "min_steps": task.config.min_steps}
+    for name, value in asked.items():
+        if shard.attributes[name] != value:
+            raise UserError(f"{task.path} was collected with --{name.replace('_', '-')} {shard.attributes[name]}, "
+                            f"not {value}; give that again, or another --data, or --fresh")  # fmt: skip
+    return len(shard.lengths) >= len(task.episodes)

@@ -1,0 +1,352 @@
+"""Every setting of every stage: a frozen dataclass per stage, presets per environment, and the command line.
+
+A field is a flag; the text beneath it is its help. What a field is when no flag is given depends on `--preset` and
+`--env` (PRESETS, at the end of this file).
+"""
+
+import contextlib
+import dataclasses
+import io
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+import tyro
+
+from worldmodels.errors import UserError, nearest
+
+Preset = Literal["tiny", "laptop", "paper"]
+PRESET_NAMES = ["tiny", "laptop", "paper"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What all stages share."""
+
+    # Fields that may change when a run is resumed: where it computes, and how long, not what.
+    FREE: ClassVar[frozenset[str]] = frozenset({"workers", "device", "fresh", "run", "data", "preset"})
+
+    env: str = "doom"
+    """Environment: doom, carracing, or any Gymnasium id whose observation is an image (my_package:MyEnv-v0)."""
+    preset: Preset = "laptop"
+    """Sizes: tiny (minutes, learns something), laptop (under two hours on two cores), paper (the paper's numbers)."""
+    run: Path = Path()
+    """Folder of everything learnt. Default: runs/<env>."""
+    data: Path = Path()
+    """Folder of rollouts and codes. Default: data/<env>."""
+    seed: int = 0
+    """The one seed that all randomness comes from."""
+    workers: int = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    """Cores to use. Results do not depend on it. 0 steps environments in this process, for debugging."""
+    device: str = "auto"
+    """Where networks compute: auto (cuda if there is one), cpu, cuda."""
+    fresh: bool = False
+    """Start anew instead of going on from what is there."""
+
+    def __post_init__(self) -> None:
+        name = self.env.split(":")[-1].replace("/", "-").lower()
+        if self.run == Path():
+            object.__setattr__(self, "run", Path("runs") / name)
+        if self.data == Path():
+            object.__setattr__(self, "data", Path("data") / name)
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, int) and not isinstance(value, bool) and value < 0:
+                raise UserError(f"{flag(field.name)} must not be negative, but is {value}")
+        if self.preset not in PRESET_NAMES:
+            raise UserError(f"--preset {self.preset} is unknown; {nearest(self.preset, PRESET_NAMES)}")
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that a resumed run must share with the run it goes on with, as plain data."""
+        return {name: value for name, value in plain(self).items() if name not in self.FREE}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectConfig(Stage):
+    """Stage 1: let a random (or trained) policy act, and write what happened to HDF5 shards."""
+
+    episodes: int = 1000
+    """Episodes to have on disk at the end; what is there already counts."""
+    shard_size: int = 16
+    """Episodes per shard file. The last episode of each shard is held out from training."""
+    policy: str = "paper"
+    """paper (the authors' random policy for this env), held, spicy, brownian, uniform, still, sweep, or the folder of
+    a trained controller, whose episodes are added to what is there (the paper's iterative procedure)."""
+    noise: float = 0.1
+    """Standard deviation of the noise added to a trained controller's actions."""
+    max_steps: int = 1000
+    """Steps after which an episode is truncated."""
+    min_steps: int = 0
+    """Episodes shorter than this are collected again with another seed (the authors: 100 in Doom)."""
+
+    FREE: ClassVar[frozenset[str]] = Stage.FREE | {"episodes"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Stage):
+    """What stages 2 and 3 share: the training loop's settings."""
+
+    steps: int = 3000
+    """Gradient steps."""
+    batch_size: int = 128
+    """Frames (stage 2) or sequences (stage 3) per gradient step."""
+    learning_rate: float = 1e-3
+    """Adam's step size at the start."""
+    final_learning_rate: float = 1e-4
+    """Adam's step size at the end; it falls geometrically in between."""
+    clip: float = 0.0
+    """Each element of the gradient is clipped to [-clip, clip]; 0 for no clipping."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Arithmetic of matrix products: auto is bf16 where the processor has it, else fp32. Weights are always fp32."""
+    save_every: int = 250
+    """Steps between checkpoints."""
+
+    FREE: ClassVar[frozenset[str]] = Stage.FREE | {"save_every"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionConfig(TrainConfig):
+    """Stage 2: train V on the frames, then write the codes of all episodes beside the rollouts."""
+
+    code_size: int = 32
+    """Numbers in a code z (the paper: 32 for CarRacing, 64 for Doom)."""
+    kl_floor: float = 0.5
+    """Nats per code dimension below which the KL divergence is not pressed (CLASSIC 1.3)."""
+    shuffle_buffer: int = 40_000
+    """Frames held in memory to draw batches from (12 KB each)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryConfig(TrainConfig):
+    """Stage 3: train M on sequences of codes and actions."""
+
+    hidden_size: int = 256
+    """LSTM cells (the paper: 256 for CarRacing, 512 for Doom)."""
+    mixtures: int = 5
+    """Gaussians per code dimension."""
+    sequence_length: int = 128
+    """Steps of truncated back-propagation; the LSTM's state is carried on to the next batch."""
+    restart_input: bool = False
+    """Tell M when an episode has just begun (the paper's Doom model)."""
+    reward: Literal["head", "alive", "none"] = "head"
+    """What a dream pays: head (predicted), alive (1 per step: the paper's Doom), none (the paper's CarRacing)."""
+    termination: bool = True
+    """Predict the end of episodes; without it dreams end only by --max-steps."""
+    termination_weight: float = 10.0
+    """How much more the last step of an episode weighs in that prediction than the others."""
+    shuffle_buffer: int = 2_000_000
+    """Steps whose codes are held in memory to draw sequences from (256 bytes each for a code of 64)."""
+
+
+Inputs = tuple[Literal["z", "h", "c"], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControllerConfig(Stage):
+    """Stage 4: evolve C by CMA-ES, in the real environment or in M's dreams."""
+
+    dream: bool = False
+    """Evolve in dreams; the real environment is then used for nothing but the scores shown beside."""
+    tau: tuple[float, ...] = (1.0,)
+    """Temperature of the dreams. Several values: a sweep, one controller each."""
+    name: str = ""
+    """Folder of the controller below <run>/controller. Default: real, or tau<value>."""
+    inputs: Inputs = ("z", "h")
+    """What C sees: z h (CarRacing), z c h (Doom), z (the paper's ablation)."""
+    hidden_size: int = 0
+    """Units of a tanh layer between (the paper's ablation: 40); 0 for a linear C."""
+    bias: bool = True
+    """Whether C's outputs have a bias (CarRacing yes, Doom no, as the authors)."""
+    generations: int = 100
+    """Generations of CMA-ES."""
+    pop_size: int = 64
+    """Candidates per generation."""
+    episodes: int = 16
+    """Episodes per candidate; all candidates of a generation meet the same seeds."""
+    sigma0: float = 0.1
+    """CMA-ES's first step size."""
+    max_steps: int = 1000
+    """Steps after which an episode, dreamt or real, is truncated."""
+    test_every: int = 10
+    """Generations between tests of the CMA mean on held-out seeds; the best tested mean is kept."""
+    test_episodes: int = 256
+    """Episodes of such a test in the world that C evolves in."""
+    real_episodes: int = 16
+    """Real episodes shown beside, when C evolves in dreams. They choose nothing."""
+    final_episodes: int = 100
+    """Real episodes of the final score."""
+    sample_end: bool = False
+    """End a dream with the predicted probability, instead of as soon as it passes one half."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Arithmetic of dreams and encodings: auto is bf16 where the processor has it, else fp32."""
+    lockstep: int = 8
+    """Real environments that one worker steps side by side."""
+    deadline: float = 900.0
+    """Seconds after which a worker's task counts as hung and is tried on a new worker."""
+
+    FREE: ClassVar[frozenset[str]] = Stage.FREE | {"generations", "deadline", "final_episodes", "name"}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.tau or min(self.tau) <= 0:
+            raise UserError(f"--tau {' '.join(map(str, self.tau))} must name temperatures above 0")
+        if len(self.tau) > 1 and (self.name or not self.dream):
+            raise UserError("--tau with several values is a sweep of dreams: add --dream and leave out --name")
+        if self.pop_size < 4:
+            raise UserError(f"--pop-size {self.pop_size} is too small for CMA-ES; at least 4")
+
+    @property
+    def folder(self) -> Path:
+        """Where this controller lives (a sweep has one folder per temperature)."""
+        default = f"tau{self.tau[0]:g}" if self.dream else "real"
+        return self.run / "controller" / (self.name or default)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Score a trained controller: mean, spread and confidence, beside the trivial baselines."""
+
+    run: Path
+    """A controller's folder, or a run that holds exactly one."""
+    episodes: int = 100
+    """Episodes per score."""
+    dream: bool = False
+    """Score it in dreams too."""
+    tau: float | None = None
+    """Temperature of those dreams. Default: the one it was trained at."""
+    baselines: bool = True
+    """Score the trivial policies of this environment too, on the same seeds."""
+    video: bool = True
+    """Film one episode: the game beside its reconstruction."""
+    seed: int = 0
+    """Seed of the test episodes (a stream of its own, never met in training)."""
+    workers: int = Stage.workers
+    """Cores to use."""
+    device: str = "auto"
+    """Where networks compute: auto, cpu, cuda."""
+
+
+Config = TypeVar("Config")
+
+
+def parse(kind: type[Config], argv: list[str] | None = None) -> Config:
+    """The command line as a `kind`, over the preset that --env and --preset name.
+
+    Raises:
+        UserError: for an unknown flag (with the nearest known one) or a value that does not fit.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    known = [flag(name) for name in fields]
+    for word in (a.split("=")[0] for a in argv if a.startswith("--") and a != "--help"):
+        if word not in known and word.replace("--no-", "--", 1) not in known:
+            raise UserError(f"{word} is not a flag of this command; {nearest(word, known)}")
+    preset = preset_of(kind, _value(argv, "--env", "doom"), _value(argv, "--preset", "laptop"))
+    defaults = {"default": kind(**preset)} if issubclass(kind, Stage) else {}
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(kind, args=argv, **defaults)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        text = " ".join(re.sub(r"[╭╮╰╯│─]+", " ", complaint.getvalue()).split())
+        raise UserError(re.split(r"(?:Argument helptext|For full helptext)", text)[0].strip()) from None
+
+
+def preset_of(kind: type, env: str, preset: str) -> dict[str, Any]:
+    """What `preset` sets for `env` in the stage `kind`."""
+    if preset not in PRESET_NAMES:
+        raise UserError(f"--preset {preset} is unknown; {nearest(preset, PRESET_NAMES)}")
+    table = PRESETS.get(kind.__name__, {})
+    family = env if env in table else "other"
+    chosen = table.get(family, {})
+    return {"env": env, "preset": preset} | chosen.get("all", {}) | chosen.get(preset, {})
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A configuration as JSON-ready data."""
+    as_plain = {Path: str, tuple: list}
+    values = dataclasses.asdict(config)
+    return {k: next((to(v) for t, to in as_plain.items() if isinstance(v, t)), v) for k, v in values.items()}
+
+
+def flag(name: str) -> str:
+    """The flag of a field: `pop_size` is --pop-size."""
+    return "--" + name.replace("_", "-")
+
+
+def _value(argv: list[str], name: str, default: str) -> str:
+    for i, word in enumerate(argv):
+        if word == name and i + 1 < len(argv):
+            return argv[i + 1]
+        if word.startswith(name + "="):
+            return word.split("=", 1)[1]
+    return default
+
+
+_VISION_PAPER = {"batch_size": 100, "learning_rate": 1e-4, "final_learning_rate": 1e-4}
+_VISION_SMALL = {"batch_size": 128, "learning_rate": 5e-4, "final_learning_rate": 5e-5}
+_MEMORY_SMALL = {"batch_size": 100, "clip": 1.0, "learning_rate": 1e-3, "final_learning_rate": 1e-4}
+_DOOM_MEMORY = {"hidden_size": 512, "restart_input": True, "reward": "alive", "clip": 1.0, "batch_size": 100}
+_OTHER: dict[str, dict[str, dict[str, Any]]] = {
+    "CollectConfig": {
+        "all": {"max_steps": 1000},
+        "tiny": {"episodes": 32, "shard_size": 8, "max_steps": 300},
+        "laptop": {"episodes": 240},
+        "paper": {"episodes": 10_000},
+    },
+    "VisionConfig": {
+        "all": {"code_size": 32},
+        "tiny": _VISION_SMALL | {"steps": 300},
+        "laptop": _VISION_SMALL | {"steps": 3000},
+        "paper": _VISION_PAPER | {"steps": 1_000_000},
+    },
+    "MemoryConfig": {
+        "all": {"hidden_size": 256},
+        "tiny": _MEMORY_SMALL | {"steps": 200, "batch_size": 32, "sequence_length": 64},
+        "laptop": _MEMORY_SMALL | {"steps": 1500},
+        "paper": {"clip": 1.0, "batch_size": 100, "sequence_length": 999, "steps": 4000, "final_learning_rate": 1e-3,
+                  "reward": "none", "termination": False, "save_every": 50},
+    },
+    "ControllerConfig": {
+        "all": {"inputs": ("z", "h"), "bias": True, "max_steps": 1000},
+        "tiny": {"generations": 5, "pop_size": 8, "episodes": 2, "max_steps": 300, "test_every": 5,
+                 "test_episodes": 8, "real_episodes": 4, "final_episodes": 16},
+        "laptop": {"generations": 100, "pop_size": 16, "episodes": 4, "test_every": 5, "test_episodes": 16,
+                   "final_episodes": 20},
+        "paper": {"generations": 1800, "pop_size": 64, "episodes": 16, "test_every": 25, "test_episodes": 1024},
+    },
+}  # fmt: skip
+_DOOM: dict[str, dict[str, dict[str, Any]]] = {
+    "CollectConfig": {
+        "all": {"shard_size": 32, "max_steps": 2100},
+        "tiny": {"episodes": 320},
+        "laptop": {"episodes": 1600},
+        "paper": {"episodes": 10_000, "min_steps": 100},
+    },
+    "VisionConfig": {
+        "all": {"code_size": 64},
+        "tiny": _VISION_SMALL | {"steps": 500},
+        "laptop": _VISION_SMALL | {"steps": 3000},
+        "paper": _VISION_PAPER | {"steps": 308_000},
+    },
+    "MemoryConfig": {
+        "all": _DOOM_MEMORY,
+        "tiny": {"steps": 400, "batch_size": 64, "sequence_length": 64},
+        "laptop": {"steps": 2400},
+        "paper": {"steps": 24_400, "sequence_length": 500, "final_learning_rate": 7.85e-4, "save_every": 50},
+    },
+    "ControllerConfig": {
+        "all": {"inputs": ("z", "c", "h"), "bias": False, "max_steps": 2100},
+        "tiny": {"generations": 12, "pop_size": 32, "episodes": 16, "test_every": 4, "test_episodes": 128,
+                 "real_episodes": 16},
+        "laptop": {"generations": 80, "pop_size": 64, "episodes": 16, "test_every": 10, "test_episodes": 512},
+        "paper": {"generations": 1800, "pop_size": 64, "episodes": 16, "test_every": 25, "test_episodes": 1024,
+                  "real_episodes": 100},
+    },
+}  # fmt: skip
+PRESETS = {stage: {"doom": _DOOM[stage], "carracing": _OTHER[stage], "other": _OTHER[stage]} for stage in _OTHER}

@@ -1,0 +1,82 @@
+"""Doom TakeCover: monsters at the far wall throw fireballs; step aside, survive.
+
+ViZDoom's take_cover scenario with the paper's picture and action (CLASSIC 2.1, 2.2, 2.6), at the skill that matches
+the authors' data with today's engine (4: CLASSIC 2.8).
+"""
+
+import contextlib
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import vizdoom
+from gymnasium import spaces
+
+from worldmodels.envs.images import to_obs
+from worldmodels.episode import OBS_SHAPE
+
+TIMEOUT = 2100  # tics of 1/35 s: a minute
+THRESHOLD = 1 / 3
+
+
+class Doom(gymnasium.Env):
+    """Action (1,): below -1/3 step left, above 1/3 step right, else stay. Reward 1 per tic survived.
+
+    The picture is taken at 160x120, ViZDoom's smallest, with the status bar drawn and cut off, which gives the view
+    the authors' geometry. After death the game shows nothing; the last picture is shown once more.
+    """
+
+    def __init__(self, skill: int = 4, timeout: int = TIMEOUT) -> None:
+        self.observation_space = spaces.Box(0, 255, OBS_SHAPE, np.uint8)
+        self.action_space = spaces.Box(-1, 1, (1,), np.float32)
+        self._scratch = tempfile.TemporaryDirectory(prefix="worldmodels-doom-")
+        self.game = self._start(skill, timeout, Path(self._scratch.name))
+        self._picture = np.zeros((100, 160, 3), np.uint8)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.game.set_seed(int(self.np_random.integers(2**31)))
+        self.game.new_episode()
+        return self._see(), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        lateral = float(np.asarray(action).reshape(()) if np.ndim(action) == 0 else action[0])
+        reward = self.game.make_action([lateral < -THRESHOLD, lateral > THRESHOLD])  # buttons: left, right
+        terminated = self.game.is_player_dead()
+        truncated = self.game.is_episode_finished() and not terminated
+        return self._see(), float(reward), terminated, truncated, {}
+
+    def render(self) -> np.ndarray:
+        """The picture before it is shrunk: uint8 (100, 160, 3)."""
+        return self._picture
+
+    def close(self) -> None:
+        self.game.close()
+        self._scratch.cleanup()
+
+    def _see(self) -> np.ndarray:
+        state = self.game.get_state()
+        if state is not None:
+            height = state.screen_buffer.shape[0] * 5 // 6  # the rest is the status bar
+            self._picture = state.screen_buffer[:height].copy()
+        return to_obs(self._picture)
+
+    def _start(self, skill: int, timeout: int, scratch: Path) -> vizdoom.DoomGame:
+        game = vizdoom.DoomGame()
+        game.load_config(str(Path(vizdoom.scenarios_path) / "take_cover.cfg"))
+        game.set_available_buttons([vizdoom.Button.MOVE_LEFT, vizdoom.Button.MOVE_RIGHT])
+        game.set_screen_resolution(vizdoom.ScreenResolution.RES_160X120)
+        game.set_screen_format(vizdoom.ScreenFormat.RGB24)
+        game.set_render_hud(True)
+        for hide in (game.set_render_weapon, game.set_render_crosshair, game.set_render_decals,
+                     game.set_render_particles, game.set_window_visible, game.set_sound_enabled):  # fmt: skip
+            hide(False)
+        game.set_mode(vizdoom.Mode.PLAYER)
+        game.set_doom_skill(skill)
+        game.set_episode_timeout(timeout)
+        game.set_doom_config_path(str(scratch / "vizdoom.ini"))
+        with contextlib.chdir(scratch):  # the engine makes a folder _vizdoom where it starts
+            game.init()
+        return game

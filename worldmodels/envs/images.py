@@ -1,0 +1,77 @@
+"""Any Gymnasium environment whose observation is an image, and the one place where pictures become observations."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from PIL import Image
+
+from worldmodels.episode import OBS_SHAPE
+from worldmodels.errors import UserError
+
+
+def to_obs(picture: np.ndarray) -> np.ndarray:
+    """uint8 (H, W, 3) -> uint8 (64, 64, 3), antialiased (triangle filter, aspect not kept: CLASSIC 1.1, step 1)."""
+    if picture.shape == OBS_SHAPE:
+        return np.ascontiguousarray(picture)
+    return np.asarray(Image.fromarray(picture).resize(OBS_SHAPE[:2], Image.Resampling.BILINEAR))
+
+
+class ImageEnv(gymnasium.Env):
+    """Makes an image environment look like all of ours.
+
+    Observations uint8 (H, W, 3), (H, W, 1) or (H, W) become (64, 64, 3). Actions: a bounded Box is scaled from
+    [-1, 1]; a Discrete(n) takes the largest of n numbers; a MultiBinary(n) switches on what is above 0.
+
+    Raises:
+        UserError: if the observation is no such image or the action space is another.
+    """
+
+    def __init__(self, env: gymnasium.Env) -> None:
+        self.env = env
+        self.observation_space = spaces.Box(0, 255, OBS_SHAPE, np.uint8)
+        space = env.observation_space
+        name = env.spec.id if env.spec else str(env)
+        is_image = isinstance(space, spaces.Box) and space.dtype == np.uint8
+        if not is_image or len(space.shape) not in (2, 3) or (len(space.shape) == 3 and space.shape[2] not in (1, 3)):
+            raise UserError(f"--env {name} shows {space}; an image is needed: Box of uint8 (H, W, 3), (H, W, 1) or (H, W)")
+        size = {spaces.Discrete: "n", spaces.MultiBinary: "n"}.get(type(env.action_space))
+        if size:
+            count = int(getattr(env.action_space, size))
+        elif isinstance(env.action_space, spaces.Box) and env.action_space.is_bounded():
+            count = int(np.prod(env.action_space.shape))
+        else:
+            raise UserError(f"--env {name} takes {env.action_space}; needed: Discrete, MultiBinary, or a bounded Box")
+        self.action_space = spaces.Box(-1, 1, (count,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        picture, info = self.env.reset(seed=seed, options=options)
+        return self.see(picture), info
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        picture, reward, terminated, truncated, info = self.env.step(self.to_native(action))
+        return self.see(picture), float(reward), bool(terminated), bool(truncated), info
+
+    def see(self, picture: np.ndarray) -> np.ndarray:
+        """The environment's own picture as an observation."""
+        if picture.ndim == 2:
+            picture = picture[..., None]
+        return to_obs(np.broadcast_to(picture, (*picture.shape[:2], 3)))
+
+    def to_native(self, action: np.ndarray) -> Any:
+        """An action in [-1, 1] as the environment's own."""
+        space = self.env.action_space
+        if isinstance(space, spaces.Discrete):
+            return int(space.start) + int(np.argmax(action))
+        if isinstance(space, spaces.MultiBinary):
+            return (action > 0).astype(np.int8).reshape(space.shape)
+        unit = (np.asarray(action, np.float64).reshape(space.shape) + 1) / 2
+        return (space.low + unit * (space.high - space.low)).astype(space.dtype)
+
+    def render(self) -> Any:
+        return self.env.render()
+
+    def close(self) -> None:
+        self.env.close()

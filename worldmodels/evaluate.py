@@ -1,0 +1,55 @@
+"""How good is a trained controller?  python -m worldmodels.evaluate --run RUN --episodes 100"""
+
+import torch
+
+from worldmodels import films, models, plots, seeding
+from worldmodels.actor import load_controller
+from worldmodels.config import EvaluateConfig, parse
+from worldmodels.errors import UserError, command
+from worldmodels.evaluators import DreamEvaluator, RealEvaluator
+from worldmodels.evolve import score_baselines, test_seeds
+from worldmodels.models.base import device_of
+from worldmodels.report import Summary, paths, say, summarise, table
+from worldmodels.workers import Workers
+
+
+def evaluate(config: EvaluateConfig) -> dict[str, Summary]:
+    """Scores the controller, and whatever it is to be compared with; prints the table and draws it."""
+    if config.episodes < 2:
+        raise UserError(f"--episodes {config.episodes} tells no spread; at least 2")
+    torch.set_num_threads(max(1, config.workers))
+    actor, params, about = load_controller(config.run)
+    folder = actor.run / "controller" / about["folder"].split("/")[-1]
+    model = models.load(actor.run, device_of(config.device))
+    scores: dict[str, Summary] = {}
+    seeds = test_seeds(config.seed, config.episodes)
+    with Workers(config.workers) as workers:
+        if config.baselines:
+            scores |= score_baselines(actor.env, actor.max_steps, config.episodes, config.seed, workers)
+        if config.dream:
+            tau = config.tau or about["tau"] or 1.0
+            dream_seeds = [seeding.integer(config.seed, "final dream", i) for i in range(config.episodes)]
+            dreamt = DreamEvaluator(model, actor, tau).evaluate(params[None], dream_seeds).returns
+            scores[f"our controller in the dream, τ {tau:g}"] = summarise(dreamt)
+        real = RealEvaluator(workers, actor).evaluate(params[None], seeds).returns
+        scores[f"our controller in the real {actor.env}"] = summarise(real)
+    rows = [(name, score, f"± {score.ci:.1f}", score.n) for name, score in scores.items()]
+    title = f"{folder.name} of {actor.env}, generation {about['generation']}, {len(params)} numbers"
+    say(table(title, ("", "return, mean ± std", "95 % of the mean", "n"), rows))
+    chart, film = folder / "scores.png", folder / "reality.mp4"
+    plots.bars(chart, {name: (score.mean, score.ci) for name, score in scores.items()}, title)
+    if config.video:
+        films.reality(film, model, actor, params, seeds[0])
+        say(paths(plot=chart, video=film))
+    else:
+        say(paths(plot=chart))
+    return scores
+
+
+@command
+def main() -> None:
+    evaluate(parse(EvaluateConfig))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""Stage 4: ask, evaluate, tell. Evolves C by CMA-ES in the real environment or in dreams."""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from worldmodels import films, models, plots, seeding
+from worldmodels.actor import FILE, Actor, save_controller
+from worldmodels.cma_es import CMAES
+from worldmodels.config import ControllerConfig
+from worldmodels.errors import UserError
+from worldmodels.evaluators import BaselineEvaluator, DreamEvaluator, Evaluator, RealEvaluator
+from worldmodels.models.base import device_of
+from worldmodels.policies import baselines
+from worldmodels.report import Summary, paths, say, summarise, table
+from worldmodels.run import Run
+from worldmodels.workers import Workers
+
+BASELINE_EPISODES = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Evolved:
+    """What came of one controller."""
+
+    folder: Path
+    best_generation: int
+    trained: Summary  # held-out seeds of the world it evolved in
+    real: Summary  # final real episodes
+
+
+def train_controller(config: ControllerConfig) -> None:
+    """Stage 4: one controller, or with several --tau one for each, and the comparison."""
+    torch.set_num_threads(max(1, config.workers))
+    with Workers(config.workers, config.deadline) as workers:
+        results = [
+            evolve(dataclasses.replace(config, tau=(tau,)), workers)
+            for tau in (config.tau if config.dream else config.tau[:1])
+        ]
+        references = score_baselines(config.env, config.max_steps, config.final_episodes, config.seed, workers)
+    rows: list[tuple[object, ...]] = [(name, score, f"± {score.ci:.1f}", score.n) for name, score in references.items()]
+    for tau, result in zip(config.tau, results, strict=False):
+        where = f"evolved in dreams at τ {tau:g}" if config.dream else "evolved in the real environment"
+        rows += [(f"{where}: there", result.trained, f"± {result.trained.ci:.1f}", result.trained.n)]
+        rows += [(f"{where}: real", result.real, f"± {result.real.ci:.1f}", result.real.n)]
+    say(table(f"C of {config.env}", ("", "return, mean ± std", "95 % of the mean", "n"), rows))
+    for result in results:
+        say(paths(**{p.stem: p for p in sorted(result.folder.iterdir()) if p.suffix in (".png", ".mp4")}))
+    if len(results) > 1:
+        lines = [
+            {"tau": tau, "dream_mean": r.trained.mean, "dream_std": r.trained.std, "dream_ci": r.trained.ci,
+             "real_mean": r.real.mean, "real_std": r.real.std, "real_ci": r.real.ci}
+            for tau, r in zip(config.tau, results, strict=True)
+        ]  # fmt: skip
+        path = config.run / "controller" / "sweep.png"
+        plots.sweep(path, lines, {name: score.mean for name, score in references.items()})
+        say(paths(sweep=path))
+
+
+def evolve(config: ControllerConfig, workers: Workers) -> Evolved:
+    """Evolves one controller, going on from its checkpoint; resumed or not, the result is the same to the bit."""
+    actor = Actor(
+        config.env, config.run.resolve(), config.inputs, config.hidden_size, config.bias, config.max_steps,
+        config.precision,
+    )  # fmt: skip
+    model = models.load(config.run, device_of(config.device))
+    controller = actor.controller(model)
+    if config.dream and model.rewardless:
+        raise UserError(f"{config.run}/memory was trained with --reward none, so its dreams pay nothing; train it anew")
+    run = Run(config.folder, config, "controller")
+    real = RealEvaluator(workers, actor, config.lockstep)
+    world: Evaluator = DreamEvaluator(model, actor, config.tau[0], config.sample_end) if config.dream else real
+    search = CMAES(controller.num_params, config.pop_size, config.sigma0, seeding.integer(config.seed, "cma"))
+    best: dict[str, Any] = {"mean": -np.inf, "params": search.mean, "generation": 0, "returns": np.zeros(1)}
+    saved = run.resume()
+    if saved:
+        search.load(saved["search"])
+        best = saved["best"]
+    with tqdm(total=config.generations, initial=search.generation, unit="gen", desc=f"evolve {run.folder.name}") as bar:
+        while search.generation < config.generations:
+            generation, began = search.generation, time.monotonic()
+            candidates = search.ask()
+            scores = world.evaluate(candidates, _seeds(config, "train", config.episodes, generation))
+            fitness = scores.returns.mean(1)
+            search.tell(fitness)
+            line = _line(fitness, scores.lengths, search, time.monotonic() - began)
+            last = search.generation == config.generations
+            if search.generation % config.test_every == 0 or last:
+                line |= _test(config, search, world, real, best)
+            run.log(search.generation, line)
+            run.save({"step": search.generation, "search": search.state(), "best": best})
+            bar.update()
+            bar.set_postfix(_postfix(line, best))
+            if search.generation % config.test_every == 0 or last:
+                plots.fitness(run.folder / "fitness.png", run.history(), f"{config.env}, {run.folder.name}")
+    run.close()
+    return _finish(config, actor, model, real, best)
+
+
+def score_baselines(env: str, max_steps: int, episodes: int, seed: int, workers: Workers) -> dict[str, Summary]:
+    """The trivial policies on the test seeds: what any score must be read against."""
+    seeds = test_seeds(seed, episodes)
+    return {
+        label: summarise(BaselineEvaluator(workers, env, policy, max_steps).evaluate(seeds).returns)
+        for label, policy in baselines(env).items()
+    }
+
+
+def test_seeds(seed: int, episodes: int) -> list[int]:
+    """Seeds of final scores: met neither in training nor in the tests that choose the best mean."""
+    return [seeding.integer(seed, "final", i) for i in range(episodes)]
+
+
+def _seeds(config: ControllerConfig, purpose: str, count: int, generation: int = 0) -> list[int]:
+    return [seeding.integer(config.seed, "episodes", purpose, generation, i) for i in range(count)]
+
+
+def _test(
+    config: ControllerConfig, search: CMAES, world: Evaluator, real: Evaluator, best: dict[str, Any]
+) -> dict[str, float]:
+    """Scores the mean of the distribution on held-out seeds; keeps it in `best` if it is the best so far."""
+    mean = search.mean
+    returns = world.evaluate(mean[None], _seeds(config, "test", config.test_episodes)).returns[0]
+    summary = summarise(returns)
+    if summary.mean > best["mean"]:
+        best.update(mean=summary.mean, params=mean, generation=search.generation, returns=returns)
+    line = {"test_mean": summary.mean, "test_std": summary.std, "test_ci": summary.ci}
+    if config.dream and config.real_episodes:
+        shown = summarise(real.evaluate(mean[None], _seeds(config, "real", config.real_episodes)).returns)
+        line |= {"real_mean": shown.mean, "real_std": shown.std, "real_ci": shown.ci}
+    return line
+
+
+def _finish(config: ControllerConfig, actor: Actor, model: Any, real: Evaluator, best: dict[str, Any]) -> Evolved:
+    """Saves the best mean, scores it in reality, films it."""
+    folder = config.folder
+    seeds = test_seeds(config.seed, config.final_episodes)
+    scored = real.evaluate(best["params"][None], seeds).returns[0]
+    trained, final = summarise(best["returns"]), summarise(scored)
+    about = {
+        "generation": best["generation"], "tau": config.tau[0] if config.dream else None, "seed": config.seed,
+        "trained": trained._asdict(), "real": final._asdict(),
+    }  # fmt: skip
+    save_controller(folder / FILE, actor, best["params"], about)
+    films.reality(folder / "reality.mp4", model, actor, best["params"], seeds[0])
+    if config.dream:
+        films.dream(folder / "dream.mp4", model, actor, best["params"], config.tau[0], seeds[0])
+    return Evolved(folder, best["generation"], trained, final)
+
+
+def _line(fitness: np.ndarray, lengths: np.ndarray, search: CMAES, seconds: float) -> dict[str, float]:
+    if not np.isfinite(fitness).all():
+        raise UserError("a fitness is not finite: V or M holds weights that are not numbers; train them anew")
+    return {
+        "fitness_mean": float(fitness.mean()), "fitness_best": float(fitness.max()),
+        "fitness_std": float(fitness.std()), "length": float(lengths.mean()), "sigma": search.sigma,
+        "seconds": seconds, "steps_per_second": float(lengths.sum() / seconds),
+    }  # fmt: skip
+
+
+def _postfix(line: dict[str, float], best: dict[str, Any]) -> dict[str, str]:
+    shown = {"fitness": f"{line['fitness_mean']:.0f}", "steps/s": f"{line['steps_per_second']:.0f}"}
+    shown |= {"best test": f"{best['mean']:.0f}"} if best["generation"] else {}
+    return shown | ({"real": f"{line['real_mean']:.0f}"} if "real_mean" in line else {})

@@ -1,0 +1,65 @@
+"""V and M are saved apart; here they are opened again, and paired into a WorldModel.
+
+A run folder holds vision/model.safetensors and memory/model.safetensors. Each rebuilds itself: what was saved with
+the weights is the class's name and arguments.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from worldmodels import checkpoint
+from worldmodels.errors import UserError
+from worldmodels.models.base import WorldModel
+from worldmodels.models.classic import ClassicWorldModel
+from worldmodels.models.mdnrnn import MDNRNN
+from worldmodels.models.vae import VAE
+
+FAMILIES: dict[str, type[nn.Module]] = {"vae": VAE, "mdnrnn": MDNRNN}
+FILE = "model.safetensors"
+
+
+def save_module(module: nn.Module, folder: Path, kind: str, **extra: object) -> None:
+    """Saves V ("vision") or M ("memory") to `folder`, with whatever else belongs to it."""
+    tree = {"family": module.family, "config": module.config, "weights": module.state_dict()}
+    checkpoint.save(folder / FILE, kind, tree | extra)
+
+
+def load_module(folder: Path, kind: str) -> tuple[nn.Module, dict]:
+    """V or M as `save_module` saved it, on the CPU, with what else was saved with it.
+
+    Raises:
+        UserError: if the file is absent, damaged, of another kind or shape.
+    """
+    path = folder / FILE
+    tree = checkpoint.load(path, kind)
+    if tree["family"] not in FAMILIES:
+        raise UserError(f"{path} holds a {tree['family']}, which this version does not know ({', '.join(FAMILIES)})")
+    try:
+        module = FAMILIES[tree["family"]](**tree["config"])
+    except TypeError as error:
+        raise UserError(f"{path} was saved by another version ({error})") from error
+    checkpoint.load_weights(module, tree.pop("weights"), path)
+    return module.eval(), tree
+
+
+def load(run: Path, device: torch.device | None = None) -> WorldModel:
+    """The world model in a run folder, ready to act and dream.
+
+    Raises:
+        UserError: if V or M is missing or damaged, or M was trained on another V's codes.
+    """
+    vision, _ = load_module(run / "vision", "vision")
+    memory, extra = load_module(run / "memory", "memory")
+    expected, found = extra["vision_fingerprint"], checkpoint.fingerprint(vision.state_dict())
+    if expected != found:
+        raise UserError(f"{run}/memory was trained on codes of V {expected}, but {run}/vision is {found}; run stage 3")
+    starts: Tensor = extra["starts"]
+    return ClassicWorldModel(vision, memory, starts).to(device or torch.device("cpu")).eval().requires_grad_(False)
+
+
+def fingerprint(run: Path) -> str:
+    """What the world model in a run folder is known by: it changes with any weight of V or M."""
+    modules = [load_module(run / kind, kind)[0] for kind in ("vision", "memory")]
+    return "-".join(checkpoint.fingerprint(module.state_dict()) for module in modules)

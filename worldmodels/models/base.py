@@ -1,0 +1,92 @@
+"""The contracts: what a world model is to those who use it, and what a module is to the loop that trains it."""
+
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+State = dict[str, Tensor]
+"""Where a model is in time. Every tensor is batch first; only the model looks inside."""
+
+
+class Dreamed(NamedTuple):
+    """One dreamt step of B rows."""
+
+    state: State
+    reward: Tensor  # float32 (B,)
+    end: Tensor  # float32 (B,), probability that the episode terminated with this step
+
+
+class WorldModel(Protocol):
+    """A memory advanced by what was done, and a code that is either seen or dreamt.
+
+    Noise comes from outside, uniform in (0, 1), so that nothing here draws from a generator and every episode can
+    have its own (seeding.Noise).
+    """
+
+    action_size: int
+    noise_size: int  # N, how much noise a step takes
+    feat_sizes: dict[str, int]  # the parts that features can be made of, and their widths
+    rewardless: bool  # whether its dreams pay nothing, so that nothing can be learnt in them
+    starts: Tensor  # (S, E) embeddings of first observations of real episodes: where dreams begin
+
+    def initial(self, batch_size: int) -> State:
+        """The state before anything was seen; `observe` with is_first = 1 comes next."""
+        ...
+
+    def encode(self, obs: Tensor) -> Tensor:
+        """uint8 (..., 64, 64, 3) -> float32 (..., E)."""
+        ...
+
+    def observe(self, state: State, action: Tensor, embed: Tensor, is_first: Tensor, noise: Tensor) -> State:
+        """Eyes open: from the previous state and action, and what is seen now, to the state now.
+
+        Args:
+            state: the previous state, B rows.
+            action: float32 (B, A), the previous action; ignored where is_first is 1.
+            embed: float32 (B, E), from `encode`.
+            is_first: float32 (B, 1), 1 where an episode begins.
+            noise: float32 (B, N) in (0, 1).
+        """
+        ...
+
+    def imagine(self, state: State, action: Tensor, noise: Tensor, tau: float = 1.0) -> Dreamed:
+        """Eyes shut: what comes next, at temperature `tau`. Shapes as in `observe`."""
+        ...
+
+    def features(self, state: State, parts: tuple[str, ...]) -> Tensor:
+        """float32 (B, F): the named parts of `feat_sizes`, in that order. All that a controller ever gets."""
+        ...
+
+    def decode(self, state: State) -> Tensor:
+        """uint8 (B, 64, 64, 3): the state as a picture, for people."""
+        ...
+
+
+class Trainable(Protocol):
+    """A module that the training loop can train."""
+
+    def loss(
+        self, batch: dict[str, Tensor], carry: State, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor], State]:
+        """The loss, the numbers that a person wants to see, and what the next batch is to be given as `carry`."""
+        ...
+
+
+def normal(uniform: Tensor) -> Tensor:
+    """Standard normal numbers from uniform ones."""
+    return torch.special.ndtri(uniform)
+
+
+def device_of(name: str) -> torch.device:
+    """The device that --device names; auto is cuda where there is one."""
+    return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else "cpu" if name == "auto" else name)
+
+
+def autocast(device: torch.device, precision: str) -> Any:
+    """A context in which matrix products are bf16 if `precision` says so, or "auto" and the hardware is fast at it."""
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        fast = torch.cpu._is_avx512_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16" or (precision == "auto" and fast))

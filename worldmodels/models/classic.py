@@ -1,0 +1,55 @@
+"""The classic pairing: a V whose codes are sampled and an M that expects the next code, as one WorldModel."""
+
+import torch
+from torch import Tensor, nn
+
+from worldmodels.models.base import Dreamed, State, normal
+from worldmodels.models.mdnrnn import MDNRNN, sample_mixture
+from worldmodels.models.vae import VAE, sample_code
+
+
+class ClassicWorldModel(nn.Module):
+    """VAE + MDN-RNN (models/base.py says what the methods promise).
+
+    The state is z, what is seen; h and c, the LSTM's memory of everything before it; and first, whether this is an
+    episode's first step. Memory at time t has not seen z[t]: the controller gets [z[t], h[t]], then M is advanced.
+    """
+
+    def __init__(self, vision: VAE, memory: MDNRNN, starts: Tensor) -> None:
+        super().__init__()
+        self.vision, self.memory, self.starts = vision, memory, starts
+        self.action_size = memory.action_size
+        self.noise_size = 2 * memory.code_size
+        self.rewardless = memory.reward == "none"
+        self.feat_sizes = {"z": memory.code_size, "h": memory.hidden_size, "c": memory.hidden_size}
+
+    def initial(self, batch_size: int) -> State:
+        device = self.memory.cell.weight.device
+        zeros = {name: torch.zeros(batch_size, size, device=device) for name, size in self.feat_sizes.items()}
+        return zeros | {"first": torch.zeros(batch_size, 1, device=device)}
+
+    def encode(self, obs: Tensor) -> Tensor:
+        return self.vision.encode(obs)
+
+    def observe(self, state: State, action: Tensor, embed: Tensor, is_first: Tensor, noise: Tensor) -> State:
+        h, c = self.memory.step(state["z"], action, state["first"], state["h"], state["c"])
+        z = sample_code(*embed.chunk(2, -1), normal(noise[:, : self.memory.code_size]))
+        return {"z": z, "h": h * (1 - is_first), "c": c * (1 - is_first), "first": is_first}
+
+    def imagine(self, state: State, action: Tensor, noise: Tensor, tau: float = 1.0) -> Dreamed:
+        memory = self.memory
+        h, c = memory.step(state["z"], action, state["first"], state["h"], state["c"])
+        expected = memory.predict(h)
+        z = sample_mixture(expected, noise, tau)
+        if expected.reward is None:
+            reward = torch.full_like(z[:, 0], float(memory.reward == "alive"))
+        else:
+            reward = expected.reward * memory.reward_std + memory.reward_mean
+        end = torch.zeros_like(reward) if expected.end is None else torch.sigmoid(expected.end)
+        return Dreamed({"z": z, "h": h, "c": c, "first": torch.zeros_like(state["first"])}, reward, end)
+
+    def features(self, state: State, parts: tuple[str, ...]) -> Tensor:
+        return torch.cat([state[part] for part in parts], -1)
+
+    def decode(self, state: State) -> Tensor:
+        return self.vision.decode(state["z"])

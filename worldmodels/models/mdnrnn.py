@@ -1,0 +1,159 @@
+"""M: the mixture-density recurrent network of World Models (CLASSIC 1.4, 2.5, 2.7; paper, appendix A.2)."""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from worldmodels.models import lstm
+from worldmodels.models.base import State, normal
+from worldmodels.models.vae import sample_code
+
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+class Prediction(NamedTuple):
+    """What M expects of the next step. Every code dimension has K Gaussians of its own."""
+
+    logpi: Tensor  # (..., K, Z), log weights, normalised over K
+    mu: Tensor  # (..., K, Z)
+    logstd: Tensor  # (..., K, Z)
+    end: Tensor | None  # (...), logit of termination
+    reward: Tensor | None  # (...), in units of the data's standard deviation, about its mean
+
+
+class MDNRNN(nn.Module):
+    """LSTM over (z, action[, restart]) whose output is a mixture of Gaussians for every dimension of the next code.
+
+    422,368 numbers for CarRacing (code 32, action 3, hidden 256, no heads) and 1,678,785 for Doom (code 64, action 1,
+    hidden 512, restart input, termination head).
+
+    Args:
+        code_size: Z.
+        action_size: A.
+        hidden_size: H.
+        mixtures: K.
+        restart_input: one more input, 1 at the first step of an episode.
+        reward: "head" predicts it; "alive" is 1 per step; "none" is 0.
+        termination: whether to predict the end of the episode.
+        termination_weight: of last steps in that prediction's loss (the authors: 10).
+    """
+
+    family = "mdnrnn"
+
+    def __init__(
+        self,
+        code_size: int,
+        action_size: int,
+        hidden_size: int,
+        mixtures: int = 5,
+        restart_input: bool = False,
+        reward: str = "head",
+        termination: bool = True,
+        termination_weight: float = 10.0,
+    ) -> None:
+        super().__init__()
+        self.config: dict[str, Any] = {
+            "code_size": code_size, "action_size": action_size, "hidden_size": hidden_size, "mixtures": mixtures,
+            "restart_input": restart_input, "reward": reward, "termination": termination,
+            "termination_weight": termination_weight,
+        }  # fmt: skip
+        self.code_size, self.action_size, self.hidden_size, self.mixtures = (
+            code_size, action_size, hidden_size, mixtures
+        )  # fmt: skip
+        self.restart_input, self.reward, self.termination = restart_input, reward, termination
+        self.termination_weight = termination_weight
+        self.input_size = code_size + action_size + restart_input
+        self.cell = nn.Linear(self.input_size + hidden_size, 4 * hidden_size)  # all gates; one bias, as TensorFlow's
+        self.head = nn.Linear(hidden_size, 3 * mixtures * code_size + termination + (reward == "head"))
+        self.register_buffer("reward_mean", torch.zeros(()))
+        self.register_buffer("reward_std", torch.ones(()))
+        nn.init.xavier_uniform_(self.cell.weight)
+        nn.init.zeros_(self.cell.bias)
+        nn.init.ones_(self.cell.bias.data[hidden_size : 2 * hidden_size])  # forget gate
+
+    def step(self, z: Tensor, action: Tensor, first: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Advances memory by a code (B, Z) and the action (B, A) it led to; `first` (B, 1) is the restart flag."""
+        inputs = [z, action, first, h] if self.restart_input else [z, action, h]
+        return lstm.step(self.cell(torch.cat(inputs, -1)), c)
+
+    def predict(self, h: Tensor) -> Prediction:
+        """What is expected after memory `h` (..., H)."""
+        out = self.head(h).float()
+        mixture = 3 * self.mixtures * self.code_size
+        logits, mu, logstd = out[..., :mixture].unflatten(-1, (3, self.mixtures, self.code_size)).unbind(-3)
+        end = out[..., mixture] if self.termination else None
+        reward = out[..., -1] if self.reward == "head" else None
+        return Prediction(logits - logits.logsumexp(-2, keepdim=True), mu, logstd, end, reward)
+
+    def loss(
+        self, batch: dict[str, Tensor], carry: State, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor], State]:
+        """Negative log-likelihood of the next codes in nats per dimension, plus the heads' losses.
+
+        The codes are sampled anew for every batch. After the last step of an episode that terminated there is no
+        next code to predict, so such steps count for the heads only.
+
+        Args:
+            batch: "embed" and "next_embed" (B, T, 2Z), "action" (B, T, A), "reward", "terminated", "is_first" (B, T).
+            carry: "h" and "c" (B, H) after the batch before, or empty.
+            generator: where the codes' noise comes from.
+        """
+        rows, steps = batch["reward"].shape
+        noise = torch.randn(rows, steps + 1, self.code_size, generator=generator).to(batch["embed"].device)
+        z = sample_code(*batch["embed"].float().chunk(2, -1), noise[:, :-1])
+        target = sample_code(*batch["next_embed"].float().chunk(2, -1), noise[:, 1:])
+        h = carry.get("h", z.new_zeros(rows, self.hidden_size))
+        c = carry.get("c", z.new_zeros(rows, self.hidden_size))
+        hs, h, c = self._unroll(z, batch["action"], batch["is_first"].float(), h, c)
+        prediction = self.predict(hs)
+        goes_on = 1 - batch["terminated"].float()
+        nll = (mixture_nll(prediction, target) * goes_on).sum() / goes_on.sum().clamp_min(1)
+        total, metrics = nll, {"nll": nll.detach()}
+        if prediction.end is not None:
+            ended = batch["terminated"].float()
+            weight = 1 + (self.termination_weight - 1) * ended
+            end_loss = F.binary_cross_entropy_with_logits(prediction.end, ended, weight)
+            total, metrics["termination"] = total + end_loss, end_loss.detach()
+        if prediction.reward is not None:
+            reward_loss = F.mse_loss(prediction.reward, (batch["reward"] - self.reward_mean) / self.reward_std)
+            total, metrics["reward"] = total + reward_loss, reward_loss.detach()
+        return total, metrics, {"h": h.detach(), "c": c.detach()}
+
+    def _unroll(self, z: Tensor, action: Tensor, first: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Memory after every step (B, T, H), and the last h and c; state is zeroed where `first` (B, T) is 1."""
+        inputs = [z, action, first.unsqueeze(-1)] if self.restart_input else [z, action]
+        weight_in, weight_h = self.cell.weight.split([self.input_size, self.hidden_size], 1)
+        low = torch.is_autocast_enabled(z.device.type)
+        gates = F.linear(torch.cat(inputs, -1).transpose(0, 1), weight_in, self.cell.bias).to(z.dtype)  # (T, B, 4H)
+        keep = (1 - first).T.unsqueeze(-1)
+        with torch.autocast(z.device.type, enabled=False):  # the LSTM casts its own products
+            dtype = torch.bfloat16 if low else z.dtype
+            hs, h, c = lstm.sequence(gates.contiguous(), weight_h, keep, h, c, dtype)
+        return hs.transpose(0, 1), h, c
+
+
+def mixture_nll(prediction: Prediction, target: Tensor) -> Tensor:
+    """-log p(target) in nats per dimension: (...,) for a target (..., Z) (CLASSIC 1.4)."""
+    scaled = (target.unsqueeze(-2) - prediction.mu) * (-prediction.logstd).exp()
+    log_density = prediction.logpi - 0.5 * scaled**2 - prediction.logstd - HALF_LOG_2PI
+    return -log_density.logsumexp(-2).mean(-1)
+
+
+def sample_mixture(prediction: Prediction, noise: Tensor, tau: float) -> Tensor:
+    """The next code at temperature tau: component ~ softmax(logpi / tau), then mu + sigma sqrt(tau) eps (CLASSIC 2.7).
+
+    Args:
+        prediction: of B rows.
+        noise: uniform (B, 2Z); its first half chooses components, its second half becomes eps.
+        tau: above 0.
+    """
+    choice, eps = noise.chunk(2, -1)
+    weights = torch.softmax(prediction.logpi / tau, -2)
+    below = weights[..., :-1, :].cumsum(-2)  # (B, K-1, Z)
+    component = (choice.unsqueeze(-2) > below).sum(-2, keepdim=True)  # (B, 1, Z)
+    mu = prediction.mu.gather(-2, component).squeeze(-2)
+    logstd = prediction.logstd.gather(-2, component).squeeze(-2)
+    return mu + logstd.exp() * math.sqrt(tau) * normal(eps)

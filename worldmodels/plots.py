@@ -1,0 +1,115 @@
+"""Metrics to PNG."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+from worldmodels.checkpoint import atomic
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402 (after the backend is chosen)
+
+History = list[dict[str, float]]
+SIZE = (7.0, 4.0)
+
+
+def curves(path: Path, history: History, names: Sequence[str], title: str) -> None:
+    """One panel per metric, over steps."""
+    figure, axes = plt.subplots(1, len(names), figsize=(4.5 * len(names), 3.5), squeeze=False)
+    for axis, name in zip(axes[0], names, strict=True):
+        for prefix, style in (("", "-"), ("held_out_", "o--")):
+            points = [(h["step"], h[prefix + name]) for h in history if prefix + name in h]
+            if points:
+                axis.plot(*zip(*points, strict=True), style, ms=4, label="held out" if prefix else "training")
+        axis.set(xlabel="gradient step", ylabel=name)
+        axis.legend()
+    figure.suptitle(title)
+    _save(figure, path)
+
+
+def picture_grid(path: Path, rows: dict[str, np.ndarray]) -> None:
+    """Rows of pictures, label -> uint8 (N, 64, 64, 3)."""
+    count = len(next(iter(rows.values())))
+    figure, axes = plt.subplots(len(rows), count, figsize=(1.2 * count, 1.3 * len(rows)), squeeze=False)
+    for line, (label, pictures) in zip(axes, rows.items(), strict=True):
+        for axis, picture in zip(line, pictures, strict=True):
+            axis.imshow(picture)
+            axis.set(xticks=[], yticks=[])
+        line[0].set_ylabel(label, fontsize=8)
+    _save(figure, path)
+
+
+def fitness(path: Path, history: History, title: str, references: dict[str, float] | None = None) -> None:
+    """Fitness per generation: population mean and best, and the tested CMA mean."""
+    figure, axis = plt.subplots(figsize=SIZE)
+    generation = [h["step"] for h in history]
+    axis.plot(generation, [h["fitness_mean"] for h in history], color="C0", label="population mean")
+    axis.fill_between(
+        generation,
+        [h["fitness_mean"] - h["fitness_std"] for h in history],
+        [h["fitness_mean"] + h["fitness_std"] for h in history],
+        color="C0", alpha=0.2, lw=0,
+    )  # fmt: skip
+    axis.plot(generation, [h["fitness_best"] for h in history], color="C0", ls=":", label="population best")
+    for name, label, colour in (("test", "CMA mean, held-out seeds", "C1"), ("real", "CMA mean, real", "C3")):
+        points = [(h["step"], h[f"{name}_mean"], h[f"{name}_ci"]) for h in history if f"{name}_mean" in h]
+        if points:
+            x, y, error = zip(*points, strict=True)
+            axis.errorbar(x, y, error, fmt="o-", ms=4, capsize=2, color=colour, label=label)
+    _references(axis, references)
+    axis.set(xlabel="generation", ylabel="return", title=title)
+    axis.legend(fontsize=8)
+    _save(figure, path)
+
+
+def sweep(path: Path, rows: list[dict[str, float]], references: dict[str, float] | None = None) -> None:
+    """Dream score and real score over temperature, with 95 % confidence intervals."""
+    figure, axis = plt.subplots(figsize=SIZE)
+    tau = [row["tau"] for row in rows]
+    for name, label, colour in (("dream", "in its own dream", "C1"), ("real", "in the real game", "C3")):
+        axis.errorbar(
+            tau, [r[f"{name}_mean"] for r in rows], [r[f"{name}_ci"] for r in rows], fmt="o-", capsize=3,
+            color=colour, label=label,
+        )  # fmt: skip
+    _references(axis, references)
+    axis.set(xlabel="temperature τ of the dream", ylabel="return", title="One controller per temperature")
+    axis.legend(fontsize=8)
+    _save(figure, path)
+
+
+def bars(path: Path, scores: dict[str, tuple[float, float]], title: str) -> None:
+    """Scores with their 95 % confidence intervals, label -> (mean, half width)."""
+    figure, axis = plt.subplots(figsize=SIZE)
+    means, errors = zip(*scores.values(), strict=True)
+    axis.barh(list(scores), means, xerr=errors, capsize=3, color=[f"C{i}" for i in range(len(scores))])
+    axis.invert_yaxis()
+    axis.set(xlabel="return (mean, 95 % confidence interval)", title=title)
+    _save(figure, path)
+
+
+def calibration(path: Path, predicted: np.ndarray, happened: np.ndarray, title: str) -> None:
+    """How often what was given a probability happened: bins of equal count, diagonal = calibrated."""
+    order = np.argsort(predicted)
+    bins = [part for part in np.array_split(order, 12) if len(part)]
+    figure, axis = plt.subplots(figsize=(4.5, 4.0))
+    x = np.array([predicted[part].mean() for part in bins])
+    y = np.array([happened[part].mean() for part in bins])
+    axis.loglog(np.maximum(x, 1e-6), np.maximum(y, 1e-6), "o-")
+    axis.loglog([1e-6, 1], [1e-6, 1], color="grey", lw=0.8)
+    axis.set(xlabel="predicted probability", ylabel="observed frequency", title=title)
+    _save(figure, path)
+
+
+def _references(axis: Any, references: dict[str, float] | None) -> None:
+    for name, value in (references or {}).items():
+        axis.axhline(value, color="grey", lw=0.8, ls="--")
+        axis.text(1.0, value, f" {name}", transform=axis.get_yaxis_transform(), fontsize=7, va="center", color="grey")
+
+
+def _save(figure: Any, path: Path) -> None:
+    with atomic(path) as aside:
+        figure.savefig(aside, format="png", dpi=110, bbox_inches="tight")
+    plt.close(figure)

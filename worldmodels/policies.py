@@ -1,0 +1,91 @@
+"""Policies that see nothing: the authors' random ones, for collecting, and the trivial ones, for comparing.
+
+A policy is made once per episode from a generator of its own, then asked for an action at each step.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+Policy = Callable[[int], np.ndarray]
+"""step -> action, float32 (A,) in [-1, 1]"""
+
+
+def held(rng: np.random.Generator, action_size: int) -> Policy:
+    """Uniform actions, each held for a while: the authors' in Doom (CLASSIC 2.3).
+
+    Whenever the step is a multiple of `repeat`, a new action is drawn, and a new repeat from 1 to 10.
+    """
+    state = {"repeat": 1, "action": np.zeros(action_size, np.float32)}
+
+    def act(step: int) -> np.ndarray:
+        if step % state["repeat"] == 0:
+            state["action"] = rng.uniform(-1, 1, action_size).astype(np.float32)
+            state["repeat"] = int(rng.integers(1, 11))
+        return state["action"]
+
+    return act
+
+
+def spicy(rng: np.random.Generator, action_size: int, code_size: int = 32) -> Policy:
+    """An untrained agent with Cauchy weights that sees noise: the authors' in CarRacing (CLASSIC 1.2).
+
+    The heavy tails give a few episodes of hard, constant steering or gas.
+    """
+    scale = rng.uniform(0, 0.01)
+    weights = scale * rng.standard_cauchy((code_size, action_size))
+    bias = scale * rng.standard_cauchy(action_size)
+    return lambda step: np.tanh(rng.standard_normal(code_size) @ weights + bias).astype(np.float32)
+
+
+def brownian(rng: np.random.Generator, action_size: int) -> Policy:
+    """A random walk of variance 1/50 per step, clipped to [-1, 1], from a uniform start."""
+    state = {"action": rng.uniform(-1, 1, action_size)}
+
+    def act(step: int) -> np.ndarray:
+        if step:
+            walk = state["action"] + rng.normal(0, np.sqrt(1 / 50), action_size)
+            state["action"] = np.clip(walk, -1, 1)
+        return state["action"].astype(np.float32)
+
+    return act
+
+
+def uniform(rng: np.random.Generator, action_size: int) -> Policy:
+    """A new uniform action at every step."""
+    return lambda step: rng.uniform(-1, 1, action_size).astype(np.float32)
+
+
+def still(rng: np.random.Generator, action_size: int) -> Policy:
+    """No action: zeros."""
+    return lambda step: np.zeros(action_size, np.float32)
+
+
+def sweep(rng: np.random.Generator, action_size: int, period: int = 60) -> Policy:
+    """One way for 60 steps, then the other (in TakeCover it survives twice as long as random: CLASSIC 2.8)."""
+    return lambda step: np.full(action_size, 1.0 if step // period % 2 == 0 else -1.0, np.float32)
+
+
+POLICIES: dict[str, Callable[[np.random.Generator, int], Policy]] = {
+    "held": held,
+    "spicy": spicy,
+    "brownian": brownian,
+    "uniform": uniform,
+    "still": still,
+    "sweep": sweep,
+}
+PAPER = {"doom": "held"}  # elsewhere: spicy
+BASELINES = {
+    "doom": {"stay still": "still", "random": "held", "left-right sweep": "sweep"},
+    "carracing": {"straight, half gas": "still", "random": "spicy"},  # zero is the middle of the pedal
+}
+
+
+def paper_policy(env: str) -> str:
+    """The name of the random policy that the authors collected with in `env`."""
+    return PAPER.get(env, "spicy")
+
+
+def baselines(env: str) -> dict[str, str]:
+    """The trivial policies that a score in `env` is shown beside: what to call them -> their name."""
+    return BASELINES.get(env, {"no action": "still", "random": paper_policy(env)})

@@ -1,0 +1,51 @@
+"""What a command says when it is done: a table of what came out, and where it lies."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+
+class Summary(NamedTuple):
+    """A sample of returns in numbers."""
+
+    mean: float
+    std: float
+    ci: float  # half width of the 95 % confidence interval of the mean, normal approximation
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.1f} ± {self.std:.1f}"
+
+
+def summarise(returns: np.ndarray) -> Summary:
+    """Mean, standard deviation (n-1) and confidence interval of `returns`, any shape."""
+    values = np.asarray(returns, np.float64).ravel()
+    std = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+    return Summary(float(values.mean()), std, 1.96 * std / np.sqrt(len(values)), len(values))
+
+
+def table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Rows as aligned text; the first column to the left, the others to the right."""
+    cells = [list(map(str, header)), *(list(map(str, row)) for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    lines = [
+        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        for row in cells
+    ]
+    rule = "─" * max(map(len, [*lines, title]))
+    return "\n".join(["", title, rule, lines[0], rule, *lines[1:], rule])
+
+
+def say(*lines: str) -> None:
+    """Prints beside progress bars without tearing them."""
+    for line in lines:
+        tqdm.write(line)
+
+
+def paths(**named: Path) -> str:
+    """Where things lie, one per line."""
+    width = max(map(len, named))
+    return "\n".join(f"{name.ljust(width)}  {path}" for name, path in named.items())

@@ -1,0 +1,90 @@
+"""Episodes in real environments: several in lock step, one batch of decisions for all of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import gymnasium
+import numpy as np
+
+from worldmodels.agents import Agent
+from worldmodels.episode import Episode
+
+Watch = Callable[[int, gymnasium.Env, np.ndarray], None]
+"""Called with (step, env, obs) before each step of the first row, for those who film."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one episode."""
+
+    seed: int
+    episode_return: float
+    length: int
+    terminated: bool
+    episode: Episode | None = None
+
+
+def rollout(
+    envs: Sequence[gymnasium.Env],
+    agent: Agent,
+    seeds: list[int],
+    max_steps: int,
+    record: bool = False,
+    watch: Watch | None = None,
+) -> list[Outcome]:
+    """Plays one episode per seed, all side by side; those that end leave the batch.
+
+    Args:
+        envs: at least as many as seeds; reused, so make them once.
+        agent: decides for all rows at once.
+        seeds: of the episodes; also what the agent's randomness comes from.
+        max_steps: an episode that lasts as long is truncated.
+        record: keep the episodes; else only their sums.
+        watch: sees every step of the first row.
+
+    Returns:
+        Outcomes in the order of seeds.
+    """
+    obs = [env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=False)]
+    tapes = [_Tape(seed, first, record) for seed, first in zip(seeds, obs, strict=True)]
+    agent.begin(seeds)
+    rows, step = list(range(len(seeds))), 0
+    while rows:
+        actions = agent.act(np.stack([obs[row] for row in rows]), rows, step)
+        if watch and rows[0] == 0:
+            watch(step, envs[0], obs[0])
+        step += 1
+        for row, action in zip(rows, actions, strict=True):
+            obs[row], reward, terminated, truncated, _ = envs[row].step(action)
+            tapes[row].add(action, reward, obs[row], terminated, truncated or step >= max_steps)
+        rows = [row for row in rows if not tapes[row].done]
+    return [tape.outcome() for tape in tapes]
+
+
+class _Tape:
+    """One episode as it happens."""
+
+    def __init__(self, seed: int, obs: np.ndarray, record: bool) -> None:
+        self._seed, self._record = seed, record
+        self._obs, self._actions, self._rewards = [obs], list[np.ndarray](), list[float]()
+        self.done = self._terminated = False
+
+    def add(self, action: np.ndarray, reward: float, obs: np.ndarray, terminated: bool, truncated: bool) -> None:
+        self._rewards.append(reward)
+        if self._record:
+            self._actions.append(np.array(action, np.float32))
+            self._obs.append(obs)
+        self._terminated, self.done = terminated, terminated or truncated
+
+    def outcome(self) -> Outcome:
+        episode = None
+        if self._record:
+            episode = Episode(
+                obs=np.stack(self._obs),
+                action=np.stack(self._actions),
+                reward=np.array(self._rewards, np.float32),
+                terminated=self._terminated,
+                truncated=not self._terminated,
+                seed=self._seed,
+            )
+        return Outcome(self._seed, float(np.sum(self._rewards)), len(self._rewards), self._terminated, episode)

@@ -1,0 +1,101 @@
+"""The run folder: what was asked (config.json), what happened (metrics.jsonl, TensorBoard), where it stands (checkpoint).
+
+The same command again goes on from the last checkpoint, to the bit.
+"""
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from worldmodels import checkpoint
+from worldmodels.config import Stage, flag, plain
+from worldmodels.errors import UserError
+
+
+class Run:
+    """A folder that holds one stage of one run.
+
+    Args:
+        folder: made if absent.
+        config: what this stage was asked to do; must agree with what the folder was begun with.
+        kind: what its checkpoints hold, e.g. "vision".
+
+    Raises:
+        UserError: if the folder was begun with other settings; the message names the first flag that differs.
+    """
+
+    def __init__(self, folder: Path, config: Stage, kind: str) -> None:
+        self.folder, self.kind = folder, kind
+        if config.fresh and folder.exists():
+            shutil.rmtree(folder)
+        self._agree(config)
+        checkpoint.write_text(folder / "config.json", json.dumps(plain(config), indent=2) + "\n")
+        self._writer: Any = None
+        self._metrics = folder / "metrics.jsonl"
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """Where the state of the run lies: all that is needed to go on."""
+        return self.folder / "checkpoint.safetensors"
+
+    def save(self, tree: dict[str, Any]) -> None:
+        """Saves the state of the run, atomically."""
+        checkpoint.save(self.checkpoint_path, f"{self.kind} run", tree)
+
+    def resume(self) -> dict[str, Any] | None:
+        """The last state saved, or None; metrics logged after it are dropped, for they will be logged again."""
+        if not self.checkpoint_path.exists():
+            self._rewind(0)
+            return None
+        tree = checkpoint.load(self.checkpoint_path, f"{self.kind} run")
+        self._rewind(tree["step"])
+        return tree
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        """Appends a line to metrics.jsonl and the same numbers to TensorBoard."""
+        line = {"step": step, "time": round(time.time(), 2)} | {k: float(v) for k, v in metrics.items()}
+        with self._metrics.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter  # late: slow to import
+
+            self._writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step)
+        for name, value in metrics.items():
+            self._writer.add_scalar(f"{self.kind}/{name}", value, step)
+
+    def history(self) -> list[dict[str, float]]:
+        """All lines of metrics.jsonl, in order of step."""
+        if not self._metrics.exists():
+            return []
+        return [json.loads(line) for line in self._metrics.read_text().splitlines()]
+
+    def close(self) -> None:
+        """Flushes TensorBoard's events."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _rewind(self, step: int) -> None:
+        kept = []
+        for line in self._metrics.read_text().splitlines() if self._metrics.exists() else []:
+            try:
+                kept += [line] if json.loads(line)["step"] <= step else []
+            except json.JSONDecodeError:  # the line in hand when the run was killed; it will be logged again
+                break
+        checkpoint.write_text(self._metrics, "".join(line + "\n" for line in kept))
+
+    def _agree(self, config: Stage) -> None:
+        path = self.folder / "config.json"
+        if not path.exists():
+            return
+        try:
+            begun = json.loads(path.read_text())
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path} is damaged ({error}); --fresh starts this stage anew") from error
+        for name, value in json.loads(json.dumps(config.identity())).items():
+            if begun.get(name) != value:
+                raise UserError(
+                    f"{self.folder} was begun with {flag(name)} {begun.get(name)}, not {value}; "
+                    "give that again, start anew with --fresh, or choose another --run or --name"
+                )

@@ -1,0 +1,201 @@
+"""Episodes on disk: HDF5 shards of a few dozen, whole or absent.
+
+A shard holds its episodes end to end: `obs` has one row more per episode than `action` and `reward` (episode.py).
+Many writers need no lock, since each writes files of its own; a kill loses at most the shard in hand.
+The last episode of every shard is held out from training.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin
+import numpy as np
+
+from worldmodels.checkpoint import atomic, versions
+from worldmodels.episode import OBS_SHAPE, Episode
+from worldmodels.errors import UserError
+
+FORMAT = "worldmodels-rollouts-1"
+FRAMES_PER_CHUNK = 32
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard file: its header in memory, its frames on disk until asked for."""
+
+    path: Path
+    attributes: dict[str, Any]
+    lengths: np.ndarray  # int64 (E,), steps of each episode
+    terminated: np.ndarray  # bool (E,)
+    truncated: np.ndarray  # bool (E,)
+    seeds: np.ndarray  # int64 (E,)
+
+    @cached_property
+    def obs_starts(self) -> np.ndarray:
+        """int64 (E+1,): where each episode's observations begin, and where all end."""
+        return np.concatenate([[0], np.cumsum(self.lengths + 1)])
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Rows `start:stop` of the dataset `name` ("obs", "action" or "reward")."""
+        try:
+            with h5py.File(self.path) as file:
+                return file[name][start:stop]
+        except (OSError, KeyError) as error:
+            raise _damaged(self.path, error) from error
+
+    def episode(self, index: int) -> Episode:
+        """The episode number `index` (negative counts from the end)."""
+        index %= len(self.lengths)
+        steps, start = int(self.lengths[index]), int(self.obs_starts[index])
+        action_start = start - index  # each earlier episode has one observation more than actions
+        return Episode(
+            obs=self.read("obs", start, start + steps + 1),
+            action=self.read("action", action_start, action_start + steps),
+            reward=self.read("reward", action_start, action_start + steps),
+            terminated=bool(self.terminated[index]),
+            truncated=bool(self.truncated[index]),
+            seed=int(self.seeds[index]),
+        )
+
+
+def write_shard(path: Path, episodes: Sequence[Episode], attributes: dict[str, Any]) -> None:
+    """Writes `episodes` to `path`, whole or not at all.
+
+    Args:
+        path: the shard's final name.
+        episodes: at least one.
+        attributes: plain data for the record; must hold "env" (its name), may hold options, policy, seed.
+    """
+    zstd = hdf5plugin.Zstd(clevel=1)
+    columns = {
+        "length": np.array([len(e) for e in episodes], np.int64),
+        "terminated": np.array([e.terminated for e in episodes], bool),
+        "truncated": np.array([e.truncated for e in episodes], bool),
+        "seed": np.array([e.seed for e in episodes], np.int64),
+        "action": np.concatenate([e.action for e in episodes]),
+        "reward": np.concatenate([e.reward for e in episodes]),
+    }
+    obs = np.concatenate([e.obs for e in episodes])
+    with atomic(path) as aside, h5py.File(aside, "w") as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["about"] = json.dumps(attributes | {"versions": versions()})
+        for name, values in columns.items():
+            file[name] = values
+        chunk = (min(FRAMES_PER_CHUNK, len(obs)), *OBS_SHAPE)
+        file.create_dataset("obs", data=obs, chunks=chunk, compression=zstd)
+
+
+def open_shard(path: Path) -> Shard:
+    """Reads a shard's header. Raises UserError naming the file if it is damaged or not a shard of ours."""
+    try:
+        with h5py.File(path) as file:
+            if file.attrs.get("format") != FORMAT:
+                raise UserError(f"{path} is not a rollout shard ({FORMAT}); move it out of the rollouts folder")
+            about = json.loads(file.attrs["about"])
+            shard = Shard(path, about, *(file[n][:] for n in ("length", "terminated", "truncated", "seed")))
+            frames, steps = len(file["obs"]), len(file["action"])
+    except (OSError, KeyError, ValueError) as error:
+        raise _damaged(path, error) from error
+    if frames != shard.obs_starts[-1] or steps != shard.lengths.sum():
+        raise _damaged(path, f"{frames} frames where {shard.obs_starts[-1]} are announced")
+    return shard
+
+
+class Rollouts:
+    """All shards in a folder.
+
+    Args:
+        folder: e.g. data/doom/rollouts.
+        env: the environment that they must come from.
+
+    Raises:
+        UserError: if there is none, one is damaged or foreign, or one comes from another environment.
+    """
+
+    def __init__(self, folder: Path, env: str) -> None:
+        self.folder = folder
+        self.shards = [open_shard(path) for path in sorted(folder.glob("*.h5"))]
+        if not self.shards:
+            raise UserError(f"{folder} holds no rollouts; run pipelines/01_collect.py --env {env} first")
+        for shard in self.shards:
+            if shard.attributes["env"] != env:
+                raise UserError(f"{shard.path} comes from env {shard.attributes['env']}, not {env}; give another --data")
+
+    @property
+    def num_episodes(self) -> int:
+        return sum(len(shard.lengths) for shard in self.shards)
+
+    @property
+    def num_steps(self) -> int:
+        return int(sum(shard.lengths.sum() for shard in self.shards))
+
+    @cached_property
+    def action_size(self) -> int:
+        """Numbers in an action, as the first shard has them."""
+        return int(self.shards[0].read("action", 0, 1).shape[1])
+
+    def training_frames(self, shard: Shard) -> int:
+        """How many of a shard's frames are for training: all but its last episode's."""
+        return int(shard.obs_starts[-2])
+
+    def held_out(self) -> Iterator[Episode]:
+        """The last episode of every shard."""
+        return (shard.episode(-1) for shard in self.shards)
+
+
+def frame_batches(rollouts: Rollouts, batch_size: int, buffer: int, rng_of: Any, skip: int = 0) -> Iterator[np.ndarray]:
+    """Shuffled batches of training frames, for ever, holding about `buffer` frames in memory.
+
+    Every epoch visits the shards in another order; `buffer` frames at a time are read, shuffled and cut into batches.
+
+    Args:
+        rollouts: where the frames are.
+        batch_size: frames per batch.
+        buffer: frames in memory; never less than a shard nor a batch.
+        rng_of: epoch -> numpy Generator.
+        skip: batches to pass over without reading them (to resume).
+
+    Yields:
+        uint8 (batch_size, 64, 64, 3).
+    """
+    total = sum(map(rollouts.training_frames, rollouts.shards))
+    if total < batch_size:
+        raise UserError(f"--batch-size {batch_size} is more than the {total} training frames in {rollouts.folder}")
+    sizes = [rollouts.training_frames(shard) for shard in rollouts.shards]
+    epoch = 0
+    while True:
+        rng = rng_of(epoch)
+        for pool in pools(rollouts.shards, sizes, max(buffer, 2 * batch_size), rng):
+            size = sum(map(rollouts.training_frames, pool))
+            order = rng.permutation(size)
+            batches = size // batch_size
+            if skip >= batches:
+                skip -= batches
+                continue
+            frames = np.concatenate([shard.read("obs", 0, rollouts.training_frames(shard)) for shard in pool])
+            for i in range(skip, batches):
+                yield frames[np.sort(order[i * batch_size : (i + 1) * batch_size])]
+            skip = 0
+        epoch += 1
+
+
+def pools(shards: list[Shard], sizes: list[int], limit: int, rng: np.random.Generator) -> Iterator[list[Shard]]:
+    """`shards` in random order, in groups whose sizes sum to at most `limit` (or of one shard)."""
+    pool: list[Shard] = []
+    size = 0
+    for i in rng.permutation(len(shards)):
+        if pool and size + sizes[i] > limit:
+            yield pool
+            pool, size = [], 0
+        pool.append(shards[i])
+        size += sizes[i]
+    yield pool
+
+
+def _damaged(path: Path, why: object) -> UserError:
+    return UserError(f"{path} is damaged ({why}); delete it and run 01_collect.py again to collect its episodes anew")

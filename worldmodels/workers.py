@@ -1,0 +1,189 @@
+"""Processes that may die or hang without taking the run along.
+
+Each worker has a pipe of its own. A death is an end-of-file on it: the worker is replaced and its task tried again.
+A hang meets a deadline and becomes a death. An exception comes home with its text. Tasks carry their own seeds, so
+which worker runs what makes no difference to the results.
+"""
+
+import contextlib
+import os
+import signal
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any
+
+import multiprocess as mp
+from multiprocess.connection import Connection, wait
+
+from worldmodels.errors import UserError
+
+TRIES = 3
+ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+
+
+class WorkerError(RuntimeError):
+    """A task raised; the message holds the worker's traceback."""
+
+
+class Workers:
+    """A pool of `num` spawned processes, started when first needed; with 0, tasks run in this process.
+
+    Args:
+        num: processes.
+        deadline: seconds after which a task counts as hung.
+    """
+
+    def __init__(self, num: int, deadline: float = 900.0) -> None:
+        self._num, self._deadline = num, deadline
+        self._pool: list[_Worker] = []
+
+    def map(self, function: Callable[[Any], Any], tasks: Iterable[Any], done: Callable[[], Any] | None = None) -> list:
+        """`[function(task) for task in tasks]`, in parallel; `function` must be importable by name.
+
+        Args:
+            done: called after each task that ends, for progress bars.
+
+        Raises:
+            UserError: as the task raised it, or if a task killed (or hung) TRIES workers.
+            WorkerError: if a task raised anything else.
+        """
+        tasks = list(tasks)
+        results: list[Any] = [None] * len(tasks)
+        for index, result in self._run(function, tasks):
+            results[index] = result
+            if done:
+                done()
+        return results
+
+    def close(self) -> None:
+        """Ends all processes."""
+        for worker in self._pool:
+            worker.kill()
+        self._pool = []
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _run(self, function: Callable[[Any], Any], tasks: list[Any]) -> Iterator[tuple[int, Any]]:
+        if not self._num:
+            yield from ((index, function(task)) for index, task in enumerate(tasks))
+            return
+        waiting = deque(range(len(tasks)))
+        tries = [0] * len(tasks)
+        while len(self._pool) < min(self._num, len(tasks)):
+            self._pool.append(_Worker())
+        busy: dict[Connection, _Worker] = {}
+        try:
+            while waiting or busy:
+                for worker in self._pool:
+                    if waiting and worker.connection not in busy:
+                        worker.start(waiting.popleft(), function, tasks, self._deadline)
+                        busy[worker.connection] = worker
+                patience = min(worker.due for worker in busy.values()) - time.monotonic()
+                ready = wait(list(busy), timeout=max(0.0, patience))
+                for connection in ready:
+                    worker = busy.pop(connection)
+                    index, answer = worker.answer()
+                    if answer is None:
+                        self._replace(worker, tries, "died")
+                        waiting.appendleft(index)
+                    else:
+                        yield index, answer.open()
+                for worker in [w for w in busy.values() if w.due < time.monotonic()]:
+                    del busy[worker.connection]
+                    self._replace(worker, tries, f"took longer than {self._deadline:.0f} s")
+                    waiting.appendleft(worker.task)
+        finally:
+            for worker in busy.values():  # left in the middle of a task: nobody will read its answer
+                worker.kill()
+                self._pool.remove(worker)
+
+    def _replace(self, worker: "_Worker", tries: list[int], what: str) -> None:
+        tries[worker.task] += 1
+        code = worker.kill()
+        self._pool[self._pool.index(worker)] = _Worker()
+        if tries[worker.task] >= TRIES:
+            raise UserError(f"a worker {what} {TRIES} times at the same task (exit code {code}); try fewer --workers")
+
+
+class _Answer:
+    """What a worker sends back: a result, or what went wrong."""
+
+    def __init__(self, result: Any = None, mistake: str = "", trace: str = "") -> None:
+        self.result, self.mistake, self.trace = result, mistake, trace
+
+    def open(self) -> Any:
+        if self.mistake:
+            raise UserError(self.mistake)
+        if self.trace:
+            raise WorkerError(f"in a worker:\n{self.trace}")
+        return self.result
+
+
+class _Worker:
+    def __init__(self) -> None:
+        context = mp.get_context("spawn")  # fork breaks torch, EGL and pygame
+        self.connection, theirs = context.Pipe()
+        self.task, self.due = -1, float("inf")
+        with _environment(ONE_THREAD):
+            self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+            self._process.start()
+        theirs.close()
+
+    def start(self, index: int, function: Callable[[Any], Any], tasks: list[Any], deadline: float) -> None:
+        self.task, self.due = index, time.monotonic() + deadline
+        with contextlib.suppress(BrokenPipeError):  # it died while idle: `answer` will meet the end of file
+            self.connection.send((function, tasks[index]))
+
+    def answer(self) -> tuple[int, _Answer | None]:
+        """The task and its answer, or None if the process is dead."""
+        try:
+            return self.task, self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            return self.task, None
+
+    def kill(self) -> int | None:
+        self._process.kill()
+        self._process.join()
+        self.connection.close()
+        return self._process.exitcode
+
+
+def _serve(connection: Connection) -> None:
+    """A worker's life: tasks in, answers out, until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    import torch
+
+    torch.set_num_threads(1)
+    while True:
+        try:
+            function, task = connection.recv()
+        except EOFError:
+            return
+        try:
+            answer = _Answer(function(task))
+        except UserError as error:
+            answer = _Answer(mistake=str(error))
+        except Exception:
+            answer = _Answer(trace=traceback.format_exc())
+        connection.send(answer)
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
