@@ -5,6 +5,7 @@ A hang meets a deadline and becomes a death. An exception comes home with its te
 which worker runs what makes no difference to the results.
 """
 
+import atexit
 import contextlib
 import os
 import signal
@@ -21,6 +22,7 @@ from multiprocess.connection import Connection, wait
 from worldmodels.errors import UserError
 
 TRIES = 3
+PATIENCE = 5.0  # seconds that an idle worker has to tidy up
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 
 
@@ -59,9 +61,11 @@ class Workers:
         return results
 
     def close(self) -> None:
-        """Ends all processes."""
+        """Ends all processes; those that are idle may tidy up first."""
         for worker in self._pool:
-            worker.kill()
+            worker.connection.close()
+        for worker in self._pool:
+            worker.end()
         self._pool = []
 
     def __enter__(self) -> "Workers":
@@ -148,6 +152,10 @@ class _Worker:
         except (EOFError, ConnectionResetError):
             return self.task, None
 
+    def end(self) -> None:
+        self._process.join(timeout=PATIENCE)
+        self.kill()
+
     def kill(self) -> int | None:
         self._process.kill()
         self._process.join()
@@ -165,6 +173,7 @@ def _serve(connection: Connection) -> None:
         try:
             function, task = connection.recv()
         except EOFError:
+            atexit._run_exitfuncs()  # multiprocess leaves by os._exit, which would skip what environments tidy up
             return
         try:
             answer = _Answer(function(task))

@@ -5,7 +5,10 @@ the authors' data with today's engine (4: CLASSIC 2.8).
 """
 
 import contextlib
+import shlex
+import shutil
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +34,9 @@ class Doom(gymnasium.Env):
     def __init__(self, skill: int = 4, timeout: int = TIMEOUT) -> None:
         self.observation_space = spaces.Box(0, 255, OBS_SHAPE, np.uint8)
         self.action_space = spaces.Box(-1, 1, (1,), np.float32)
-        self._scratch = tempfile.TemporaryDirectory(prefix="worldmodels-doom-")
-        self.game = self._start(skill, timeout, Path(self._scratch.name))
+        scratch = tempfile.mkdtemp(prefix="worldmodels-doom-")
+        self.game = _start(skill, timeout, Path(scratch))
+        self._end = weakref.finalize(self, _stop, self.game, scratch)  # also runs when the interpreter exits
         self._picture = np.zeros((100, 160, 3), np.uint8)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
@@ -53,8 +57,7 @@ class Doom(gymnasium.Env):
         return self._picture
 
     def close(self) -> None:
-        self.game.close()
-        self._scratch.cleanup()
+        self._end()
 
     def _see(self) -> np.ndarray:
         state = self.game.get_state()
@@ -63,20 +66,42 @@ class Doom(gymnasium.Env):
             self._picture = state.screen_buffer[:height].copy()
         return to_obs(self._picture)
 
-    def _start(self, skill: int, timeout: int, scratch: Path) -> vizdoom.DoomGame:
-        game = vizdoom.DoomGame()
-        game.load_config(str(Path(vizdoom.scenarios_path) / "take_cover.cfg"))
-        game.set_available_buttons([vizdoom.Button.MOVE_LEFT, vizdoom.Button.MOVE_RIGHT])
-        game.set_screen_resolution(vizdoom.ScreenResolution.RES_160X120)
-        game.set_screen_format(vizdoom.ScreenFormat.RGB24)
-        game.set_render_hud(True)
-        for hide in (game.set_render_weapon, game.set_render_crosshair, game.set_render_decals,
-                     game.set_render_particles, game.set_window_visible, game.set_sound_enabled):  # fmt: skip
-            hide(False)
-        game.set_mode(vizdoom.Mode.PLAYER)
-        game.set_doom_skill(skill)
-        game.set_episode_timeout(timeout)
-        game.set_doom_config_path(str(scratch / "vizdoom.ini"))
-        with contextlib.chdir(scratch):  # the engine makes a folder _vizdoom where it starts
-            game.init()
-        return game
+
+def _start(skill: int, timeout: int, scratch: Path) -> vizdoom.DoomGame:
+    game = vizdoom.DoomGame()
+    game.load_config(str(Path(vizdoom.scenarios_path) / "take_cover.cfg"))
+    game.set_available_buttons([vizdoom.Button.MOVE_LEFT, vizdoom.Button.MOVE_RIGHT])
+    game.set_screen_resolution(vizdoom.ScreenResolution.RES_160X120)
+    game.set_screen_format(vizdoom.ScreenFormat.RGB24)
+    game.set_render_hud(True)
+    for hide in (game.set_render_weapon, game.set_render_crosshair, game.set_render_decals,
+                 game.set_render_particles, game.set_window_visible, game.set_sound_enabled):  # fmt: skip
+        hide(False)
+    game.set_mode(vizdoom.Mode.PLAYER)
+    game.set_doom_skill(skill)
+    game.set_episode_timeout(timeout)
+    game.set_vizdoom_path(str(_leashed(Path(vizdoom.__file__).parent / "vizdoom", scratch)))
+    game.set_doom_game_path(str(Path(vizdoom.__file__).parent / "freedoom2.wad"))
+    game.set_doom_config_path(str(scratch / "vizdoom.ini"))
+    with contextlib.chdir(scratch):  # the engine makes a folder _vizdoom where it starts
+        game.init()
+    return game
+
+
+def _leashed(engine: Path, scratch: Path) -> Path:
+    """A command that runs the engine and takes it along when our process dies, even by kill -9.
+
+    Left alone, an orphaned engine waits for ever with its memory.
+    """
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:  # not Linux: engines end with our process only if it ends in peace
+        return engine
+    script = scratch / "engine"
+    script.write_text(f'#!/bin/sh\nexec {setpriv} --pdeathsig KILL {shlex.quote(str(engine))} "$@"\n')
+    script.chmod(0o700)
+    return script
+
+
+def _stop(game: vizdoom.DoomGame, scratch: str) -> None:
+    game.close()
+    shutil.rmtree(scratch, ignore_errors=True)
