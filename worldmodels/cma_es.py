@@ -76,7 +76,9 @@ def _numbers(node: Any) -> dict[str, Any]:
     for name, value in vars(node).items():
         if name in NOT_STATE:
             continue
-        if _is_plain(value):
+        if isinstance(value, np.ndarray) and value.flags.fnc:  # a matrix of LAPACK's, column by column: BLAS rounds
+            found[name] = {"$columns": value.T}  # otherwise with it, and resume is to be exact to the bit
+        elif _is_plain(value):
             found[name] = value
         elif isinstance(value, np.generic):
             found[name] = value.item()
@@ -93,7 +95,9 @@ def _is_plain(value: Any) -> bool:
 
 def _restore(node: Any, numbers: dict[str, Any]) -> None:
     for name, value in numbers.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and "$columns" in value:
+            setattr(node, name, value["$columns"].copy().T)
+        elif isinstance(value, dict):
             _restore(getattr(node, name), value["$object"])
         elif isinstance(value, np.ndarray):
             setattr(node, name, value.copy())

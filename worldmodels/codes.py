@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from worldmodels.checkpoint import atomic, fingerprint
+from worldmodels.checkpoint import fingerprint
 from worldmodels.errors import UserError
 from worldmodels.models.base import autocast
-from worldmodels.store import Rollouts, Shard, pools
+from worldmodels.store import Rollouts, Shard, pools, whole_hdf5
 
 FORMAT = "worldmodels-codes-1"
 ENCODE_BATCH = 512
@@ -54,7 +54,7 @@ class Codes:
                     with torch.no_grad(), autocast(device, precision):
                         embed.append(vision.encode(torch.from_numpy(part).to(device)).cpu().half().numpy())
                     bar.update(len(part))
-                with atomic(self._path(shard)) as aside, h5py.File(aside, "w") as file:
+                with whole_hdf5(self._path(shard)) as file:
                     file.attrs.update(format=FORMAT, rollouts=_identity(shard))
                     file["embed"] = np.concatenate(embed)
 

@@ -5,8 +5,10 @@ Many writers need no lock, since each writes files of its own; a kill loses at m
 The last episode of every shard is held out from training.
 """
 
+import io
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -81,13 +83,26 @@ def write_shard(path: Path, episodes: Sequence[Episode], attributes: dict[str, A
         "reward": np.concatenate([e.reward for e in episodes]),
     }
     obs = np.concatenate([e.obs for e in episodes])
-    with atomic(path) as aside, h5py.File(aside, "w") as file:
+    with whole_hdf5(path) as file:
         file.attrs["format"] = FORMAT
         file.attrs["about"] = json.dumps(attributes | {"versions": versions()})
         for name, values in columns.items():
             file[name] = values
         chunk = (min(FRAMES_PER_CHUNK, len(obs)), *OBS_SHAPE)
         file.create_dataset("obs", data=obs, chunks=chunk, compression=zstd)
+
+
+@contextmanager
+def whole_hdf5(path: Path) -> Iterator[h5py.File]:
+    """A file to fill, that is at `path` when the block ends, whole or not at all.
+
+    It is built in memory: when the disk is full, HDF5 fails in the middle of closing a file, and noisily.
+    """
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        yield file
+    with atomic(path) as aside:
+        aside.write_bytes(buffer.getbuffer())
 
 
 def open_shard(path: Path) -> Shard:

@@ -61,7 +61,7 @@ class LatentEnv(gymnasium.Env):
         device = self._model.starts.device
         previous = torch.as_tensor(np.asarray(action, np.float32), device=device)[None]
         with autocast(device, self._precision):
-            embed = self._model.encode(torch.as_tensor(obs, device=device)[None])
+            embed = self._model.encode(torch.as_tensor(np.array(obs), device=device)[None])
             first, noise = torch.full((1, 1), is_first, device=device), self._noise.draw().to(device)
             self._state = self._model.observe(self._state, previous, embed, first, noise)
             return self._model.features(self._state, self._inputs).float().cpu().numpy()[0]

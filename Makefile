@@ -1,0 +1,49 @@
+# Every habit, one word. `make demo` and `make test` set up what they need.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+DEMO := --env doom --preset tiny --run runs/demo --data data/demo
+ENGINE = $$($(PY) -c "import pathlib, vizdoom; print(pathlib.Path(vizdoom.__file__).parent / 'vizdoom')")
+export MPLBACKEND := Agg
+
+.PHONY: demo test slow lint clean setup
+.DEFAULT_GOAL := test
+
+setup: $(READY)
+
+$(READY): setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: Python 3.11 or newer is needed; give one by 'make PYTHON=python3.11'"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(call install,python3-venv)
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@missing=$$(ldd $(ENGINE) | awk '/not found/ {print $$1}'); \
+		test -z "$$missing" || $(call install,libstdc++6 zlib1g libgcc-s1)
+	@touch $@
+
+# Debian packages: installed where we may, else named in one line.
+install = { if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
+	then apt-get -qq update && apt-get -qq install -y $(1); \
+	else echo "error: system packages are missing: please run 'sudo apt-get install $(1)'"; exit 1; fi; }
+
+demo: $(READY)  ## an agent learns to survive in Doom inside its own dream, then in the real game
+	$(PY) pipelines/01_collect.py $(DEMO)
+	$(PY) pipelines/02_train_vision.py $(DEMO)
+	$(PY) pipelines/03_train_memory.py $(DEMO)
+	$(PY) pipelines/04_train_controller.py $(DEMO) --dream --tau 1.15 --final-episodes 16
+	$(PY) -m worldmodels.evaluate --run runs/demo --dream --episodes 100
+
+test: $(READY)
+	$(PY) -m pytest
+
+slow: $(READY)
+	$(PY) -m pytest -m slow
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+clean:
+	rm -rf $(VENV) runs/demo data/demo

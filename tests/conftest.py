@@ -1,0 +1,82 @@
+"""Shared: a tiny but real world (ViZDoom rollouts, V, M), trained once per session."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+from worldmodels import models
+from worldmodels.collect import collect
+from worldmodels.config import CollectConfig, ControllerConfig, MemoryConfig, VisionConfig
+from worldmodels.episode import Episode
+from worldmodels.train import train_memory, train_vision
+
+settings.register_profile("worldmodels", deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+settings.load_profile("worldmodels")
+torch.set_num_threads(1)
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    """Where the tiny world lies, and the settings it was made with."""
+
+    collect: CollectConfig
+    vision: VisionConfig
+    memory: MemoryConfig
+
+    @property
+    def run(self) -> Path:
+        return self.vision.run
+
+    @property
+    def data(self) -> Path:
+        return self.vision.data
+
+    def controller(self, **changes: object) -> ControllerConfig:
+        """A tiny controller's settings."""
+        settings = {
+            "env": "doom", "run": self.run, "data": self.data, "workers": 0, "dream": True, "inputs": ("z", "c", "h"),
+            "bias": False, "generations": 3, "pop_size": 4, "episodes": 2, "max_steps": 30, "test_every": 2,
+            "test_episodes": 4, "real_episodes": 2, "final_episodes": 2,
+        }  # fmt: skip
+        return ControllerConfig(**(settings | changes))
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    folder = tmp_path_factory.mktemp("world")
+    common = {"env": "doom", "run": folder / "run", "data": folder / "data", "workers": 0}
+    made = World(
+        CollectConfig(**common, episodes=6, shard_size=3, max_steps=50),
+        VisionConfig(**common, code_size=8, steps=6, batch_size=16, save_every=2, shuffle_buffer=100),
+        MemoryConfig(
+            **common, hidden_size=16, restart_input=True, reward="alive", steps=6, batch_size=4, sequence_length=10,
+            save_every=2, clip=1.0, shuffle_buffer=100,
+        ),
+    )  # fmt: skip
+    collect(made.collect)
+    train_vision(made.vision)
+    train_memory(made.memory)
+    return made
+
+
+@pytest.fixture(scope="session")
+def model(world: World):
+    return models.load(world.run)
+
+
+def make_episode(rng: np.random.Generator, steps: int, action_size: int = 2, terminated: bool = True) -> Episode:
+    """A valid episode of noise."""
+    return Episode(
+        obs=rng.integers(0, 256, (steps + 1, 64, 64, 3), np.uint8),
+        action=rng.uniform(-1, 1, (steps, action_size)).astype(np.float32),
+        reward=rng.normal(size=steps).astype(np.float32),
+        terminated=terminated,
+        truncated=not terminated,
+        seed=int(rng.integers(2**31)),
+    )

@@ -1,0 +1,170 @@
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode
+
+from worldmodels.actor import Actor
+from worldmodels.agents import ModelAgent
+from worldmodels.envs import make_env
+from worldmodels.envs.dream import Dream, DreamEnv
+from worldmodels.envs.latent import LatentEnv
+from worldmodels.evaluators import DreamEvaluator
+from worldmodels.seeding import Noise, rng
+
+INPUTS = ("z", "c", "h")
+
+
+def mortal(model) -> None:
+    """A few steps of training teach no deaths: make them likely, and dependent on what is dreamt."""
+    torch.manual_seed(0)
+    model.memory.head.weight.data[-1].normal_(0, 2)
+    model.memory.head.bias.data[-1] = -1.0
+
+
+@pytest.fixture
+def mortal_model(model):
+    kept = {name: value.clone() for name, value in model.state_dict().items()}
+    mortal(model)
+    yield model
+    model.load_state_dict(kept)
+
+
+@pytest.fixture
+def actor(world) -> Actor:
+    return Actor("doom", world.run, INPUTS, 0, False, 40, "fp32")
+
+
+def test_a_dream_is_the_model_stepped_by_hand(mortal_model) -> None:
+    model, seeds = mortal_model, [3, 4]
+    dream = Dream(model, tau=1.3, precision="fp32")
+    dream.begin(seeds)
+    noise = Noise(seeds, model.noise_size + 1)
+    starts = model.starts[[int(rng(s, "start").integers(len(model.starts))) for s in seeds]]
+    drawn = noise.draw()[:, :-1]
+    state = model.observe(model.initial(2), torch.zeros(2, 1), starts, torch.ones(2, 1), drawn)
+    for t in range(20):
+        assert torch.equal(dream.features(INPUTS), torch.cat([state[k] for k in INPUTS], -1))
+        action = torch.full((2, 1), np.sin(t))
+        reward, terminated = dream.step(action)
+        state, expected_reward, end = model.imagine(state, action, noise.draw()[:, :-1], 1.3)
+        assert torch.equal(reward, expected_reward) and torch.equal(terminated, end > 0.5)
+
+
+def test_a_dream_begins_with_memory_cleared_and_the_restart_flag_up(model) -> None:
+    dream = Dream(model)
+    dream.begin([1, 2, 3])
+    assert not dream.state["h"].any() and not dream.state["c"].any() and dream.state["first"].all()
+    dream.step(torch.zeros(3, 1))
+    assert dream.state["h"].any() and not dream.state["first"].any()
+
+
+def test_a_candidates_score_depends_neither_on_order_nor_on_who_else_dreams(mortal_model, actor: Actor) -> None:
+    evaluator = DreamEvaluator(mortal_model, actor, tau=1.0)
+    params = np.random.default_rng(0).normal(0, 1, (6, 40))
+    seeds = [10, 11, 12]
+    scores = evaluator.evaluate(params, seeds)
+    assert len(np.unique(scores.lengths)) > 3  # rows do leave the batch, at different times
+    order = [4, 0, 5, 2, 1, 3]
+    assert np.array_equal(evaluator.evaluate(params[order], seeds).returns, scores.returns[order])
+    assert np.array_equal(evaluator.evaluate(params[2:3], seeds).lengths[0], scores.lengths[2])
+    assert np.array_equal(evaluator.evaluate(params, [12, 10]).lengths, scores.lengths[:, [2, 0]])
+
+
+def test_rewards_are_paid_up_to_and_with_the_last_step(mortal_model, actor: Actor) -> None:
+    scores = DreamEvaluator(mortal_model, actor, tau=1.0).evaluate(np.zeros((1, 40)), list(range(30)))
+    assert np.array_equal(scores.returns, scores.lengths)  # 1 per step alive, the last included
+    assert scores.lengths.min() >= 1 and scores.lengths.max() <= 40
+    dream = Dream(mortal_model, precision="fp32")
+    dream.begin([7])
+    steps = 0
+    while True:
+        steps += 1
+        _, terminated = dream.step(torch.zeros(1, 1))
+        if terminated[0] or steps == 40:
+            break
+    assert scores.lengths[0, 7] == steps
+
+
+def test_sampled_ends_follow_the_predicted_probability(model) -> None:
+    kept = model.memory.head.bias.data[-1].clone(), model.memory.head.weight.data[-1].clone()
+    model.memory.head.weight.data[-1].zero_()
+    model.memory.head.bias.data[-1] = float(np.log(0.2 / 0.8))
+    dream = Dream(model, sample_end=True)
+    dream.begin(list(range(2000)))
+    _, sampled = dream.step(torch.zeros(2000, 1))
+    never = Dream(model)
+    never.begin([0])
+    _, ended = never.step(torch.zeros(1, 1))
+    model.memory.head.bias.data[-1], model.memory.head.weight.data[-1] = kept
+    assert abs(float(sampled.float().mean()) - 0.2) < 0.03 and not ended.any()
+
+
+def test_temperature_widens_what_is_dreamt(model) -> None:
+    def spread(tau: float) -> float:
+        dream = Dream(model, tau)
+        dream.begin(list(range(500)))
+        dream.step(torch.zeros(500, 1))
+        return float(dream.features(("z",)).std())
+
+    assert spread(0.1) < spread(1.0) < spread(3.0)
+
+
+def test_dream_env_is_a_vector_env_that_resets_itself(mortal_model) -> None:
+    env = DreamEnv(mortal_model, 8, INPUTS, tau=1.0, max_steps=25, precision="fp32")
+    assert env.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP
+    obs, _ = env.reset(seed=3)
+    assert obs in env.observation_space and obs.shape == (8, 40)
+    ends, done = 0, np.zeros(8, bool)
+    steps = np.zeros(8, int)
+    for _ in range(120):
+        action = env.action_space.sample()
+        obs, reward, terminated, truncated, _ = env.step(action)
+        assert obs in env.observation_space and not (terminated & truncated).any()
+        assert (reward[done] == 0).all() and (reward[~done] == 1).all()  # a row that restarts is not paid
+        memory = obs[:, 8:]
+        assert not memory[done].any()  # and remembers nothing
+        steps = np.where(done, 0, steps + 1)
+        assert (truncated == ((steps == 25) & ~terminated)).all()
+        done = terminated | truncated
+        ends += done.sum()
+    assert ends > 8
+
+
+def test_dream_env_repeats_itself_from_the_same_seed(mortal_model) -> None:
+    env = DreamEnv(mortal_model, 4, INPUTS, max_steps=25)
+    films = []
+    for _ in range(2):
+        obs = [env.reset(seed=5)[0]]
+        obs += [env.step(np.full((4, 1), np.sin(t), np.float32))[0] for t in range(60)]
+        films.append(np.stack(obs))
+    assert np.array_equal(*films)
+    assert not np.array_equal(env.reset(seed=6)[0], films[0][0])
+
+
+def test_latent_env_has_the_spaces_of_the_dream_and_the_ends_of_reality(model) -> None:
+    dreamt = DreamEnv(model, 2, INPUTS)
+    env = LatentEnv(make_env("doom"), model, INPUTS, max_steps=15, precision="fp32")
+    assert env.observation_space == dreamt.single_observation_space
+    assert env.action_space == dreamt.single_action_space
+    obs, _ = env.reset(seed=4)
+    assert env.observation_space.contains(obs)
+    steps, truncated = 0, False
+    while not truncated:
+        obs, reward, terminated, truncated, _ = env.step(np.zeros(1, np.float32))
+        steps += 1
+        assert env.observation_space.contains(obs) and reward == 1.0 and not terminated
+    env.close()
+    assert steps == 15
+
+
+def test_acting_advances_memory_as_dreaming_does(model, actor: Actor) -> None:
+    """Same codes, same actions: the memory that acts and the memory that dreams are one."""
+    agent = ModelAgent(model, actor.controller(model), INPUTS, np.zeros(40), "fp32")
+    agent.begin([1])
+    obs = np.zeros((1, 64, 64, 3), np.uint8)
+    agent.act(obs, [0], 0)
+    first = dict(agent.state)
+    action = agent._action.clone()
+    agent.act(obs, [0], 1)
+    dreamt = model.imagine(first, action, torch.full((1, model.noise_size), 0.5))
+    assert torch.allclose(agent.state["h"], dreamt.state["h"]) and torch.allclose(agent.state["c"], dreamt.state["c"])

@@ -1,0 +1,182 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from worldmodels.envs import make_env
+from worldmodels.envs.images import ImageEnv, to_obs
+from worldmodels.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def doom():
+    env = make_env("doom")
+    yield env
+    env.close()
+
+
+@pytest.fixture(scope="module")
+def carracing():
+    env = make_env("carracing")
+    yield env
+    env.close()
+
+
+def play(env: gymnasium.Env, seed: int, actions: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    obs, rewards = [env.reset(seed=seed)[0]], []
+    for value in actions:
+        seen, reward, terminated, truncated, _ = env.step(np.full(env.action_space.shape, value, np.float32))
+        obs.append(seen)
+        rewards.append(reward)
+        if terminated or truncated:
+            break
+    return np.stack(obs), np.array(rewards)
+
+
+@pytest.mark.parametrize("name", ["doom", "carracing"])
+def test_spaces_and_determinism(name: str, request: pytest.FixtureRequest) -> None:
+    env = request.getfixturevalue(name)
+    actions = list(np.sin(np.arange(90) / 7))
+    obs, rewards = play(env, 5, actions)
+    assert obs.dtype == np.uint8 and obs.shape[1:] == (64, 64, 3)
+    assert env.observation_space.contains(obs[0]) and env.action_space.contains(np.zeros(env.action_space.shape, "f4"))
+    again, rewards_again = play(env, 5, actions)
+    assert np.array_equal(obs, again) and np.array_equal(rewards, rewards_again)
+    other, _ = play(env, 6, actions)
+    assert not np.array_equal(obs, other)
+
+
+def test_doom_steps_left_below_a_third_right_above_and_stays_between(doom: gymnasium.Env) -> None:
+    """The wall's right end comes nearer to the left as one steps to the right, and the other way round."""
+
+    def brightness_of_left_part(value: float) -> np.ndarray:
+        obs, _ = play(doom, 3, [value] * 30)
+        return obs[-1]
+
+    still, left, right = (brightness_of_left_part(v) for v in (0.33, -0.34, 0.34))
+    assert np.array_equal(still, brightness_of_left_part(-0.33))
+    assert np.array_equal(left, brightness_of_left_part(-1.0)) and np.array_equal(right, brightness_of_left_part(1.0))
+    assert not np.array_equal(left, still) and not np.array_equal(right, still) and not np.array_equal(left, right)
+
+
+def test_doom_pays_one_per_tic_and_death_terminates(doom: gymnasium.Env) -> None:
+    obs, rewards = play(doom, 11, [0.0] * 2100)
+    assert (rewards == 1).all() and len(rewards) < 2100  # standing still, one dies
+    assert np.array_equal(obs[-1], obs[-2]) and obs[-1].any()  # after death the game shows nothing; we show the last
+
+
+def test_doom_truncates_at_its_timeout() -> None:
+    env = make_env("doom", timeout=40)
+    env.reset(seed=0)
+    steps = 0
+    while True:
+        *_, terminated, truncated, _ = env.step(np.zeros(1, np.float32))
+        steps += 1
+        if terminated or truncated:
+            break
+    env.close()
+    assert truncated and not terminated and 38 <= steps <= 40
+
+
+def test_doom_shows_no_status_bar_and_leaves_no_files(doom: gymnasium.Env) -> None:
+    obs, _ = play(doom, 3, [0.0] * 5)
+    floor = obs[-1][-6:].astype(int)  # the bar is red digits on grey; the floor is grey alone
+    assert (floor.max(-1) - floor.min(-1)).max() < 40
+    assert not [name for name in os.listdir() if "vizdoom" in name.lower()]
+
+
+def test_doom_engine_dies_with_its_process_even_by_kill_9() -> None:
+    code = "from worldmodels.envs import make_env; e = make_env('doom'); print('up', flush=True); input()"
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "up\n"
+    children = Path(f"/proc/{process.pid}/task").glob("*/children")
+    engines = [int(pid) for path in children for pid in path.read_text().split()]
+    assert engines
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 10
+    while any(_alive(pid) for pid in engines) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(_alive(pid) for pid in engines)
+
+
+def _alive(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "State:\tZ" not in status.read_text()
+
+
+def test_carracing_maps_actions_and_cuts_the_indicators(carracing: gymnasium.Env) -> None:
+    native = carracing.to_native(np.array([-0.5, -1.0, -1.0], np.float32))
+    assert native == pytest.approx([-0.5, 0.0, 0.0])
+    assert carracing.to_native(np.array([0.2, 0.5, 0.7], np.float32)) == pytest.approx([0.2, 0.75, 0.7])
+    picture = np.zeros((96, 96, 3), np.uint8)
+    picture[84:] = 255
+    assert not carracing.see(picture).any()
+
+
+class Toy(gymnasium.Env):
+    """A user's own environment."""
+
+    def __init__(self, shape: tuple[int, ...] = (100, 80), action_space: spaces.Space | None = None, **_: object):
+        self.observation_space = spaces.Box(0, 255, shape, np.uint8)
+        self.action_space = action_space or spaces.Discrete(3, start=1)
+        self.last: object = None
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        return self.np_random.integers(0, 255, self.observation_space.shape, np.uint8), {}
+
+    def step(self, action: object) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.last = action
+        return np.zeros(self.observation_space.shape, np.uint8), 0.5, False, False, {}
+
+
+gymnasium.register("ToyImages-v0", entry_point="tests.envs.test_envs:Toy", disable_env_checker=True)
+
+
+def test_a_users_own_environment_by_its_id() -> None:
+    env = make_env("tests.envs.test_envs:ToyImages-v0", seed=3)
+    obs, _ = env.reset(seed=1)
+    assert obs.shape == (64, 64, 3) and env.action_space.shape == (3,)
+    assert (obs[..., 0] == obs[..., 1]).all()  # grey became three equal channels
+
+
+@pytest.mark.parametrize(
+    ("space", "action", "native"),
+    [
+        (spaces.Discrete(3, start=1), [0.1, 0.9, 0.3], 2),
+        (spaces.MultiBinary(2), [-0.1, 0.1], [0, 1]),
+        (spaces.Box(np.array([-2.0, 0.0]), np.array([2.0, 10.0])), [0.5, -1.0], [1.0, 0.0]),
+    ],
+)
+def test_actions_reach_every_kind_of_space(space: spaces.Space, action: list[float], native: object) -> None:
+    toy = Toy((32, 32, 3), space)
+    env = ImageEnv(toy)
+    env.reset(seed=0)
+    env.step(np.array(action, np.float32))
+    assert np.allclose(toy.last, native) and space.contains(toy.last)
+
+
+def test_what_cannot_be_used_is_told() -> None:
+    with pytest.raises(UserError, match=r"--env dom is unknown; did you mean doom\?"):
+        make_env("dom")
+    with pytest.raises(UserError, match=r"--env CarRacing-v33 is unknown; did you mean CarRacing-v3\?"):
+        make_env("CarRacing-v33")
+    with pytest.raises(UserError, match=r"CartPole-v1 shows .* an image is needed"):
+        make_env("CartPole-v1")
+    with pytest.raises(UserError, match="no_such_package"):
+        make_env("no_such_package:Env-v0")
+    with pytest.raises(UserError, match="needed: Discrete, MultiBinary, or a bounded Box"):
+        ImageEnv(Toy((32, 32, 3), spaces.Box(-np.inf, np.inf, (1,))))
+
+
+def test_shrinking_is_antialiased() -> None:
+    stripes = np.zeros((640, 640, 3), np.uint8)
+    stripes[::2] = 200  # far finer than the result can show
+    assert abs(to_obs(stripes).astype(int) - 100).max() <= 4

@@ -1,0 +1,114 @@
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import make_episode
+from worldmodels.errors import UserError
+from worldmodels.store import Rollouts, Shard, frame_batches, open_shard, write_shard
+
+
+@given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=5), seed=st.integers(0, 1000))
+def test_every_episode_comes_back_as_it_was(
+    tmp_path_factory: pytest.TempPathFactory, lengths: list[int], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    episodes = [make_episode(rng, n, terminated=bool(rng.integers(2))) for n in lengths]
+    path = tmp_path_factory.mktemp("s") / "shard.h5"
+    write_shard(path, episodes, {"env": "doom", "seed": 3})
+    shard = open_shard(path)
+    assert shard.attributes["env"] == "doom" and shard.attributes["seed"] == 3
+    assert shard.attributes["versions"]["numpy"] == np.__version__
+    for index, episode in enumerate(episodes):
+        found = shard.episode(index)
+        for name in ("obs", "action", "reward"):
+            assert np.array_equal(getattr(found, name), getattr(episode, name))
+            assert getattr(found, name).dtype == getattr(episode, name).dtype
+        assert (found.terminated, found.truncated, found.seed) == (
+            episode.terminated, episode.truncated, episode.seed,
+        )  # fmt: skip
+
+
+def rollouts(folder: Path, shards: int, episodes: int, steps: int = 6) -> Rollouts:
+    rng = np.random.default_rng(0)
+    for i in range(shards):
+        made = [make_episode(rng, steps) for _ in range(episodes)]
+        for j, episode in enumerate(made):  # a frame tells where it comes from
+            episode.obs[:, 0, 0] = (i, j, 0)
+            episode.obs[:, 0, 1, 0] = np.arange(steps + 1)
+        write_shard(folder / f"{i}.h5", made, {"env": "doom"})
+    return Rollouts(folder, "doom")
+
+
+def origins(batch: np.ndarray) -> list[tuple[int, ...]]:
+    return [(*map(int, frame[0, 0, :2]), int(frame[0, 1, 0])) for frame in batch]
+
+
+def test_an_epoch_shows_every_training_frame_once_and_none_that_is_held_out(tmp_path: Path) -> None:
+    data = rollouts(tmp_path, shards=4, episodes=3)
+    batches = frame_batches(data, 14, 10**6, np.random.default_rng)
+    seen = [origin for _ in range(4) for origin in origins(next(batches))]  # 4 shards x 2 episodes x 7 frames = 56
+    assert len(set(seen)) == 56
+    assert {episode for _, episode, _ in seen} == {0, 1}
+    held = [episode.obs[0, 0, 0, 1] for episode in data.held_out()]
+    assert held == [2, 2, 2, 2]
+    again = [origin for _ in range(4) for origin in origins(next(batches))]
+    assert set(again) == set(seen) and again != seen  # the next epoch has another order
+
+
+@given(skip=st.integers(0, 25), buffer=st.sampled_from([1, 30, 10**6]))
+def test_skipping_equals_having_read(tmp_path_factory: pytest.TempPathFactory, skip: int, buffer: int) -> None:
+    data = rollouts(tmp_path_factory.mktemp("r"), shards=3, episodes=3)
+    straight = frame_batches(data, 8, buffer, np.random.default_rng)
+    for _ in range(skip):
+        next(straight)
+    resumed = frame_batches(data, 8, buffer, np.random.default_rng, skip)
+    for _ in range(4):
+        assert np.array_equal(next(straight), next(resumed))
+
+
+def test_memory_is_bounded_by_the_buffer_not_by_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = rollouts(tmp_path, shards=12, episodes=3)  # 14 training frames each
+    read: list[int] = []
+    original = Shard.read
+
+    def counting(self: Shard, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        rows = original(self, name, start, stop)
+        read.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(Shard, "read", counting)
+    batches = frame_batches(data, 10, 30, np.random.default_rng)
+    next(batches)
+    assert sum(read) <= 30  # of 168
+    next(batches), next(batches)
+    assert sum(read) <= 60
+
+
+def test_damaged_foreign_and_misplaced_shards_are_named(tmp_path: Path) -> None:
+    rollouts(tmp_path, shards=2, episodes=2)
+    with pytest.raises(UserError, match=r"0\.h5 comes from env doom, not carracing"):
+        Rollouts(tmp_path, "carracing")
+    whole = (tmp_path / "1.h5").read_bytes()
+    (tmp_path / "1.h5").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"1\.h5 is damaged"):
+        Rollouts(tmp_path, "doom")
+    (tmp_path / "1.h5").write_text("not HDF5 at all")
+    with pytest.raises(UserError, match=r"1\.h5 is damaged"):
+        Rollouts(tmp_path, "doom")
+    (tmp_path / "1.h5").unlink()
+    with h5py.File(tmp_path / "1.h5", "w") as file:
+        file["something"] = 1
+    with pytest.raises(UserError, match=r"1\.h5 is not a rollout shard"):
+        Rollouts(tmp_path, "doom")
+    with pytest.raises(UserError, match=r"holds no rollouts; run pipelines/01_collect\.py --env doom"):
+        Rollouts(tmp_path / "nowhere", "doom")
+
+
+def test_a_batch_larger_than_the_data_names_the_flag(tmp_path: Path) -> None:
+    data = rollouts(tmp_path, shards=1, episodes=2)
+    with pytest.raises(UserError, match="--batch-size 100 is more than the 7 training frames"):
+        next(frame_batches(data, 100, 10, np.random.default_rng))

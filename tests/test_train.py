@@ -1,0 +1,89 @@
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import World
+from worldmodels import models, train
+from worldmodels.errors import UserError
+from worldmodels.run import Run
+from worldmodels.train import train_memory, train_vision
+
+
+def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C arrives while metrics of `step` are written, before its checkpoint."""
+    original = Run.log
+
+    def log(self: Run, at: int, metrics: dict) -> None:
+        original(self, at, metrics)
+        if at == step:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "log", log)
+
+
+def metrics(folder: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "time"} for line in lines]
+
+
+@pytest.mark.parametrize(("stage", "trainer"), [("vision", train_vision), ("memory", train_memory)])
+def test_resume_equals_never_having_stopped(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, trainer: Callable
+) -> None:
+    config = dataclasses.replace(getattr(world, stage), run=tmp_path)
+    if stage == "memory":
+        (tmp_path / "vision").symlink_to(world.run / "vision")
+    stop_at(4, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        trainer(config)
+    assert metrics(tmp_path / stage)[-1]["step"] == 4  # logged, but the last checkpoint is of step 2
+    monkeypatch.undo()
+    trainer(config)
+    assert metrics(tmp_path / stage) == metrics(world.run / stage)
+    resumed, straight = (models.load_module(run / stage, stage)[0].state_dict() for run in (tmp_path, world.run))
+    assert all(torch.equal(resumed[name], straight[name]) for name in straight)
+
+
+def test_the_same_command_again_changes_nothing(world: World) -> None:
+    before, lines = models.load_module(world.run / "vision", "vision")[0].state_dict(), metrics(world.run / "vision")
+    train_vision(world.vision)
+    after = models.load_module(world.run / "vision", "vision")[0].state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert metrics(world.run / "vision") == lines
+
+
+def test_other_settings_for_a_run_that_was_begun_name_the_flag(world: World) -> None:
+    with pytest.raises(UserError, match=r"begun with --learning-rate 0\.001, not 0\.5; .*--fresh"):
+        train_vision(dataclasses.replace(world.vision, learning_rate=0.5))
+
+
+def test_nan_in_a_loss_names_flag_and_folder_and_keeps_the_checkpoint(world: World, tmp_path: Path) -> None:
+    config = dataclasses.replace(world.vision, run=tmp_path, learning_rate=1e30, final_learning_rate=1e30, save_every=1)
+    with pytest.raises(UserError, match=r"the loss is (nan|inf) at step \d+ of .*vision; try a --learning-rate below"):
+        train_vision(config)
+    kept = Run(tmp_path / "vision", config, "vision").resume()
+    assert kept is not None and kept["step"] >= 1
+
+
+def test_the_learning_rate_falls_geometrically_from_first_to_last(world: World) -> None:
+    config = dataclasses.replace(world.vision, learning_rate=1e-2, final_learning_rate=1e-4, steps=5)
+    rates = [train._learning_rate(config, step) for step in range(5)]
+    assert rates == pytest.approx([1e-2, 10**-2.5, 1e-3, 10**-3.5, 1e-4])
+
+
+def test_every_stage_leaves_what_people_look_at(world: World) -> None:
+    for name in ("vision/reconstructions.png", "vision/curves.png", "memory/curves.png", "memory/calibration.png"):
+        assert (world.run / name).read_bytes()[:4] == b"\x89PNG"
+    assert (world.run / "memory/dream_beside_reality.mp4").read_bytes()[4:8] == b"ftyp"
+    assert list((world.run / "vision/tensorboard").glob("events.*"))
+
+
+def test_m_trained_on_another_v_is_refused(world: World, tmp_path: Path) -> None:
+    train_vision(dataclasses.replace(world.vision, run=tmp_path, seed=5))
+    (tmp_path / "memory").symlink_to(world.run / "memory")
+    with pytest.raises(UserError, match="memory was trained on codes of V"):
+        models.load(tmp_path)
