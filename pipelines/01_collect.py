@@ -1,8 +1,8 @@
 """Stage 1: let a policy act, and write what happened."""
 
+from worldmodels.collect import collect
 from worldmodels.config import CollectConfig, parse
 from worldmodels.errors import command
-from worldmodels.collect import collect
 
 
 @command

@@ -70,7 +70,7 @@ def test_damage_absence_and_another_kind_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"model\.safetensors does not exist"):
         checkpoint.load(path, "vision")
     checkpoint.save(path, "memory", {"x": torch.ones(100)})
-    with pytest.raises(UserError, match="should be a vision checkpoint .* this one is memory"):
+    with pytest.raises(UserError, match=r"should be a vision checkpoint .* this one is memory"):
         checkpoint.load(path, "vision")
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(UserError, match=r"model\.safetensors .* damaged"):

@@ -45,14 +45,15 @@ def test_flat_fitness_does_not_end_the_search() -> None:
     assert np.abs(run(search, sphere, 250).mean - 1).max() < 0.05
 
 
-@pytest.mark.parametrize("size", [6, 120, 3001])
-def test_resume_is_exact_to_the_bit(tmp_path: Path, size: int) -> None:
-    straight = run(CMAES(size, 8, 0.1, seed=3), ellipsoid, 12)
-    half = run(CMAES(size, 8, 0.1, seed=3), ellipsoid, 5)
+@pytest.mark.parametrize("function", [ellipsoid, lambda x: np.ones(len(x))])
+@pytest.mark.parametrize(("size", "pop_size"), [(6, 8), (40, 4), (120, 16), (3001, 8)])
+def test_resume_is_exact_to_the_bit(tmp_path: Path, size: int, pop_size: int, function) -> None:
+    straight = run(CMAES(size, pop_size, 0.1, seed=3), function, 12)
+    half = run(CMAES(size, pop_size, 0.1, seed=3), function, 5)
     checkpoint.save(tmp_path / "search", "test", half.state())
-    resumed = CMAES(size, 8, 0.1, seed=3)
+    resumed = CMAES(size, pop_size, 0.1, seed=3)
     resumed.load(checkpoint.load(tmp_path / "search", "test"))
-    run(resumed, ellipsoid, 7)
+    run(resumed, function, 7)
     assert np.array_equal(resumed.mean, straight.mean) and resumed.sigma == straight.sigma
     assert np.array_equal(resumed.ask(), straight.ask())
 

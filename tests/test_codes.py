@@ -26,9 +26,7 @@ def numbered(lengths: list[int]) -> list[EpisodeCodes]:
     ]
 
 
-@given(
-    lengths=st.lists(st.integers(1, 15), min_size=1, max_size=8), rows=st.integers(1, 6), length=st.integers(1, 12)
-)
+@given(lengths=st.lists(st.integers(1, 15), min_size=1, max_size=8), rows=st.integers(1, 6), length=st.integers(1, 12))
 def test_time_is_kept_when_episodes_are_cut_into_sequences(lengths: list[int], rows: int, length: int) -> None:
     batches = list(cut(numbered(lengths), rows, length))
     assert batches and batches[0]["fresh"] and not any(b["fresh"] for b in batches[1:])

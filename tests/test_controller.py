@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -27,7 +29,7 @@ def test_each_row_acts_with_its_own_numbers(arguments: tuple) -> None:
     sizes = [5, *arguments[2:3], arguments[1]] if len(arguments) > 2 and arguments[2] else [5, arguments[1]]
     for row in range(7):
         x, rest = feat[row], params[row]
-        for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+        for inputs, outputs in pairwise(sizes):
             bias, rest = (rest[:outputs], rest[outputs:]) if controller.bias else (np.zeros(outputs), rest)
             weight, rest = rest[: inputs * outputs].reshape(inputs, outputs), rest[inputs * outputs :]
             x = np.tanh(bias + x @ weight)

@@ -67,4 +67,3 @@ def load_controller(folder: Path) -> tuple[Actor, np.ndarray, dict[str, Any]]:
         tree["env"], run, tuple(tree["inputs"]), tree["hidden_size"], tree["bias"], tree["max_steps"], tree["precision"]
     )
     return actor, tree["params"], tree["about"] | {"folder": str(folder)}
-

@@ -5,7 +5,6 @@ from typing import Protocol
 import numpy as np
 import torch
 
-
 from worldmodels.controller import Controller
 from worldmodels.models.base import State, WorldModel, autocast
 from worldmodels.policies import POLICIES
@@ -96,5 +95,3 @@ class ModelAgent:
         self.state = {name: value[index.to(value.device)] for name, value in self.state.items()}
         self._action, self._row_params = self._action[index], self._row_params[index]
         self._rows = rows
-
-

@@ -101,10 +101,12 @@ def load_weights(module: torch.nn.Module, weights: Mapping[str, torch.Tensor], p
 def _pack(node: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(node, torch.Tensor | np.ndarray):
         name = f"t{len(tensors)}"
-        is_array = isinstance(node, np.ndarray)
-        # clone: safetensors refuses tensors that share memory, and a checkpoint of views is legitimate here
-        tensors[name] = torch.from_numpy(node.copy()) if is_array else node.detach().cpu().contiguous().clone()
-        return {"$array" if is_array else "$tensor": name}
+        # copies: safetensors refuses tensors that share memory, and a checkpoint of views is legitimate here
+        if isinstance(node, np.ndarray):
+            tensors[name] = torch.from_numpy(node.copy())
+            return {"$array": name}
+        tensors[name] = node.detach().cpu().contiguous().clone()
+        return {"$tensor": name}
     if isinstance(node, Mapping):
         return {"$dict": [[key, _pack(value, tensors)] for key, value in node.items()]}
     if isinstance(node, list | tuple):

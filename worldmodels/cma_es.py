@@ -28,7 +28,8 @@ class CMAES:
         options = {
             "popsize": pop_size, "seed": np.nan, "randn": self._randn, "verbose": -9, "verb_log": 0,
             "signals_filename": "", "CMA_diagonal": num_params > FULL_COVARIANCE_LIMIT,
-            "AdaptSigma": cma.sigma_adaptation.CMAAdaptSigmaCSA,  # in high dimension pycma would mirror samples
+            # plain CMA-ES at every size: pycma mirrors samples in small populations and in high dimension
+            "CMA_mirrors": 0, "AdaptSigma": cma.sigma_adaptation.CMAAdaptSigmaCSA,
         }  # fmt: skip
         self._es = cma.CMAEvolutionStrategy(np.zeros(num_params), sigma0, options)
         self._asked: np.ndarray | None = None

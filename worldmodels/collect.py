@@ -45,10 +45,8 @@ def collect(config: CollectConfig) -> None:
             path.unlink()
     policy, actor = _policy(config)
     starts = range(0, config.episodes, config.shard_size)
-    tasks = [
-        Task(config, _path(config, policy, start), policy, actor, range(start, min(start + config.shard_size, config.episodes)))
-        for start in starts
-    ]  # fmt: skip
+    parts = [range(start, min(start + config.shard_size, config.episodes)) for start in starts]
+    tasks = [Task(config, _path(config, policy, part.start), policy, actor, part) for part in parts]
     missing = [task for task in tasks if not _is_there(task)]
     envs(config.env, 1)  # an unknown environment is told of here, not by every worker
     with (
@@ -95,7 +93,7 @@ def collect_shard(task: Task) -> None:
         "env": config.env, "policy": task.policy, "seed": config.seed, "max_steps": config.max_steps,
         "min_steps": config.min_steps, "returns": [o.episode_return for o in outcomes],
     }  # fmt: skip
-    write_shard(task.path, [o.episode for o in outcomes], attributes)
+    write_shard(task.path, [o.episode for o in outcomes if o.episode], attributes)
 
 
 def _agent(task: Task, pool: list) -> Agent:

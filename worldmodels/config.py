@@ -249,7 +249,7 @@ def parse(kind: type[Config], argv: list[str] | None = None) -> Config:
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(kind, args=argv, **defaults)
+            return tyro.cli(kind, args=argv, **defaults)  # type: ignore[call-overload]
     except SystemExit as stop:
         if not stop.code:
             raise

@@ -1,5 +1,7 @@
 """C: about a thousand numbers that turn features into an action. A whole population acts at once."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -21,7 +23,7 @@ class Controller:
         sizes = [feat_size, hidden_size, action_size] if hidden_size else [feat_size, action_size]
         self.feat_size, self.action_size = feat_size, action_size
         self.bias = bias or hidden_size > 0
-        self._layers = list(zip(sizes[:-1], sizes[1:], strict=True))
+        self._layers = list(pairwise(sizes))
         self.num_params = sum(inputs * outputs + self.bias * outputs for inputs, outputs in self._layers)
 
     def act(self, params: Tensor, feat: Tensor) -> Tensor:

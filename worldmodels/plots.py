@@ -10,7 +10,7 @@ import numpy as np
 from worldmodels.checkpoint import atomic
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 (after the backend is chosen)
+from matplotlib import pyplot as plt
 
 History = list[dict[str, float]]
 SIZE = (7.0, 4.0)

@@ -16,13 +16,14 @@ def held(rng: np.random.Generator, action_size: int) -> Policy:
 
     Whenever the step is a multiple of `repeat`, a new action is drawn, and a new repeat from 1 to 10.
     """
-    state = {"repeat": 1, "action": np.zeros(action_size, np.float32)}
+    repeat, action = 1, np.zeros(action_size, np.float32)
 
     def act(step: int) -> np.ndarray:
-        if step % state["repeat"] == 0:
-            state["action"] = rng.uniform(-1, 1, action_size).astype(np.float32)
-            state["repeat"] = int(rng.integers(1, 11))
-        return state["action"]
+        nonlocal repeat, action
+        if step % repeat == 0:
+            action = rng.uniform(-1, 1, action_size).astype(np.float32)
+            repeat = int(rng.integers(1, 11))
+        return action
 
     return act
 
@@ -40,13 +41,13 @@ def spicy(rng: np.random.Generator, action_size: int, code_size: int = 32) -> Po
 
 def brownian(rng: np.random.Generator, action_size: int) -> Policy:
     """A random walk of variance 1/50 per step, clipped to [-1, 1], from a uniform start."""
-    state = {"action": rng.uniform(-1, 1, action_size)}
+    action = rng.uniform(-1, 1, action_size)
 
     def act(step: int) -> np.ndarray:
+        nonlocal action
         if step:
-            walk = state["action"] + rng.normal(0, np.sqrt(1 / 50), action_size)
-            state["action"] = np.clip(walk, -1, 1)
-        return state["action"].astype(np.float32)
+            action = np.clip(action + rng.normal(0, np.sqrt(1 / 50), action_size), -1, 1)
+        return action.astype(np.float32)
 
     return act
 

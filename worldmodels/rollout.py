@@ -56,7 +56,7 @@ def rollout(
         step += 1
         for row, action in zip(rows, actions, strict=True):
             obs[row], reward, terminated, truncated, _ = envs[row].step(action)
-            tapes[row].add(action, reward, obs[row], terminated, truncated or step >= max_steps)
+            tapes[row].add(action, float(reward), obs[row], terminated, truncated or step >= max_steps)
         rows = [row for row in rows if not tapes[row].done]
     return [tape.outcome() for tape in tapes]
 

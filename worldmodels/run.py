@@ -1,4 +1,4 @@
-"""The run folder: what was asked (config.json), what happened (metrics.jsonl, TensorBoard), where it stands (checkpoint).
+"""The run folder: what was asked (config.json), what happened (metrics.jsonl), where it stands (the checkpoint).
 
 The same command again goes on from the last checkpoint, to the bit.
 """

@@ -139,7 +139,9 @@ class Rollouts:
             raise UserError(f"{folder} holds no rollouts; run pipelines/01_collect.py --env {env} first")
         for shard in self.shards:
             if shard.attributes["env"] != env:
-                raise UserError(f"{shard.path} comes from env {shard.attributes['env']}, not {env}; give another --data")
+                raise UserError(
+                    f"{shard.path} comes from env {shard.attributes['env']}, not {env}; give another --data"
+                )
 
     @property
     def num_episodes(self) -> int:

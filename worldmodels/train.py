@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -156,9 +155,7 @@ def train_memory(config: MemoryConfig) -> None:
         return _mean_loss(memory, cut(examples, len(examples), config.sequence_length), config, device)
 
     fit(memory, batches, held_out, config, run, device)
-    models.save_module(
-        memory, run.folder, "memory", vision_fingerprint=codes.vision_fingerprint, starts=codes.starts()
-    )
+    models.save_module(memory, run.folder, "memory", vision_fingerprint=codes.vision_fingerprint, starts=codes.starts())
     _report_memory(config, run, rollouts, examples, device)
 
 
@@ -180,8 +177,8 @@ def _report_memory(config: MemoryConfig, run: Run, rollouts: Rollouts, examples:
         real = np.concatenate([s.lengths for s in rollouts.shards if s.attributes["policy"] == policy])
         if not policy.startswith("controller"):
             dreamt = dream_lengths(model, policy, 256, limit, config.seed, config.precision)
-            rows += [(f"steps, {policy} policy, dreamt at tau 1", summarise(dreamt))]
-            rows += [(f"steps, {policy} policy, real", summarise(real))]
+            rows += [(f"steps, {policy} policy, dreamt at tau 1", str(summarise(dreamt)))]
+            rows += [(f"steps, {policy} policy, real", str(summarise(real)))]
     film, curve = run.folder / "dream_beside_reality.mp4", run.folder / "curves.png"
     films.open_loop(film, model, next(rollouts.held_out()), config.precision)
     shown = [name for name in ("nll", "termination", "reward") if name in history[-1]]

@@ -23,7 +23,7 @@ from worldmodels.errors import UserError
 
 TRIES = 3
 PATIENCE = 5.0  # seconds that an idle worker has to tidy up
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
 class WorkerError(RuntimeError):

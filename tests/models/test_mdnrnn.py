@@ -149,9 +149,10 @@ def test_termination_loss_weighs_last_steps() -> None:
     data = batch(2, 6, 4, 2)
     data["terminated"][0, -1] = 1
     _, metrics, _ = memory.loss(data, {}, torch.Generator().manual_seed(0))
-    z = data["embed"][..., :4] + (data["embed"][..., 4:] / 2).exp() * torch.randn(
-        2, 7, 4, generator=torch.Generator().manual_seed(0)
-    )[:, :-1]
+    z = (
+        data["embed"][..., :4]
+        + (data["embed"][..., 4:] / 2).exp() * torch.randn(2, 7, 4, generator=torch.Generator().manual_seed(0))[:, :-1]
+    )
     hs, _, _ = memory._unroll(z, data["action"], data["is_first"], torch.zeros(2, 8), torch.zeros(2, 8))
     p = torch.sigmoid(memory.predict(hs).end.double())
     ended = data["terminated"].double()

@@ -33,9 +33,12 @@ class ImageEnv(gymnasium.Env):
         self.observation_space = spaces.Box(0, 255, OBS_SHAPE, np.uint8)
         space = env.observation_space
         name = env.spec.id if env.spec else str(env)
-        is_image = isinstance(space, spaces.Box) and space.dtype == np.uint8
-        if not is_image or len(space.shape) not in (2, 3) or (len(space.shape) == 3 and space.shape[2] not in (1, 3)):
-            raise UserError(f"--env {name} shows {space}; an image is needed: Box of uint8 (H, W, 3), (H, W, 1) or (H, W)")
+        shape = space.shape or ()
+        is_image = len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))
+        if not (is_image and isinstance(space, spaces.Box) and space.dtype == np.uint8):
+            raise UserError(
+                f"--env {name} shows {space}; an image is needed: Box of uint8 (H, W, 3), (H, W, 1) or (H, W)"
+            )
         size = {spaces.Discrete: "n", spaces.MultiBinary: "n"}.get(type(env.action_space))
         if size:
             count = int(getattr(env.action_space, size))
@@ -67,6 +70,7 @@ class ImageEnv(gymnasium.Env):
             return int(space.start) + int(np.argmax(action))
         if isinstance(space, spaces.MultiBinary):
             return (action > 0).astype(np.int8).reshape(space.shape)
+        assert isinstance(space, spaces.Box)  # __init__ admits no other
         unit = (np.asarray(action, np.float64).reshape(space.shape) + 1) / 2
         return (space.low + unit * (space.high - space.low)).astype(space.dtype)
 

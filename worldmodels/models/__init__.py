@@ -5,9 +5,10 @@ the weights is the class's name and arguments.
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from worldmodels import checkpoint
 from worldmodels.errors import UserError
@@ -16,17 +17,17 @@ from worldmodels.models.classic import ClassicWorldModel
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.vae import VAE
 
-FAMILIES: dict[str, type[nn.Module]] = {"vae": VAE, "mdnrnn": MDNRNN}
+FAMILIES: dict[str, Any] = {"vae": VAE, "mdnrnn": MDNRNN}
 FILE = "model.safetensors"
 
 
-def save_module(module: nn.Module, folder: Path, kind: str, **extra: object) -> None:
+def save_module(module: Any, folder: Path, kind: str, **extra: object) -> None:
     """Saves V ("vision") or M ("memory") to `folder`, with whatever else belongs to it."""
     tree = {"family": module.family, "config": module.config, "weights": module.state_dict()}
     checkpoint.save(folder / FILE, kind, tree | extra)
 
 
-def load_module(folder: Path, kind: str) -> tuple[nn.Module, dict]:
+def load_module(folder: Path, kind: str) -> tuple[Any, dict[str, Any]]:
     """V or M as `save_module` saved it, on the CPU, with what else was saved with it.
 
     Raises:

@@ -33,7 +33,7 @@ class ClassicWorldModel(nn.Module):
 
     def observe(self, state: State, action: Tensor, embed: Tensor, is_first: Tensor, noise: Tensor) -> State:
         h, c = self.memory.step(state["z"], action, state["first"], state["h"], state["c"])
-        z = sample_code(*embed.chunk(2, -1), normal(noise[:, : self.memory.code_size]))
+        z = sample_code(embed, normal(noise[:, : self.memory.code_size]))
         return {"z": z, "h": h * (1 - is_first), "c": c * (1 - is_first), "first": is_first}
 
     def imagine(self, state: State, action: Tensor, noise: Tensor, tau: float = 1.0) -> Dreamed:

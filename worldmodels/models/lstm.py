@@ -63,7 +63,7 @@ class _Sequence(Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         weight, keep, gates, cs, tanhs, h_before = ctx.saved_tensors
         d_hs, d_c = grads[0], grads[1].clone()
-        steps, rows, width = gates.shape
+        steps, width = len(gates), gates.shape[-1]
         size = width // 4
         low = weight.to(ctx.dtype)
         d_gates = torch.empty_like(gates)

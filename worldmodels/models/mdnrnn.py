@@ -42,6 +42,8 @@ class MDNRNN(nn.Module):
     """
 
     family = "mdnrnn"
+    reward_mean: Tensor
+    reward_std: Tensor
 
     def __init__(
         self,
@@ -103,8 +105,8 @@ class MDNRNN(nn.Module):
         """
         rows, steps = batch["reward"].shape
         noise = torch.randn(rows, steps + 1, self.code_size, generator=generator).to(batch["embed"].device)
-        z = sample_code(*batch["embed"].float().chunk(2, -1), noise[:, :-1])
-        target = sample_code(*batch["next_embed"].float().chunk(2, -1), noise[:, 1:])
+        z = sample_code(batch["embed"].float(), noise[:, :-1])
+        target = sample_code(batch["next_embed"].float(), noise[:, 1:])
         h = carry.get("h", z.new_zeros(rows, self.hidden_size))
         c = carry.get("c", z.new_zeros(rows, self.hidden_size))
         hs, h, c = self._unroll(z, batch["action"], batch["is_first"].float(), h, c)

@@ -44,7 +44,7 @@ class VAE(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+                module.bias.data.zero_()  # type: ignore[union-attr]
 
     def encode(self, obs: Tensor) -> Tensor:
         """uint8 (..., 64, 64, 3) -> float32 (..., 2Z): [mu, logvar]."""
@@ -72,7 +72,7 @@ class VAE(nn.Module):
         hidden = self.encoder(target)
         mu, logvar = self.mu(hidden).float(), self.logvar(hidden).float()
         noise = torch.randn(mu.shape, generator=generator).to(mu.device)
-        z = sample_code(mu, logvar, noise)
+        z = sample_code(torch.cat([mu, logvar], -1), noise)
         error = F.mse_loss(self._reconstruct(z), target, reduction="sum") / len(target)
         kl = -0.5 * (1 + logvar - mu**2 - logvar.exp()).sum(1)  # (B,)
         floored = kl.clamp_min(self.kl_floor * self.code_size).mean()
@@ -82,11 +82,12 @@ class VAE(nn.Module):
         return torch.sigmoid(self.decoder(z).float())  # (B, 3, 64, 64) in (0, 1)
 
 
-def sample_code(mu: Tensor, logvar: Tensor, noise: Tensor) -> Tensor:
-    """z = mu + sigma * noise, for standard normal noise."""
+def sample_code(embed: Tensor, noise: Tensor) -> Tensor:
+    """z = mu + sigma * noise, for embed = [mu, logvar] (..., 2Z) and standard normal noise (..., Z)."""
+    mu, logvar = embed.chunk(2, -1)
     return mu + (logvar / 2).exp() * noise
 
 
 def _to_input(obs: Tensor) -> Tensor:
-    """uint8 (B, 64, 64, 3) -> float32 (B, 3, 64, 64) in [0, 1]: the one place where pictures change scale and layout."""
+    """uint8 (B, 64, 64, 3) -> float32 (B, 3, 64, 64) in [0, 1]: scale and layout change here only."""
     return obs.permute(0, 3, 1, 2).float() / 255

@@ -1,0 +1,122 @@
+import ast
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+import worldmodels
+from worldmodels.config import (
+    PRESET_NAMES,
+    CollectConfig,
+    ControllerConfig,
+    EvaluateConfig,
+    MemoryConfig,
+    VisionConfig,
+    parse,
+)
+from worldmodels.errors import UserError
+
+PACKAGE = Path(worldmodels.__file__).parent
+STAGES = [CollectConfig, VisionConfig, MemoryConfig, ControllerConfig]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("preset", PRESET_NAMES)
+@pytest.mark.parametrize("env", ["doom", "carracing", "my_package:Mine-v0"])
+def test_every_preset_of_every_stage_can_be_parsed(stage: type, preset: str, env: str) -> None:
+    config = parse(stage, ["--env", env, "--preset", preset])
+    assert config.env == env and config.preset == preset and config.run.parts[0] == "runs"
+
+
+def test_paper_presets_hold_the_papers_numbers() -> None:
+    doom = parse(MemoryConfig, ["--env", "doom", "--preset", "paper"])
+    assert (doom.hidden_size, doom.mixtures, doom.steps, doom.batch_size) == (512, 5, 24_400, 100)
+    assert (doom.restart_input, doom.reward, doom.termination_weight, doom.clip) == (True, "alive", 10.0, 1.0)
+    car = parse(MemoryConfig, ["--env", "carracing", "--preset", "paper"])
+    assert (car.hidden_size, car.steps, car.reward, car.termination) == (256, 4000, "none", False)
+    for env, code in (("doom", 64), ("carracing", 32)):
+        vision = parse(VisionConfig, ["--env", env, "--preset", "paper"])
+        assert (vision.code_size, vision.batch_size, vision.learning_rate, vision.kl_floor) == (code, 100, 1e-4, 0.5)
+        c = parse(ControllerConfig, ["--env", env, "--preset", "paper"])
+        assert (c.pop_size, c.episodes, c.sigma0, c.generations, c.test_episodes) == (64, 16, 0.1, 1800, 1024)
+        assert parse(CollectConfig, ["--env", env, "--preset", "paper"]).episodes == 10_000
+
+
+def test_flags_override_presets() -> None:
+    config = parse(ControllerConfig, ["--preset", "tiny", "--dream", "--tau", "0.5", "1.0", "--pop-size", "10"])
+    assert config.dream and config.tau == (0.5, 1.0) and config.pop_size == 10 and config.generations == 12
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--episods", "3"], "--episods is not a flag of this command; did you mean --episodes?"),
+        (["--episodes", "many"], "--episodes"),
+        (["--preset", "tinny"], "--preset tinny is unknown; did you mean tiny?"),
+        (["--episodes", "-3"], "--episodes must not be negative"),
+        (["--generations"], "--generations"),
+        (["--tau", "0"], "--tau 0.0 must name temperatures above 0"),
+        (["--tau", "1", "2"], "is a sweep of dreams: add --dream"),
+        (["--pop-size", "2"], "--pop-size 2 is too small"),
+    ],
+)
+def test_a_wrong_command_line_is_one_clear_line(argv: list[str], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        parse(ControllerConfig, argv)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_every_flag_is_read_somewhere_and_explained() -> None:
+    """A flag that does nothing is worse than none."""
+    read = {
+        node.attr
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+    }
+    source = (PACKAGE / "config.py").read_text()
+    for stage in [*STAGES, EvaluateConfig]:
+        for field in dataclasses.fields(stage):
+            assert field.name in read, f"{stage.__name__}.{field.name} is never read"
+            declared = source[source.index(f"    {field.name}: ") :].splitlines()
+            assert declared[1].strip().startswith('"""'), f"{stage.__name__}.{field.name} has no help"
+
+
+def test_downstream_never_names_a_model_family() -> None:
+    for name in (
+        "controller.py",
+        "agents.py",
+        "evolve.py",
+        "evaluate.py",
+        "evaluators.py",
+        "actor.py",
+        "envs/dream.py",
+    ):
+        text = (PACKAGE / name).read_text().lower()
+        for family in ("vae", "mdn", "rssm"):
+            assert family not in text, f"{name} names {family}"
+
+
+def test_a_file_imports_only_what_comes_before_it() -> None:
+    """Data flows one way: the order of the house, and a test that keeps it."""
+    order = [
+        "errors", "config", "seeding", "checkpoint", "run", "video", "plots", "report", "episode", "store", "policies",
+        "models", "codes", "controller", "envs", "actor", "agents", "rollout", "workers", "evaluators", "cma_es",
+        "collect", "films", "calibration", "train", "evolve", "evaluate",
+    ]  # fmt: skip
+    for path in PACKAGE.rglob("*.py"):
+        own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if own == "__init__":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("worldmodels"):
+                parts = node.module.split(".")
+                for other in parts[1:2] if len(parts) > 1 else [alias.name for alias in node.names]:
+                    assert order.index(other) <= order.index(own), f"{path.name} imports {other}, which comes later"
+
+
+def test_pipelines_are_thin() -> None:
+    for path in (PACKAGE.parent / "pipelines").glob("*.py"):
+        tree = ast.parse(path.read_text())
+        assert ast.get_docstring(tree) and len(path.read_text().splitlines()) < 80
+        assert [n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)] == ["main"]

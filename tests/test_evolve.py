@@ -1,0 +1,134 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import World
+from tests.test_train import metrics, stop_at
+from worldmodels import checkpoint, models
+from worldmodels.actor import FILE, load_controller
+from worldmodels.collect import collect
+from worldmodels.config import ControllerConfig, EvaluateConfig
+from worldmodels.errors import UserError
+from worldmodels.evaluate import evaluate
+from worldmodels.evolve import train_controller
+from worldmodels.store import Rollouts
+
+TIMES = ("seconds", "steps_per_second")
+
+
+def link(world: World, folder: Path) -> Path:
+    """A run with the tiny world's V and M, and no controllers."""
+    for stage in ("vision", "memory"):
+        (folder / stage).symlink_to(world.run / stage)
+    return folder
+
+
+def history(folder: Path) -> list[dict]:
+    return [{k: v for k, v in line.items() if k not in TIMES} for line in metrics(folder)]
+
+
+@pytest.fixture(scope="module")
+def evolved(world: World) -> ControllerConfig:
+    config = world.controller(tau=(1.15,))
+    train_controller(config)
+    return config
+
+
+@pytest.mark.parametrize("dream", [True, False])
+def test_resume_equals_never_having_stopped(
+    world: World, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, dream: bool
+) -> None:
+    folders = []
+    for stops in (False, True):
+        config = world.controller(run=link(world, tmp_path_factory.mktemp("run")), dream=dream)
+        if stops:
+            stop_at(2, monkeypatch)
+            with pytest.raises(KeyboardInterrupt):
+                train_controller(config)
+            monkeypatch.undo()
+        train_controller(config)
+        folders.append(config.folder)
+    straight, resumed = (checkpoint.load(folder / FILE, "controller")["params"] for folder in folders)
+    assert np.array_equal(straight, resumed) and history(folders[0]) == history(folders[1])
+
+
+def test_more_generations_go_on_where_fewer_ended(world: World, tmp_path_factory: pytest.TempPathFactory) -> None:
+    runs = [link(world, tmp_path_factory.mktemp("run")) for _ in range(2)]
+    train_controller(world.controller(run=runs[0], generations=4))
+    train_controller(world.controller(run=runs[1], generations=2))
+    train_controller(world.controller(run=runs[1], generations=4))
+    assert history(runs[0] / "controller/tau1") == history(runs[1] / "controller/tau1")
+
+
+def test_what_people_look_at_is_there(evolved: ControllerConfig, capsys: pytest.CaptureFixture) -> None:
+    assert evolved.folder.name == "tau1.15"
+    for name, magic in (("fitness.png", b"PNG"), ("reality.mp4", b"ftyp"), ("dream.mp4", b"ftyp")):
+        assert magic in (evolved.folder / name).read_bytes()[:12]
+    assert list((evolved.folder / "tensorboard").glob("events.*"))
+    tested = [line for line in history(evolved.folder) if "test_mean" in line]
+    assert [line["step"] for line in tested] == [2, 3] and all("real_mean" in line for line in tested)
+
+
+def test_evaluate_tells_mean_spread_and_baselines(evolved: ControllerConfig, capsys: pytest.CaptureFixture) -> None:
+    scores = evaluate(EvaluateConfig(run=evolved.run, episodes=3, dream=True, workers=0))
+    printed = capsys.readouterr().out
+    for name in ("stay still", "random", "left-right sweep", "in the dream, τ 1.15", "in the real doom", "scores.png"):
+        assert name in printed
+    assert len(scores) == 5 and all(score.n == 3 for score in scores.values())
+
+
+def test_a_sweep_makes_one_controller_per_temperature_and_a_plot(world: World, tmp_path: Path) -> None:
+    train_controller(world.controller(run=link(world, tmp_path), tau=(0.5, 1.3), generations=1, real_episodes=0))
+    assert sorted(p.name for p in (tmp_path / "controller").iterdir()) == ["sweep.png", "tau0.5", "tau1.3"]
+    with pytest.raises(UserError, match=r"holds several controllers; give one of: .*tau0\.5.*tau1\.3"):
+        load_controller(tmp_path)
+    assert load_controller(tmp_path / "controller/tau1.3")[2]["tau"] == 1.3
+
+
+def test_the_papers_ablations(world: World, tmp_path: Path) -> None:
+    run = link(world, tmp_path)
+    for name, changes, count in (("z", {}, 9), ("z-40", {"hidden_size": 40}, 401)):
+        changes |= {"inputs": ("z",), "bias": True, "generations": 1, "name": name}
+        train_controller(world.controller(run=run, **changes))
+        assert len(load_controller(run / "controller" / name)[1]) == count
+
+
+def test_a_controllers_episodes_are_added_to_what_is_there(
+    evolved: ControllerConfig, world: World, tmp_path: Path
+) -> None:
+    first = dataclasses.replace(world.collect, data=tmp_path, episodes=4, max_steps=20)
+    collect(first)
+    collect(dataclasses.replace(first, policy=str(evolved.folder), episodes=3))
+    rollouts = Rollouts(tmp_path / "rollouts", "doom")
+    policies = [shard.attributes["policy"] for shard in rollouts.shards]
+    assert rollouts.num_episodes == 7 and {p.split("-")[0] for p in policies} == {"held", "controller"}
+
+
+def test_a_controller_of_another_model_is_refused(evolved: ControllerConfig, world: World, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(world.run / "vision", tmp_path / "vision")
+    shutil.copytree(world.run / "memory", tmp_path / "memory")
+    shutil.copytree(evolved.folder, tmp_path / "controller/tau1.15")
+    load_controller(tmp_path)
+    memory, extra = models.load_module(tmp_path / "memory", "memory")
+    memory.head.bias.data += 1
+    extra = {k: v for k, v in extra.items() if k not in ("family", "config")}
+    models.save_module(memory, tmp_path / "memory", "memory", **extra)
+    with pytest.raises(UserError, match="evolved for another V or M"):
+        load_controller(tmp_path)
+
+
+def test_inputs_that_the_model_lacks_and_runs_without_controllers_are_told(world: World, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--inputs proj is not among this model's features: z, h, c"):
+        train_controller(world.controller(run=link(world, tmp_path), inputs=("z", "proj")))
+    with pytest.raises(UserError, match=r"holds none; run pipelines/04_train_controller\.py"):
+        load_controller(tmp_path / "vision")
+
+
+def test_the_run_folder_tells_what_was_asked(evolved: ControllerConfig) -> None:
+    config = json.loads((evolved.folder / "config.json").read_text())
+    assert config["tau"] == [1.15] and config["pop_size"] == 4 and config["inputs"] == ["z", "c", "h"]

@@ -1,0 +1,157 @@
+"""What users run, as they run it: commands, in their own processes, on real environments at tiny size."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from worldmodels.store import Rollouts
+
+ROOT = Path(__file__).parents[1]
+SIZES = {
+    "01_collect": "--episodes 6 --shard-size 3 --max-steps 40",
+    "02_train_vision": "--steps 4 --batch-size 16 --save-every 2",
+    "03_train_memory": "--steps 4 --batch-size 4 --sequence-length 10 --save-every 2",
+    "04_train_controller": "--generations 2 --pop-size 4 --episodes 2 --max-steps 30 --test-every 1 --test-episodes 2 "
+    "--real-episodes 2 --final-episodes 2",
+}
+
+
+def start(folder: Path, command: str) -> subprocess.Popen:
+    words = command.split()
+    script = ["-m", "worldmodels.evaluate"] if words[0] == "evaluate" else [str(ROOT / f"pipelines/{words[0]}.py")]
+    return subprocess.Popen(
+        [sys.executable, *script, *words[1:]], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def run(folder: Path, command: str) -> str:
+    process = start(folder, command)
+    out, error = process.communicate(timeout=280)
+    assert process.returncode == 0, error
+    return out
+
+
+def stage(folder: Path, name: str, extra: str) -> str:
+    return run(folder, f"{name} --preset tiny --workers 2 {SIZES[name]} {extra}")
+
+
+@pytest.fixture(scope="module")
+def doom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where the first three stages were run."""
+    folder = tmp_path_factory.mktemp("doom")
+    for name in list(SIZES)[:3]:
+        stage(folder, name, "--env doom")
+    return folder
+
+
+def test_doom_from_rollouts_to_a_score(doom: Path) -> None:
+    table = stage(doom, "04_train_controller", "--env doom --dream --tau 1.15")
+    assert re.search(r"evolved in dreams at τ 1\.15: real +\d", table) and "left-right sweep" in table
+    scores = run(doom, "evaluate --run runs/doom --episodes 4 --dream --workers 2")
+    assert re.search(r"our controller in the real doom +[\d.]+ ± [\d.]+ +± [\d.]+ +4", scores)
+    paths = re.findall(r"^(?:plot|video) +(\S+)$", scores, re.M)
+    assert len(paths) == 2 and all(Path(path).stat().st_size > 1000 for path in paths)
+    assert sorted(p.name for p in doom.iterdir()) == ["data", "runs"]  # and nothing else was left lying about
+
+
+def test_carracing_from_rollouts_to_a_score(tmp_path: Path) -> None:
+    for name in list(SIZES)[:3]:
+        printed = stage(tmp_path, name, "--env carracing")
+    assert "reward variance explained" in printed
+    table = stage(tmp_path, "04_train_controller", "--env carracing")
+    assert re.search(r"evolved in the real environment: real +-?\d", table)
+    assert "τ 1" in stage(tmp_path, "04_train_controller", "--env carracing --dream")
+
+
+def rollouts(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (folder / "data/doom/rollouts").glob("*.h5")}
+
+
+def test_collection_survives_kill_9(doom: Path, tmp_path: Path) -> None:
+    command = f"01_collect --env doom --preset tiny --workers 2 {SIZES['01_collect']} --episodes 60"
+    process = start(tmp_path, command)
+    deadline = time.monotonic() + 60
+    while len(rollouts(tmp_path)) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)  # workers too
+    process.wait()
+    kept = rollouts(tmp_path)
+    assert 3 <= len(kept) < 20
+    run(tmp_path, command)
+    now = rollouts(tmp_path)
+    assert len(now) == 20 and all(now[name] == content for name, content in kept.items())
+    found = Rollouts(tmp_path / "data/doom/rollouts", "doom")
+    assert found.num_episodes == 60
+    first = Rollouts(doom / "data/doom/rollouts", "doom")  # two workers, never killed, fewer episodes: the same ones
+    for shard, other in zip(first.shards, found.shards, strict=False):
+        assert (shard.read("obs") == other.read("obs")).all() and (shard.seeds == other.seeds).all()
+
+
+def test_evolution_survives_kill_9(doom: Path, tmp_path: Path) -> None:
+    for name in ("data", "runs"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "data/doom").symlink_to(doom / "data/doom")
+    (tmp_path / "runs/doom").mkdir()
+    for name in ("vision", "memory"):
+        (tmp_path / "runs/doom" / name).symlink_to(doom / "runs/doom" / name)
+    sizes = SIZES["04_train_controller"] + " --generations 8 --test-every 100 --max-steps 200"
+    command = f"04_train_controller --env doom --preset tiny --workers 2 {sizes}"
+    process = start(tmp_path, command + " --name killed")
+    metrics = tmp_path / "runs/doom/controller/killed/metrics.jsonl"
+    deadline = time.monotonic() + 90
+    while not (metrics.exists() and metrics.read_text().count("\n") >= 2) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert 2 <= metrics.read_text().count("\n") < 8
+    run(tmp_path, command + " --name killed")
+    run(tmp_path, command + " --name whole")
+    texts = [(tmp_path / f"runs/doom/controller/{name}/metrics.jsonl").read_text() for name in ("killed", "whole")]
+    strip = [re.sub(r'"(time|seconds|steps_per_second)": [\d.]+', "", text) for text in texts]
+    assert strip[0] == strip[1]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("01_collect --env dooom", "--env dooom is unknown; did you mean doom?"),
+        ("01_collect --eppisodes 3", "--eppisodes is not a flag of this command; did you mean --episodes?"),
+        ("01_collect --policy randm", "--policy randm is neither a folder nor a policy"),
+        ("02_train_vision --env doom", "holds no rollouts; run pipelines/01_collect.py --env doom first"),
+        ("04_train_controller --env doom", "vision/model.safetensors does not exist"),
+        ("evaluate --run nowhere", "--run nowhere: holds none; run pipelines/04_train_controller.py first"),
+        ("03_train_memory --steps many", "--steps"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_exit_code_1(tmp_path: Path, command: str, message: str) -> None:
+    process = start(tmp_path, command)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 1 and message in error and "Traceback" not in error
+    assert len(error.strip().splitlines()) == 1 and error.startswith("error: ")
+
+
+def test_a_damaged_shard_is_named_by_the_stage_that_meets_it(doom: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data/doom/rollouts"
+    folder.mkdir(parents=True)
+    for path in (doom / "data/doom/rollouts").glob("*.h5"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    victim = min(folder.glob("*.h5"))
+    victim.write_bytes(victim.read_bytes()[:5000])
+    for command in ("01_collect --preset tiny " + SIZES["01_collect"], "02_train_vision --preset tiny"):
+        process = start(tmp_path, command)
+        _, error = process.communicate(timeout=60)
+        assert process.returncode == 1 and f"{victim.name} is damaged" in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize("name", [*SIZES, "evaluate"])
+def test_help_explains_every_flag(tmp_path: Path, name: str) -> None:
+    text = run(tmp_path, f"{name} --help")
+    flags = re.findall(r"^│ (--[a-z0-9-]+)", text, re.M)
+    assert (len(flags) > 7 and "--seed" in flags and "one seed" in text.lower()) or name == "evaluate"
