@@ -289,7 +289,9 @@ def _value(argv: list[str], name: str, default: str) -> str:
 
 
 _VISION_PAPER = {"batch_size": 100, "learning_rate": 1e-4, "final_learning_rate": 1e-4}
-_VISION_SMALL = {"batch_size": 128, "learning_rate": 5e-4, "final_learning_rate": 5e-5}
+# Small batches and large steps: at 96,000 frames of Doom seen, held-out squared error 16.8 (batch 32, 1e-3), 21.6 (64,
+# 1e-3), 26.0 (128, 5e-4); the paper's settings need ten times as many frames.
+_VISION_SMALL = {"batch_size": 32, "learning_rate": 1e-3, "final_learning_rate": 1e-4}
 _MEMORY_SMALL = {"batch_size": 100, "clip": 1.0, "learning_rate": 1e-3, "final_learning_rate": 1e-4}
 _DOOM_MEMORY = {"hidden_size": 512, "restart_input": True, "reward": "alive", "clip": 1.0, "batch_size": 100}
 _OTHER: dict[str, dict[str, dict[str, Any]]] = {
@@ -301,8 +303,8 @@ _OTHER: dict[str, dict[str, dict[str, Any]]] = {
     },
     "VisionConfig": {
         "all": {"code_size": 32},
-        "tiny": _VISION_SMALL | {"steps": 300},
-        "laptop": _VISION_SMALL | {"steps": 3000},
+        "tiny": _VISION_SMALL | {"steps": 600},
+        "laptop": _VISION_SMALL | {"steps": 6000},
         "paper": _VISION_PAPER | {"steps": 1_000_000},
     },
     "MemoryConfig": {
@@ -330,8 +332,8 @@ _DOOM: dict[str, dict[str, dict[str, Any]]] = {
     },
     "VisionConfig": {
         "all": {"code_size": 64},
-        "tiny": _VISION_SMALL | {"steps": 500},
-        "laptop": _VISION_SMALL | {"steps": 3000},
+        "tiny": _VISION_SMALL | {"steps": 1500},
+        "laptop": _VISION_SMALL | {"steps": 9000},
         "paper": _VISION_PAPER | {"steps": 308_000},
     },
     "MemoryConfig": {
