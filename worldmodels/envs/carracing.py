@@ -13,7 +13,7 @@ from gymnasium.envs.box2d import car_racing
 from worldmodels.envs.images import ImageEnv, to_obs
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # no window, no display needed
-import pygame  # noqa: E402 (after the driver is chosen)
+import pygame
 
 ROWS = 84  # of 96; below them lies the bar of indicators
 MAX_STEPS = 1000
