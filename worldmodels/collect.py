@@ -102,9 +102,7 @@ def _agent(task: Task, pool: list) -> Agent:
     actor, version, params = task.actor
     model = cached_model(actor.run, version)
     values = np.frombuffer(params, np.float32)
-    return ModelAgent(
-        model, actor.controller(model), actor.inputs, values, actor.precision, action_noise=task.config.noise
-    )
+    return ModelAgent(model, actor.controller(model), actor.inputs, values, action_noise=task.config.noise)
 
 
 def _policy(config: CollectConfig) -> tuple[str, tuple[Actor, str, bytes] | None]:

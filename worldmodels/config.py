@@ -40,7 +40,8 @@ class Stage:
     seed: int = 0
     """The one seed that all randomness comes from."""
     workers: int = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    """Cores to use. Results do not depend on it. 0 steps environments in this process, for debugging."""
+    """Cores to use. Rollouts, dreams and scores do not depend on it; gradients round differently with another number.
+    0 steps environments in this process, for debugging."""
     device: str = "auto"
     """Where networks compute: auto (cuda if there is one), cpu, cuda."""
     fresh: bool = False
@@ -181,7 +182,7 @@ class ControllerConfig(Stage):
     sample_end: bool = False
     """End a dream with the predicted probability, instead of as soon as it passes one half."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Arithmetic of dreams and encodings: auto is bf16 where the processor has it, else fp32."""
+    """Arithmetic of dreams: auto is bf16 where the processor has it, else fp32."""
     lockstep: int = 8
     """Real environments that one worker steps side by side."""
     deadline: float = 900.0
@@ -318,7 +319,7 @@ _OTHER: dict[str, dict[str, dict[str, Any]]] = {
         "all": {"inputs": ("z", "h"), "bias": True, "max_steps": 1000},
         "tiny": {"generations": 5, "pop_size": 8, "episodes": 2, "max_steps": 300, "test_every": 5,
                  "test_episodes": 8, "real_episodes": 4, "final_episodes": 16},
-        "laptop": {"generations": 100, "pop_size": 16, "episodes": 4, "test_every": 5, "test_episodes": 16,
+        "laptop": {"generations": 60, "pop_size": 32, "episodes": 2, "test_every": 10, "test_episodes": 16,
                    "final_episodes": 20},
         "paper": {"generations": 1800, "pop_size": 64, "episodes": 16, "test_every": 25, "test_episodes": 1024},
     },

@@ -112,7 +112,7 @@ def play_group(task: tuple[Actor, str, np.ndarray, list[int]]) -> list[tuple[flo
     """A worker's task: the return and length of each pair of controller and seed."""
     actor, version, params, seeds = task
     model = cached_model(actor.run, version)
-    agent = ModelAgent(model, actor.controller(model), actor.inputs, params, actor.precision)
+    agent = ModelAgent(model, actor.controller(model), actor.inputs, params)
     outcomes = rollout(envs(actor.env, len(seeds)), agent, seeds, actor.max_steps)
     return [(o.episode_return, o.length) for o in outcomes]
 

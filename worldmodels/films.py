@@ -22,7 +22,7 @@ MAX_FRAMES = 2100
 
 def reality(path: Path, model: WorldModel, actor: Actor, params: np.ndarray, seed: int) -> Outcome:
     """Films one real episode: the game, what V is shown, and what it makes of it."""
-    agent = ModelAgent(model, actor.controller(model), actor.inputs, params, actor.precision)
+    agent = ModelAgent(model, actor.controller(model), actor.inputs, params)
     frames: list[np.ndarray] = []
 
     def watch(step: int, env: gymnasium.Env, obs: np.ndarray) -> None:

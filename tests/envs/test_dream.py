@@ -143,7 +143,7 @@ def test_dream_env_repeats_itself_from_the_same_seed(mortal_model) -> None:
 
 def test_latent_env_has_the_spaces_of_the_dream_and_the_ends_of_reality(model) -> None:
     dreamt = DreamEnv(model, 2, INPUTS)
-    env = LatentEnv(make_env("doom"), model, INPUTS, max_steps=15, precision="fp32")
+    env = LatentEnv(make_env("doom"), model, INPUTS, max_steps=15)
     assert env.observation_space == dreamt.single_observation_space
     assert env.action_space == dreamt.single_action_space
     obs, _ = env.reset(seed=4)
@@ -159,7 +159,7 @@ def test_latent_env_has_the_spaces_of_the_dream_and_the_ends_of_reality(model) -
 
 def test_acting_advances_memory_as_dreaming_does(model, actor: Actor) -> None:
     """Same codes, same actions: the memory that acts and the memory that dreams are one."""
-    agent = ModelAgent(model, actor.controller(model), INPUTS, np.zeros(40), "fp32")
+    agent = ModelAgent(model, actor.controller(model), INPUTS, np.zeros(40))
     agent.begin([1])
     obs = np.zeros((1, 64, 64, 3), np.uint8)
     agent.act(obs, [0], 0)

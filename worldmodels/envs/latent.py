@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from worldmodels.models.base import WorldModel, autocast
+from worldmodels.models.base import WorldModel
 from worldmodels.seeding import Noise, integer
 
 
@@ -19,7 +19,6 @@ class LatentEnv(gymnasium.Env):
         model: what sees and remembers.
         inputs: the parts of the features to observe.
         max_steps: steps after which an episode is truncated.
-        precision: of matrix products: auto, bf16, fp32.
     """
 
     def __init__(
@@ -28,10 +27,9 @@ class LatentEnv(gymnasium.Env):
         model: WorldModel,
         inputs: tuple[str, ...],
         max_steps: int = 1000,
-        precision: str = "auto",
     ) -> None:
         self.env, self._model, self._inputs = env, model, inputs
-        self._max_steps, self._precision = max_steps, precision
+        self._max_steps = max_steps
         width = sum(model.feat_sizes[part] for part in inputs)
         self.observation_space = spaces.Box(-np.inf, np.inf, (width,), np.float32)
         self.action_space = spaces.Box(-1, 1, (model.action_size,), np.float32)
@@ -60,8 +58,7 @@ class LatentEnv(gymnasium.Env):
     def _see(self, obs: np.ndarray, action: np.ndarray, is_first: float) -> np.ndarray:
         device = self._model.starts.device
         previous = torch.as_tensor(np.asarray(action, np.float32), device=device)[None]
-        with autocast(device, self._precision):
-            embed = self._model.encode(torch.as_tensor(np.array(obs), device=device)[None])
-            first, noise = torch.full((1, 1), is_first, device=device), self._noise.draw().to(device)
-            self._state = self._model.observe(self._state, previous, embed, first, noise)
-            return self._model.features(self._state, self._inputs).float().cpu().numpy()[0]
+        embed = self._model.encode(torch.as_tensor(np.array(obs), device=device)[None])
+        first, noise = torch.full((1, 1), is_first, device=device), self._noise.draw().to(device)
+        self._state = self._model.observe(self._state, previous, embed, first, noise)
+        return self._model.features(self._state, self._inputs).cpu().numpy()[0]
