@@ -42,6 +42,9 @@ class FastCarRacing(car_racing.CarRacing):
     numpy finds them at once. The indicators, which are cut off, are drawn for people only.
     """
 
+    surf: Any
+    car: Any
+
     def reset(self, **arguments: Any) -> tuple[np.ndarray, dict]:
         self._corners = np.empty((0, 4, 2))
         return super().reset(**arguments)
