@@ -93,3 +93,18 @@ def test_the_tiny_world_has_codes_of_every_frame(world: World) -> None:
     rollouts = Rollouts(world.data / "rollouts", "doom")
     files = list((world.data / "codes").glob("*/*.h5"))
     assert len(files) == len(rollouts.shards) == 2
+
+
+def test_memory_is_bounded_by_the_buffer_not_by_the_data(codes: Codes, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    original = Codes.episodes
+
+    def counting(self: Codes, shard: object, held_out: bool = False) -> list[EpisodeCodes]:
+        episodes = original(self, shard, held_out)  # type: ignore[arg-type]
+        read.append(sum(len(e.action) for e in episodes))
+        return episodes
+
+    monkeypatch.setattr(Codes, "episodes", counting)
+    batches = sequence_batches(codes, 2, 3, 30, np.random.default_rng)
+    next(batches)
+    assert sum(read) == 28  # two shards of 14 training steps fit 30; all four have 56

@@ -101,7 +101,7 @@ def test_evolution_survives_kill_9(doom: Path, tmp_path: Path) -> None:
     (tmp_path / "runs/doom").mkdir()
     for name in ("vision", "memory"):
         (tmp_path / "runs/doom" / name).symlink_to(doom / "runs/doom" / name)
-    sizes = SIZES["04_train_controller"] + " --generations 8 --test-every 100 --max-steps 200"
+    sizes = SIZES["04_train_controller"] + " --generations 5 --test-every 100 --max-steps 100"
     command = f"04_train_controller --env doom --preset tiny --workers 2 {sizes}"
     process = start(tmp_path, command + " --name killed")
     metrics = tmp_path / "runs/doom/controller/killed/metrics.jsonl"
@@ -110,7 +110,7 @@ def test_evolution_survives_kill_9(doom: Path, tmp_path: Path) -> None:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert 2 <= metrics.read_text().count("\n") < 8
+    assert 2 <= metrics.read_text().count("\n") < 5
     run(tmp_path, command + " --name killed")
     run(tmp_path, command + " --name whole")
     texts = [(tmp_path / f"runs/doom/controller/{name}/metrics.jsonl").read_text() for name in ("killed", "whole")]

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,8 +83,25 @@ def test_every_stage_leaves_what_people_look_at(world: World) -> None:
     assert list((world.run / "vision/tensorboard").glob("events.*"))
 
 
+def test_m_begun_on_another_v_is_not_gone_on_with(world: World, tmp_path: Path) -> None:
+    train_vision(dataclasses.replace(world.vision, run=tmp_path, seed=6))
+    shutil.copytree(world.run / "memory", tmp_path / "memory")
+    with pytest.raises(
+        UserError, match="memory was begun on another vision than there is now; start anew with --fresh"
+    ):
+        train_memory(dataclasses.replace(world.memory, run=tmp_path))
+
+
 def test_m_trained_on_another_v_is_refused(world: World, tmp_path: Path) -> None:
     train_vision(dataclasses.replace(world.vision, run=tmp_path, seed=5))
     (tmp_path / "memory").symlink_to(world.run / "memory")
     with pytest.raises(UserError, match="memory was trained on codes of V"):
         models.load(tmp_path)
+
+
+def test_a_device_that_is_not_there_is_told(world: World, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--device gpu is unknown; did you mean cpu\?"):
+        train_vision(dataclasses.replace(world.vision, run=tmp_path, device="gpu"))
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="--device cuda: torch finds no GPU here"):
+            train_vision(dataclasses.replace(world.vision, run=tmp_path, device="cuda"))

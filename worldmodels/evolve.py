@@ -72,7 +72,7 @@ def evolve(config: ControllerConfig, workers: Workers) -> Evolved:
     controller = actor.controller(model)
     if config.dream and model.rewardless:
         raise UserError(f"{config.run}/memory was trained with --reward none, so its dreams pay nothing; train it anew")
-    run = Run(config.folder, config, "controller")
+    run = Run(config.folder, config, "controller", model=models.fingerprint(config.run))
     real = RealEvaluator(workers, actor, config.lockstep)
     world: Evaluator = DreamEvaluator(model, actor, config.tau[0], config.sample_end) if config.dream else real
     search = CMAES(controller.num_params, config.pop_size, config.sigma0, seeding.integer(config.seed, "cma"))

@@ -21,17 +21,20 @@ class Run:
         folder: made if absent.
         config: what this stage was asked to do; must agree with what the folder was begun with.
         kind: what its checkpoints hold, e.g. "vision".
+        built_on: fingerprints of the earlier stages' results that this stage learns from.
 
     Raises:
-        UserError: if the folder was begun with other settings; the message names the first flag that differs.
+        UserError: if the folder was begun with other settings, or on another V or M; the message names the first flag
+            that differs.
     """
 
-    def __init__(self, folder: Path, config: Stage, kind: str) -> None:
+    def __init__(self, folder: Path, config: Stage, kind: str, **built_on: str) -> None:
         self.folder, self.kind = folder, kind
         if config.fresh and folder.exists():
             shutil.rmtree(folder)
-        self._agree(config)
-        checkpoint.write_text(folder / "config.json", json.dumps(plain(config), indent=2) + "\n")
+        self._agree(config, built_on)
+        record = plain(config) | {"built_on": built_on}
+        checkpoint.write_text(folder / "config.json", json.dumps(record, indent=2) + "\n")
         self._writer: Any = None
         self._metrics = folder / "metrics.jsonl"
 
@@ -85,7 +88,7 @@ class Run:
                 break
         checkpoint.write_text(self._metrics, "".join(line + "\n" for line in kept))
 
-    def _agree(self, config: Stage) -> None:
+    def _agree(self, config: Stage, built_on: dict[str, str]) -> None:
         path = self.folder / "config.json"
         if not path.exists():
             return
@@ -93,6 +96,9 @@ class Run:
             begun = json.loads(path.read_text())
         except json.JSONDecodeError as error:
             raise UserError(f"{path} is damaged ({error}); --fresh starts this stage anew") from error
+        for name, value in built_on.items():
+            if begun["built_on"].get(name) != value:
+                raise UserError(f"{self.folder} was begun on another {name} than there is now; start anew with --fresh")
         for name, value in json.loads(json.dumps(config.identity())).items():
             if begun.get(name) != value:
                 raise UserError(

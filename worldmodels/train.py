@@ -133,7 +133,7 @@ def train_memory(config: MemoryConfig) -> None:
     rollouts = Rollouts(rollout_folder(config.data), config.env)
     vision, _ = models.load_module(config.run / "vision", "vision")
     codes = Codes(config.data / "codes", rollouts, vision)
-    run = Run(config.run / "memory", config, "memory")
+    run = Run(config.run / "memory", config, "memory", vision=codes.vision_fingerprint)
     device = device_of(config.device)
     torch.manual_seed(seeding.integer(config.seed, "memory", "weights"))
     memory = MDNRNN(
@@ -184,7 +184,7 @@ def _report_memory(config: MemoryConfig, run: Run, rollouts: Rollouts, examples:
     shown = [name for name in ("nll", "termination", "reward") if name in history[-1]]
     plots.curves(curve, history, shown, f"M on {config.env}")
     say(table(f"M of {config.env} after {config.steps} steps", ("", "value"), rows))
-    say(paths(model=run.folder / models.FILE, film=film, curves=curve))
+    say(paths(model=run.folder / models.FILE, film=film, plots=run.folder))
 
 
 def _learning_rate(config: TrainConfig, step: int) -> float:

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from worldmodels.errors import UserError, nearest
+
 State = dict[str, Tensor]
 """Where a model is in time. Every tensor is batch first; only the model looks inside."""
 
@@ -79,8 +81,14 @@ def normal(uniform: Tensor) -> Tensor:
 
 
 def device_of(name: str) -> torch.device:
-    """The device that --device names; auto is cuda where there is one."""
-    return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else "cpu" if name == "auto" else name)
+    """The device that --device names; auto is cuda where there is one. Raises UserError if it is not to be had."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.split(":")[0] not in ("cpu", "cuda"):
+        raise UserError(f"--device {name} is unknown; {nearest(name, ['auto', 'cpu', 'cuda'])}")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"--device {name}: torch finds no GPU here; give --device cpu")
+    return torch.device(name)
 
 
 def autocast(device: torch.device, precision: str) -> Any:

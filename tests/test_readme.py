@@ -1,0 +1,69 @@
+"""What README says, works."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import World
+from worldmodels.config import CollectConfig, ControllerConfig, EvaluateConfig, MemoryConfig, VisionConfig, parse
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+STAGES = {
+    "pipelines/01_collect.py": CollectConfig,
+    "pipelines/02_train_vision.py": VisionConfig,
+    "pipelines/03_train_memory.py": MemoryConfig,
+    "pipelines/04_train_controller.py": ControllerConfig,
+    "worldmodels.evaluate": EvaluateConfig,
+}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+
+
+def test_its_commands_parse() -> None:
+    commands = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("python")]
+    assert len(commands) == 5
+    for command in commands:
+        words = shlex.split(command.replace(" -m", ""))
+        assert (ROOT / words[1]).exists() or words[1] == "worldmodels.evaluate"
+        parse(STAGES[words[1]], words[2:])
+
+
+@pytest.mark.parametrize("target", ["demo", "test"])
+def test_its_make_targets_exist_and_call_what_exists(target: str) -> None:
+    assert f"make {target}" in README
+    plan = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for line in (line for line in plan.splitlines() if "pipelines/" in line or "worldmodels.evaluate" in line):
+        words = shlex.split(line.replace(" -m", ""))
+        parse(STAGES[words[1]], words[2:])
+
+
+def test_its_python_runs(world: World) -> None:
+    (code,) = blocks("python")
+    names: dict = {}
+    exec(code.replace('"runs/doom"', repr(str(world.run))), names)
+    obs, _ = names["dream"].reset(seed=0)
+    assert obs.shape == (16, 24)
+    seen, _ = names["real"].reset(seed=0)
+    assert names["real"].observation_space.contains(seen)
+    names["real"].close()
+
+
+def test_its_links_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_functions_named_in_the_docs_exist() -> None:
+    text = (ROOT / "docs/papers_in_code.md").read_text()
+    for path, names in re.findall(r"`((?:\w+/)*\w+\.py): ([\w., ]+)`", text):
+        source = (ROOT / "worldmodels" / path).read_text()
+        for name in re.split(r", ", names):
+            last = name.split(".")[-1]
+            assert re.search(rf"(def|class) {last}\b", source), f"{path} has no {name}"
