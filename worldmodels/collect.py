@@ -51,9 +51,17 @@ def collect(config: CollectConfig) -> None:
     envs(config.env, 1)  # an unknown environment is told of here, not by every worker
     with (
         Workers(config.workers, deadline=3600) as workers,
-        tqdm(total=len(tasks), initial=len(tasks) - len(missing), unit="shard", desc=f"collect {config.env}") as bar,
+        tqdm(total=sum(len(task.episodes) for task in missing), unit="episode", desc=f"collect {config.env}") as bar,
     ):
-        workers.map(collect_shard, missing, done=bar.update)
+        frames = 0
+
+        def show(shard: tuple[int, int]) -> None:
+            nonlocal frames
+            frames += shard[1]
+            bar.update(shard[0])
+            bar.set_postfix_str(f"{frames / bar.format_dict['elapsed']:.0f} frames/s")
+
+        workers.map(collect_shard, missing, done=show)
     rollouts = Rollouts(rollout_folder(config.data), config.env)
     returns = np.concatenate([shard.attributes["returns"] for shard in rollouts.shards])
     lengths = np.concatenate([shard.lengths for shard in rollouts.shards])
@@ -73,8 +81,8 @@ def rollout_folder(data: Path) -> Path:
     return data / "rollouts"
 
 
-def collect_shard(task: Task) -> None:
-    """A worker's task: plays the episodes of one shard, LOCKSTEP at a time, and writes them."""
+def collect_shard(task: Task) -> tuple[int, int]:
+    """A worker's task: plays the episodes of one shard, LOCKSTEP at a time, and writes them; counts them and frames."""
     config = task.config
     kept: dict[int, Any] = {}
     for attempt in range(ATTEMPTS):
@@ -94,6 +102,7 @@ def collect_shard(task: Task) -> None:
         "min_steps": config.min_steps, "returns": [o.episode_return for o in outcomes],
     }  # fmt: skip
     write_shard(task.path, [o.episode for o in outcomes if o.episode], attributes)
+    return len(outcomes), sum(o.length + 1 for o in outcomes)
 
 
 def _agent(task: Task, pool: list) -> Agent:

@@ -1,7 +1,7 @@
 """Every setting of every stage: a frozen dataclass per stage, presets per environment, and the command line.
 
 A field is a flag; the text beneath it is its help. What a field is when no flag is given depends on `--preset` and
-`--env` (PRESETS, at the end of this file).
+`--env` (presets.py).
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 import tyro
 
 from worldmodels.errors import UserError, nearest
+from worldmodels.presets import PRESETS
 
 Preset = Literal["tiny", "laptop", "paper"]
 PRESET_NAMES = ["tiny", "laptop", "paper"]
@@ -290,66 +291,3 @@ def _value(argv: list[str], name: str, default: str) -> str:
 
 
 _VISION_PAPER = {"batch_size": 100, "learning_rate": 1e-4, "final_learning_rate": 1e-4}
-# Small batches and large steps: at 96,000 frames of Doom seen, held-out squared error 16.8 (batch 32, 1e-3), 21.6 (64,
-# 1e-3), 26.0 (128, 5e-4); the paper's settings need ten times as many frames.
-_VISION_SMALL = {"batch_size": 32, "learning_rate": 1e-3, "final_learning_rate": 1e-4}
-_MEMORY_SMALL = {"batch_size": 100, "clip": 1.0, "learning_rate": 1e-3, "final_learning_rate": 1e-4}
-_DOOM_MEMORY = {"hidden_size": 512, "restart_input": True, "reward": "alive", "clip": 1.0, "batch_size": 100}
-_OTHER: dict[str, dict[str, dict[str, Any]]] = {
-    "CollectConfig": {
-        "all": {"max_steps": 1000},
-        "tiny": {"episodes": 32, "shard_size": 8, "max_steps": 300},
-        "laptop": {"episodes": 240},
-        "paper": {"episodes": 10_000},
-    },
-    "VisionConfig": {
-        "all": {"code_size": 32},
-        "tiny": _VISION_SMALL | {"steps": 600},
-        "laptop": _VISION_SMALL | {"steps": 6000},
-        "paper": _VISION_PAPER | {"steps": 1_000_000},
-    },
-    "MemoryConfig": {
-        "all": {"hidden_size": 256},
-        "tiny": _MEMORY_SMALL | {"steps": 200, "batch_size": 32, "sequence_length": 64},
-        "laptop": _MEMORY_SMALL | {"steps": 1500},
-        "paper": {"clip": 1.0, "batch_size": 100, "sequence_length": 999, "steps": 4000, "final_learning_rate": 1e-3,
-                  "reward": "none", "termination": False, "save_every": 50},
-    },
-    "ControllerConfig": {
-        "all": {"inputs": ("z", "h"), "bias": True, "max_steps": 1000},
-        "tiny": {"generations": 5, "pop_size": 8, "episodes": 2, "max_steps": 300, "test_every": 5,
-                 "test_episodes": 8, "real_episodes": 4, "final_episodes": 16},
-        "laptop": {"generations": 60, "pop_size": 32, "episodes": 2, "test_every": 10, "test_episodes": 16,
-                   "final_episodes": 20},
-        "paper": {"generations": 1800, "pop_size": 64, "episodes": 16, "test_every": 25, "test_episodes": 1024},
-    },
-}  # fmt: skip
-_DOOM: dict[str, dict[str, dict[str, Any]]] = {
-    "CollectConfig": {
-        "all": {"shard_size": 32, "max_steps": 2100},
-        "tiny": {"episodes": 320},
-        "laptop": {"episodes": 1600},
-        "paper": {"episodes": 10_000, "min_steps": 100},
-    },
-    "VisionConfig": {
-        "all": {"code_size": 64},
-        "tiny": _VISION_SMALL | {"steps": 1500},
-        "laptop": _VISION_SMALL | {"steps": 9000},
-        "paper": _VISION_PAPER | {"steps": 308_000},
-    },
-    "MemoryConfig": {
-        "all": _DOOM_MEMORY,
-        "tiny": {"steps": 400, "batch_size": 64, "sequence_length": 64},
-        "laptop": {"steps": 2400},
-        "paper": {"steps": 24_400, "sequence_length": 500, "final_learning_rate": 7.85e-4, "save_every": 50},
-    },
-    "ControllerConfig": {
-        "all": {"inputs": ("z", "c", "h"), "bias": False, "max_steps": 2100},
-        "tiny": {"generations": 12, "pop_size": 32, "episodes": 16, "test_every": 4, "test_episodes": 128,
-                 "real_episodes": 16},
-        "laptop": {"generations": 80, "pop_size": 64, "episodes": 16, "test_every": 10, "test_episodes": 512},
-        "paper": {"generations": 1800, "pop_size": 64, "episodes": 16, "test_every": 25, "test_episodes": 1024,
-                  "real_episodes": 100},
-    },
-}  # fmt: skip
-PRESETS = {stage: {"doom": _DOOM[stage], "carracing": _OTHER[stage], "other": _OTHER[stage]} for stage in _OTHER}

@@ -1,6 +1,7 @@
 """How good is a trained controller?  python -m worldmodels.evaluate --run RUN --episodes 100"""
 
 import torch
+from tqdm import tqdm
 
 from worldmodels import films, models, plots, seeding
 from worldmodels.actor import load_controller
@@ -31,7 +32,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Summary]:
             dream_seeds = [seeding.integer(config.seed, "final dream", i) for i in range(config.episodes)]
             dreamt = DreamEvaluator(model, actor, tau).evaluate(params[None], dream_seeds).returns
             scores[f"our controller in the dream, τ {tau:g}"] = summarise(dreamt)
-        real = RealEvaluator(workers, actor).evaluate(params[None], seeds).returns
+        with tqdm(total=config.episodes, unit="episode", desc=f"real {actor.env}") as bar:
+            real = RealEvaluator(workers, actor).evaluate(params[None], seeds, bar.update).returns
         scores[f"our controller in the real {actor.env}"] = summarise(real)
     rows = [(name, score, f"± {score.ci:.1f}", score.n) for name, score in scores.items()]
     title = f"{folder.name} of {actor.env}, generation {about['generation']}, {len(params)} numbers"

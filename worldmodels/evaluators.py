@@ -18,6 +18,8 @@ from worldmodels.models.base import WorldModel
 from worldmodels.rollout import rollout
 from worldmodels.workers import Workers
 
+Done = Callable[[int], Any]
+"""Called with the number of episodes that have ended since, for progress bars."""
 COMPACT = 0.9  # when fewer rows than this share still dream, those that ended leave the batch
 
 
@@ -31,7 +33,7 @@ class Scores(NamedTuple):
 class Evaluator(Protocol):
     """Where candidates are tried."""
 
-    def evaluate(self, params: np.ndarray, seeds: list[int], done: Callable[[], Any] | None = None) -> Scores:
+    def evaluate(self, params: np.ndarray, seeds: list[int], done: Done | None = None) -> Scores:
         """Every candidate of `params` (P, D) on every seed."""
         ...
 
@@ -43,7 +45,7 @@ class DreamEvaluator:
         self._dream = Dream(model, tau, sample_end, actor.precision)
         self._controller, self._actor = actor.controller(model), actor
 
-    def evaluate(self, params: np.ndarray, seeds: list[int], done: Callable[[], Any] | None = None) -> Scores:
+    def evaluate(self, params: np.ndarray, seeds: list[int], done: Done | None = None) -> Scores:
         population, episodes = len(params), len(seeds)
         dream, device = self._dream, self._dream.device
         dream.begin(seeds, copies=population)
@@ -67,7 +69,7 @@ class DreamEvaluator:
                 dream.keep(left)
                 rows, row_params, alive = rows[left], row_params[left], alive[left]
         if done:
-            done()
+            done(population * episodes)
         shape = (population, episodes)
         return Scores(returns.reshape(shape).cpu().numpy(), lengths.reshape(shape).cpu().numpy())
 
@@ -81,7 +83,7 @@ class RealEvaluator:
     def __init__(self, workers: Workers, actor: Actor, lockstep: int = 8) -> None:
         self._workers, self._actor, self._lockstep = workers, actor, lockstep
 
-    def evaluate(self, params: np.ndarray, seeds: list[int], done: Callable[[], Any] | None = None) -> Scores:
+    def evaluate(self, params: np.ndarray, seeds: list[int], done: Done | None = None) -> Scores:
         population, episodes = len(params), len(seeds)
         params = np.asarray(params, np.float32)
         version = models.fingerprint(self._actor.run)
@@ -90,7 +92,7 @@ class RealEvaluator:
             (self._actor, version, params[candidate[i : i + self._lockstep]], seed[i : i + self._lockstep].tolist())
             for i in range(0, population * episodes, self._lockstep)
         ]
-        outcomes = [outcome for group in self._workers.map(play_group, tasks, done) for outcome in group]
+        outcomes = [outcome for group in self._workers.map(play_group, tasks, _count(done)) for outcome in group]
         table = np.array(outcomes, np.float64).reshape(population, episodes, 2)
         return Scores(table[..., 0], table[..., 1])
 
@@ -101,9 +103,9 @@ class BaselineEvaluator:
     def __init__(self, workers: Workers, env: str, policy: str, max_steps: int, lockstep: int = 8) -> None:
         self._workers, self._task, self._lockstep = workers, (env, policy, max_steps), lockstep
 
-    def evaluate(self, seeds: list[int], done: Callable[[], Any] | None = None) -> Scores:
+    def evaluate(self, seeds: list[int], done: Done | None = None) -> Scores:
         tasks = [(*self._task, seeds[i : i + self._lockstep]) for i in range(0, len(seeds), self._lockstep)]
-        outcomes = [outcome for group in self._workers.map(play_blind, tasks, done) for outcome in group]
+        outcomes = [outcome for group in self._workers.map(play_blind, tasks, _count(done)) for outcome in group]
         table = np.array(outcomes, np.float64)[None]
         return Scores(table[..., 0], table[..., 1])
 
@@ -123,6 +125,10 @@ def play_blind(task: tuple[str, str, int, list[int]]) -> list[tuple[float, int]]
     group = envs(env, len(seeds))
     agent = BlindAgent(policy, group[0].action_space.shape[0])  # type: ignore[index]
     return [(o.episode_return, o.length) for o in rollout(group, agent, seeds, max_steps)]
+
+
+def _count(done: Done | None) -> Callable[[list], Any] | None:
+    return (lambda group: done(len(group))) if done else None
 
 
 _ENVS: dict[str, list[gymnasium.Env]] = {}

@@ -104,11 +104,12 @@ def evolve(config: ControllerConfig, workers: Workers) -> Evolved:
 
 def score_baselines(env: str, max_steps: int, episodes: int, seed: int, workers: Workers) -> dict[str, Summary]:
     """The trivial policies on the test seeds: what any score must be read against."""
-    seeds = test_seeds(seed, episodes)
-    return {
-        label: summarise(BaselineEvaluator(workers, env, policy, max_steps).evaluate(seeds).returns)
-        for label, policy in baselines(env).items()
-    }
+    seeds, policies = test_seeds(seed, episodes), baselines(env)
+    with tqdm(total=episodes * len(policies), unit="episode", desc="baselines") as bar:
+        return {
+            label: summarise(BaselineEvaluator(workers, env, policy, max_steps).evaluate(seeds, bar.update).returns)
+            for label, policy in policies.items()
+        }
 
 
 def test_seeds(seed: int, episodes: int) -> list[int]:
@@ -140,7 +141,8 @@ def _finish(config: ControllerConfig, actor: Actor, model: Any, real: Evaluator,
     """Saves the best mean, scores it in reality, films it."""
     folder = config.folder
     seeds = test_seeds(config.seed, config.final_episodes)
-    scored = real.evaluate(best["params"][None], seeds).returns[0]
+    with tqdm(total=len(seeds), unit="episode", desc=f"final score of {folder.name}") as bar:
+        scored = real.evaluate(best["params"][None], seeds, bar.update).returns[0]
     trained, final = summarise(best["returns"]), summarise(scored)
     about = {
         "generation": best["generation"], "tau": config.tau[0] if config.dream else None, "seed": config.seed,

@@ -42,11 +42,13 @@ class Workers:
         self._num, self._deadline = num, deadline
         self._pool: list[_Worker] = []
 
-    def map(self, function: Callable[[Any], Any], tasks: Iterable[Any], done: Callable[[], Any] | None = None) -> list:
+    def map(
+        self, function: Callable[[Any], Any], tasks: Iterable[Any], done: Callable[[Any], Any] | None = None
+    ) -> list:
         """`[function(task) for task in tasks]`, in parallel; `function` must be importable by name.
 
         Args:
-            done: called after each task that ends, for progress bars.
+            done: called with each result as it comes, for progress bars.
 
         Raises:
             UserError: as the task raised it, or if a task killed (or hung) TRIES workers.
@@ -57,7 +59,7 @@ class Workers:
         for index, result in self._run(function, tasks):
             results[index] = result
             if done:
-                done()
+                done(result)
         return results
 
     def close(self) -> None:
