@@ -100,7 +100,8 @@ def test_downstream_never_names_a_model_family() -> None:
 def test_a_file_imports_only_what_comes_before_it() -> None:
     """Data flows one way: the order of the house, and a test that keeps it."""
     order = [
-        "errors", "presets", "config", "seeding", "checkpoint", "run", "video", "plots", "report", "episode", "store", "policies",
+        "errors", "presets", "config", "seeding", "checkpoint", "run", "video", "plots", "report", "episode", "store",
+        "policies",
         "models", "codes", "controller", "envs", "actor", "agents", "rollout", "workers", "evaluators", "cma_es",
         "collect", "films", "calibration", "train", "evolve", "evaluate",
     ]  # fmt: skip

@@ -288,6 +288,3 @@ def _value(argv: list[str], name: str, default: str) -> str:
         if word.startswith(name + "="):
             return word.split("=", 1)[1]
     return default
-
-
-_VISION_PAPER = {"batch_size": 100, "learning_rate": 1e-4, "final_learning_rate": 1e-4}

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+_VISION_PAPER = {"batch_size": 100, "learning_rate": 1e-4, "final_learning_rate": 1e-4}
 # Small batches and large steps: at 96,000 frames of Doom seen, held-out squared error 16.8 (batch 32, 1e-3), 21.6 (64,
 # 1e-3), 26.0 (128, 5e-4); the paper's settings need ten times as many frames.
 _VISION_SMALL = {"batch_size": 32, "learning_rate": 1e-3, "final_learning_rate": 1e-4}
