@@ -14,7 +14,9 @@ from worldmodels.config import CollectConfig, ControllerConfig, MemoryConfig, Vi
 from worldmodels.episode import Episode
 from worldmodels.train import train_memory, train_vision
 
-settings.register_profile("worldmodels", deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+settings.register_profile(
+    "worldmodels", deadline=None, max_examples=25, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 settings.load_profile("worldmodels")
 torch.set_num_threads(1)
 

@@ -181,7 +181,8 @@ class ControllerConfig(Stage):
     final_episodes: int = 100
     """Real episodes of the final score."""
     sample_end: bool = False
-    """End a dream with the predicted probability, instead of as soon as it passes one half."""
+    """End a dream with the predicted probability, calibrated, instead of as soon as M's termination logit is positive
+    (the paper). An M that was trained briefly is seldom sure enough for that, and its dreams would hardly end."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic of dreams: auto is bf16 where the processor has it, else fp32."""
     lockstep: int = 8

@@ -46,8 +46,8 @@ def test_a_dream_is_the_model_stepped_by_hand(mortal_model) -> None:
         assert torch.equal(dream.features(INPUTS), torch.cat([state[k] for k in INPUTS], -1))
         action = torch.full((2, 1), np.sin(t))
         reward, terminated = dream.step(action)
-        state, expected_reward, end = model.imagine(state, action, noise.draw()[:, :-1], 1.3)
-        assert torch.equal(reward, expected_reward) and torch.equal(terminated, end > 0.5)
+        state, expected_reward, _, ended = model.imagine(state, action, noise.draw()[:, :-1], 1.3)
+        assert torch.equal(reward, expected_reward) and torch.equal(terminated, ended)
 
 
 def test_a_dream_begins_with_memory_cleared_and_the_restart_flag_up(model) -> None:
@@ -88,7 +88,7 @@ def test_rewards_are_paid_up_to_and_with_the_last_step(mortal_model, actor: Acto
 def test_sampled_ends_follow_the_predicted_probability(model) -> None:
     kept = model.memory.head.bias.data[-1].clone(), model.memory.head.weight.data[-1].clone()
     model.memory.head.weight.data[-1].zero_()
-    model.memory.head.bias.data[-1] = float(np.log(0.2 / 0.8))
+    model.memory.head.bias.data[-1] = float(np.log(0.02 / 0.98) + np.log(model.memory.termination_weight))
     dream = Dream(model, sample_end=True)
     dream.begin(list(range(2000)))
     _, sampled = dream.step(torch.zeros(2000, 1))
@@ -96,7 +96,7 @@ def test_sampled_ends_follow_the_predicted_probability(model) -> None:
     never.begin([0])
     _, ended = never.step(torch.zeros(1, 1))
     model.memory.head.bias.data[-1], model.memory.head.weight.data[-1] = kept
-    assert abs(float(sampled.float().mean()) - 0.2) < 0.03 and not ended.any()
+    assert abs(float(sampled.float().mean()) - 0.02) < 0.008 and not ended.any()
 
 
 def test_temperature_widens_what_is_dreamt(model) -> None:

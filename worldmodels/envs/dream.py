@@ -26,7 +26,7 @@ class Dream:
     Args:
         model: what dreams.
         tau: temperature: above 1 the dream is less predictable than the world it was learnt from.
-        sample_end: an episode ends with the predicted probability; otherwise as soon as that passes one half.
+        sample_end: an episode ends with the predicted probability; otherwise when the model decides so.
         precision: of matrix products: auto, bf16, fp32.
     """
 
@@ -60,8 +60,9 @@ class Dream:
             self._noise.restart(row, seed)
         noise = self._draw()
         with autocast(self.device, self._precision):
-            self.state, reward, end = self.model.imagine(self.state, action, noise[:, :-1], self.tau)
-        terminated = end > (noise[:, -1] if self._sample_end else 0.5)
+            self.state, reward, end, terminated = self.model.imagine(self.state, action, noise[:, :-1], self.tau)
+        if self._sample_end:
+            terminated = end > noise[:, -1]
         if restarts:
             rows = torch.tensor(list(restarts), device=self.device)
             fresh = self._start(self._first_embed(list(restarts.values())), noise[rows])

@@ -16,7 +16,8 @@ class Dreamed(NamedTuple):
 
     state: State
     reward: Tensor  # float32 (B,)
-    end: Tensor  # float32 (B,), probability that the episode terminated with this step
+    end: Tensor  # float32 (B,), calibrated probability that the episode terminated with this step
+    terminated: Tensor  # bool (B,), the model's own decision whether it did
 
 
 class WorldModel(Protocol):

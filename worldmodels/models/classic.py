@@ -1,5 +1,7 @@
 """The classic pairing: a V whose codes are sampled and an M that expects the next code, as one WorldModel."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -45,8 +47,10 @@ class ClassicWorldModel(nn.Module):
             reward = torch.full_like(z[:, 0], float(memory.reward == "alive"))
         else:
             reward = expected.reward * memory.reward_std + memory.reward_mean
-        end = torch.zeros_like(reward) if expected.end is None else torch.sigmoid(expected.end)
-        return Dreamed({"z": z, "h": h, "c": c, "first": torch.zeros_like(state["first"])}, reward, end)
+        logit = torch.full_like(reward, -torch.inf) if expected.end is None else expected.end
+        # last steps weighed more in training, so the head's odds are too high by that weight; the paper decides by them
+        end, terminated = torch.sigmoid(logit - math.log(memory.termination_weight)), logit > 0
+        return Dreamed({"z": z, "h": h, "c": c, "first": torch.zeros_like(state["first"])}, reward, end, terminated)
 
     def features(self, state: State, parts: tuple[str, ...]) -> Tensor:
         return torch.cat([state[part] for part in parts], -1)
