@@ -88,6 +88,12 @@ def test_memory_is_bounded_by_the_buffer_not_by_the_data(tmp_path: Path, monkeyp
     assert sum(read) <= 60
 
 
+def test_reward_moments_are_those_of_all_rewards(tmp_path: Path) -> None:
+    data = rollouts(tmp_path, shards=3, episodes=2)
+    rewards = np.concatenate([shard.read("reward") for shard in data.shards]).astype(np.float64)
+    assert data.reward_moments() == pytest.approx((rewards.mean(), rewards.std()))
+
+
 def test_damaged_foreign_and_misplaced_shards_are_named(tmp_path: Path) -> None:
     rollouts(tmp_path, shards=2, episodes=2)
     with pytest.raises(UserError, match=r"0\.h5 comes from env doom, not carracing"):

@@ -79,9 +79,11 @@ class Codes:
             episodes.append(EpisodeCodes(embed[start : start + steps + 1], action[acts], reward[acts], ended))
         return episodes
 
-    def held_out(self) -> list[EpisodeCodes]:
-        """The held-out episodes of all shards."""
-        return [episode for shard in self.rollouts.shards for episode in self.episodes(shard, held_out=True)]
+    def held_out(self, limit: int = 64) -> list[EpisodeCodes]:
+        """Up to `limit` held-out episodes, from shards spread evenly over all."""
+        shards = self.rollouts.shards
+        chosen = np.unique(np.linspace(0, len(shards) - 1, min(limit, len(shards))).round().astype(int))
+        return [episode for i in chosen for episode in self.episodes(shards[i], held_out=True)]
 
     def starts(self, limit: int = 1000) -> torch.Tensor:
         """float32 (S, E): the first embeddings of up to `limit` training episodes, where dreams begin."""

@@ -91,15 +91,21 @@ def bars(path: Path, scores: dict[str, tuple[float, float]], title: str) -> None
 
 
 def calibration(path: Path, predicted: np.ndarray, happened: np.ndarray, title: str) -> None:
-    """How often what was given a probability happened: bins of equal count, diagonal = calibrated."""
-    order = np.argsort(predicted)
-    bins = [part for part in np.array_split(order, 12) if len(part)]
+    """How often what was given a probability happened, in bins of equal count; the diagonal is calibrated.
+
+    Error bars are two standard errors; a bin in which nothing happened is an empty circle at one event's height.
+    """
+    bins = [part for part in np.array_split(np.argsort(predicted), 12) if len(part)]
     figure, axis = plt.subplots(figsize=(4.5, 4.0))
-    x = np.array([predicted[part].mean() for part in bins])
-    y = np.array([happened[part].mean() for part in bins])
-    axis.loglog(np.maximum(x, 1e-6), np.maximum(y, 1e-6), "o-")
-    axis.loglog([1e-6, 1], [1e-6, 1], color="grey", lw=0.8)
-    axis.set(xlabel="predicted probability", ylabel="observed frequency", title=title)
+    for part in bins:
+        x, events, n = predicted[part].mean(), happened[part].sum(), len(part)
+        rate = max(events, 1) / n
+        error = 2 * np.sqrt(rate * (1 - rate) / n)
+        spread = [[min(error, rate * 0.9)], [error]]  # a logarithmic axis knows no zero
+        axis.errorbar(x, rate, spread, fmt="o", color="C0", mfc="C0" if events else "white")
+    low = max(min(predicted[part].mean() for part in bins) / 2, 1e-7)
+    axis.plot([low, 1], [low, 1], color="grey", lw=0.8)
+    axis.set(xscale="log", yscale="log", xlabel="predicted probability", ylabel="observed frequency", title=title)
     _save(figure, path)
 
 

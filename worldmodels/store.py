@@ -156,6 +156,15 @@ class Rollouts:
         """Numbers in an action, as the first shard has them."""
         return int(self.shards[0].read("action", 0, 1).shape[1])
 
+    def reward_moments(self) -> tuple[float, float]:
+        """Mean and standard deviation of all rewards, read shard by shard."""
+        total, squares = 0.0, 0.0
+        for shard in self.shards:
+            reward = shard.read("reward").astype(np.float64)
+            total, squares = total + reward.sum(), squares + (reward**2).sum()
+        mean = total / self.num_steps
+        return mean, float(np.sqrt(max(0.0, squares / self.num_steps - mean**2)))
+
     def training_frames(self, shard: Shard) -> int:
         """How many of a shard's frames are for training: all but its last episode's."""
         return int(shard.obs_starts[-2])

@@ -140,9 +140,9 @@ def train_memory(config: MemoryConfig) -> None:
         vision.code_size, rollouts.action_size, config.hidden_size, config.mixtures, config.restart_input,
         config.reward, config.termination, config.termination_weight,
     )  # fmt: skip
-    rewards = np.concatenate([shard.read("reward") for shard in rollouts.shards])
-    memory.reward_mean.fill_(float(rewards.mean()))
-    memory.reward_std.fill_(max(float(rewards.std()), 1e-3))
+    mean, std = rollouts.reward_moments()
+    memory.reward_mean.fill_(mean)
+    memory.reward_std.fill_(max(std, 1e-3))  # a constant reward has no scale
     examples = codes.held_out()
 
     def batches(skip: int) -> Iterator[dict[str, Any]]:
