@@ -51,10 +51,17 @@ def one_step(
 
 @torch.no_grad()
 def dream_lengths(
-    model: WorldModel, policy: str, episodes: int, max_steps: int, seed: int, precision: str = "auto", tau: float = 1.0
+    model: WorldModel,
+    policy: str,
+    episodes: int,
+    max_steps: int,
+    seed: int,
+    precision: str = "auto",
+    tau: float = 1.0,
+    sample_end: bool = False,
 ) -> np.ndarray:
     """How long dreams last under a blind policy, int64 (episodes,); compare with how long reality did."""
-    dream = Dream(model, tau, precision=precision)
+    dream = Dream(model, tau, sample_end, precision)
     seeds = [integer(seed, "dream lengths", i) for i in range(episodes)]
     policies = [POLICIES[policy](rng(s, "policy"), model.action_size) for s in seeds]
     dream.begin(seeds)

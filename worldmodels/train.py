@@ -176,9 +176,10 @@ def _report_memory(config: MemoryConfig, run: Run, rollouts: Rollouts, examples:
         policy, limit = rollouts.shards[0].attributes["policy"], rollouts.shards[0].attributes["max_steps"]
         real = np.concatenate([s.lengths for s in rollouts.shards if s.attributes["policy"] == policy])
         if not policy.startswith("controller"):
-            dreamt = dream_lengths(model, policy, 256, limit, config.seed, config.precision)
-            rows += [(f"steps, {policy} policy, dreamt at tau 1", str(summarise(dreamt)))]
             rows += [(f"steps, {policy} policy, real", str(summarise(real)))]
+            for how, sample_end in (("the model decides", False), ("--sample-end", True)):
+                lengths = dream_lengths(model, policy, 256, limit, config.seed, config.precision, sample_end=sample_end)
+                rows += [(f"steps, dreamt at tau 1, {how}", str(summarise(lengths)))]
     film, curve = run.folder / "dream_beside_reality.mp4", run.folder / "curves.png"
     films.open_loop(film, model, next(rollouts.held_out()), config.precision)
     shown = [name for name in ("nll", "termination", "reward") if name in history[-1]]
