@@ -11,6 +11,7 @@ from worldmodels import checkpoint, models
 from worldmodels.actor import FILE, load_controller
 from worldmodels.collect import collect
 from worldmodels.config import ControllerConfig, EvaluateConfig
+from worldmodels.envs.dream import Dream
 from worldmodels.errors import UserError
 from worldmodels.evaluate import evaluate
 from worldmodels.evolve import train_controller
@@ -60,7 +61,7 @@ def test_more_generations_go_on_where_fewer_ended(world: World, tmp_path_factory
     train_controller(world.controller(run=runs[0], generations=4))
     train_controller(world.controller(run=runs[1], generations=2))
     train_controller(world.controller(run=runs[1], generations=4))
-    assert history(runs[0] / "controller/tau1") == history(runs[1] / "controller/tau1")
+    assert history(runs[0] / "controller/tau1.15") == history(runs[1] / "controller/tau1.15")
 
 
 def test_what_people_look_at_is_there(evolved: ControllerConfig, capsys: pytest.CaptureFixture) -> None:
@@ -86,6 +87,26 @@ def test_a_sweep_makes_one_controller_per_temperature_and_a_plot(world: World, t
     with pytest.raises(UserError, match=r"holds several controllers; give one of: .*tau0\.5.*tau1\.3"):
         load_controller(tmp_path)
     assert load_controller(tmp_path / "controller/tau1.3")[2]["tau"] == 1.3
+
+
+def test_sampled_ends_are_kept_with_the_controller(world: World, tmp_path: Path, monkeypatch) -> None:
+    config = world.controller(run=link(world, tmp_path), sample_end=True, generations=1)
+    train_controller(config)
+    seen: list[bool] = []
+    original = Dream.__init__
+
+    def spying(self: Dream, model: object, tau: float = 1.0, sample_end: bool = False, precision: str = "auto") -> None:
+        seen.append(sample_end)
+        original(self, model, tau, sample_end, precision)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Dream, "__init__", spying)
+    evaluate(EvaluateConfig(run=tmp_path, episodes=2, dream=True, workers=0, baselines=False, video=False))
+    assert seen == [True]
+
+
+def test_v_and_m_of_another_env_are_refused(world: World, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="was trained in --env doom, not carracing"):
+        train_controller(world.controller(run=link(world, tmp_path), env="carracing"))
 
 
 def test_the_papers_ablations(world: World, tmp_path: Path) -> None:
@@ -116,7 +137,7 @@ def test_a_controller_of_another_model_is_refused(evolved: ControllerConfig, wor
     load_controller(tmp_path)
     memory, extra = models.load_module(tmp_path / "memory", "memory")
     memory.head.bias.data += 1
-    extra = {k: v for k, v in extra.items() if k not in ("family", "config")}
+    extra = {k: v for k, v in extra.items() if k not in ("family", "config", "kind")}
     models.save_module(memory, tmp_path / "memory", "memory", **extra)
     with pytest.raises(UserError, match="evolved for another V or M"):
         load_controller(tmp_path)

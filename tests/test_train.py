@@ -9,6 +9,7 @@ import torch
 
 from tests.conftest import World
 from worldmodels import models, train
+from worldmodels.collect import collect
 from worldmodels.errors import UserError
 from worldmodels.run import Run
 from worldmodels.train import train_memory, train_vision
@@ -68,6 +69,34 @@ def test_nan_in_a_loss_names_flag_and_folder_and_keeps_the_checkpoint(world: Wor
         train_vision(config)
     kept = Run(tmp_path / "vision", config, "vision").resume()
     assert kept is not None and kept["step"] >= 1
+
+
+def test_broken_weights_under_a_finite_loss_do_not_replace_the_checkpoint(world: World, tmp_path: Path) -> None:
+    class Breaking(torch.nn.Linear):
+        """The gradient of a square root at zero is infinite, its value is not."""
+
+        def loss(self, batch: dict, carry: dict, generator: object) -> tuple:
+            return self.weight.mul(0).abs().sum().sqrt(), {}, {}
+
+    config = dataclasses.replace(world.vision, run=tmp_path, save_every=1)
+    run, device = Run(tmp_path / "v", config, "vision"), torch.device("cpu")
+    batches = lambda skip: iter([{}] * 9)  # noqa: E731
+    with pytest.raises(UserError, match="a weight is not a finite number at step 1"):
+        train.fit(Breaking(2, 2), batches, dict, config, run, device)
+    assert not run.checkpoint_path.exists()
+
+
+def test_more_episodes_than_it_was_begun_on_need_fresh(world: World, tmp_path: Path) -> None:
+    data, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(world.data, data)
+    train_vision(dataclasses.replace(world.vision, run=run, data=data))
+    train_memory(memory := dataclasses.replace(world.memory, run=run, data=data))
+    before = models.fingerprint(run)
+    collect(dataclasses.replace(world.collect, data=data, episodes=9))
+    with pytest.raises(UserError, match="vision was begun on another rollouts than there is now"):
+        train_vision(dataclasses.replace(world.vision, run=run, data=data))
+    train_memory(dataclasses.replace(memory, fresh=True))  # M alone: stage 3 encodes the new episodes itself
+    assert models.fingerprint(run) != before
 
 
 def test_the_learning_rate_falls_geometrically_from_first_to_last(world: World) -> None:

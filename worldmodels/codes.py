@@ -55,7 +55,7 @@ class Codes:
                         embed.append(vision.encode(torch.from_numpy(part).to(device)).cpu().half().numpy())
                     bar.update(len(part))
                 with whole_hdf5(self._path(shard)) as file:
-                    file.attrs.update(format=FORMAT, rollouts=_identity(shard))
+                    file.attrs.update(format=FORMAT, rollouts=shard.fingerprint)
                     file["embed"] = np.concatenate(embed)
 
     def episodes(self, shard: Shard, held_out: bool = False) -> list[EpisodeCodes]:
@@ -103,7 +103,7 @@ class Codes:
             return False
         try:
             with h5py.File(path) as file:
-                return file.attrs.get("format") == FORMAT and file.attrs["rollouts"] == _identity(shard)
+                return file.attrs.get("format") == FORMAT and file.attrs["rollouts"] == shard.fingerprint
         except OSError as error:
             raise UserError(f"{path} is damaged ({error}); delete it and run 02_train_vision.py again") from error
 
@@ -137,26 +137,37 @@ def sequence_batches(
                 continue
             episodes = [episode for shard in pool for episode in codes.episodes(shard)]
             yield from cut([episodes[i] for i in order], rows, length, skip)
+            del episodes  # before the next pool is read
             skip = 0
         epoch += 1
 
 
 def cut(episodes: list[EpisodeCodes], rows: int, length: int, skip: int = 0) -> Iterator[dict[str, Any]]:
     """Episodes strung together and cut into batches: dicts of tensors (B, T, ...), and "fresh" for the first one."""
+    steps = [len(e.action) for e in episodes]
+    embed = np.concatenate([e.embed for e in episodes])
+    # where in `embed` each step's observation lies; the next observation lies right behind it
+    at = np.concatenate([np.arange(n) + start for n, start in zip(steps, _starts(episodes), strict=True)])
     string = {
-        "embed": np.concatenate([e.embed[:-1] for e in episodes]),
-        "next_embed": np.concatenate([e.embed[1:] for e in episodes]),
         "action": np.concatenate([e.action for e in episodes]),
         "reward": np.concatenate([e.reward for e in episodes]),
-        "terminated": np.concatenate([_only(-1, e.terminated, len(e.action)) for e in episodes]),
-        "is_first": np.concatenate([_only(0, True, len(e.action)) for e in episodes]),
+        "terminated": np.concatenate([_only(-1, e.terminated, n) for e, n in zip(episodes, steps, strict=True)]),
+        "is_first": np.concatenate([_only(0, True, n) for n in steps]),
+        "at": at,
     }
-    rows, length, count = _shape(len(string["reward"]), rows, length)
+    rows, length, count = _shape(len(at), rows, length)
     table = {k: v[: rows * length * count].reshape(rows, length * count, *v.shape[1:]) for k, v in string.items()}
     for i in range(skip, count):
-        piece = slice(i * length, (i + 1) * length)
-        batch: dict[str, Any] = {k: torch.from_numpy(np.ascontiguousarray(v[:, piece])) for k, v in table.items()}
-        yield batch | {"fresh": i == 0}
+        piece = {k: np.ascontiguousarray(v[:, i * length : (i + 1) * length]) for k, v in table.items()}
+        at = piece.pop("at")
+        batch: dict[str, Any] = {k: torch.from_numpy(v) for k, v in piece.items()}
+        yield batch | {
+            "embed": torch.from_numpy(embed[at]), "next_embed": torch.from_numpy(embed[at + 1]), "fresh": i == 0,
+        }  # fmt: skip
+
+
+def _starts(episodes: list[EpisodeCodes]) -> np.ndarray:
+    return np.cumsum([0, *(len(e.embed) for e in episodes[:-1])])
 
 
 def _shape(steps: int, rows: int, length: int) -> tuple[int, int, int]:
@@ -170,8 +181,3 @@ def _only(index: int, value: bool, size: int) -> np.ndarray:
     flags = np.zeros(size, np.float32)
     flags[index] = value
     return flags
-
-
-def _identity(shard: Shard) -> str:
-    """Changes if the shard's episodes do, so that codes of rollouts collected anew are not mistaken for theirs."""
-    return fingerprint({"lengths": torch.from_numpy(shard.lengths), "seeds": torch.from_numpy(shard.seeds)})

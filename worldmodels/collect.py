@@ -11,7 +11,7 @@ from tqdm import tqdm
 from worldmodels import models
 from worldmodels.actor import Actor, load_controller
 from worldmodels.agents import Agent, BlindAgent, ModelAgent
-from worldmodels.config import CollectConfig
+from worldmodels.config import CollectConfig, flag
 from worldmodels.errors import UserError, nearest
 from worldmodels.evaluators import cached_model, envs
 from worldmodels.policies import POLICIES, paper_policy
@@ -40,15 +40,15 @@ def collect(config: CollectConfig) -> None:
     """Collects until `--episodes` episodes of this policy are on disk, then says what is there."""
     if config.shard_size < 2:
         raise UserError("--shard-size must be at least 2: the last episode of each shard is held out from training")
-    if config.fresh:
-        for path in rollout_folder(config.data).glob("*.h5"):
-            path.unlink()
     policy, actor = _policy(config)
     starts = range(0, config.episodes, config.shard_size)
     parts = [range(start, min(start + config.shard_size, config.episodes)) for start in starts]
     tasks = [Task(config, _path(config, policy, part.start), policy, actor, part) for part in parts]
+    envs(config.env, 1)  # an unknown environment is told of here, not by every worker, and before anything is deleted
+    if config.fresh:
+        for path in rollout_folder(config.data).glob(_path(config, policy, 0).name.replace("000000", "*")):
+            path.unlink()
     missing = [task for task in tasks if not _is_there(task)]
-    envs(config.env, 1)  # an unknown environment is told of here, not by every worker
     with (
         Workers(config.workers, deadline=3600) as workers,
         tqdm(total=sum(len(task.episodes) for task in missing), unit="episode", desc=f"collect {config.env}") as bar,
@@ -99,7 +99,8 @@ def collect_shard(task: Task) -> tuple[int, int]:
     outcomes = [kept[index] for index in task.episodes]
     attributes = {
         "env": config.env, "policy": task.policy, "seed": config.seed, "max_steps": config.max_steps,
-        "min_steps": config.min_steps, "returns": [o.episode_return for o in outcomes],
+        "min_steps": config.min_steps, "shard_size": config.shard_size, "noise": config.noise if task.actor else 0.0,
+        "returns": [o.episode_return for o in outcomes],
     }  # fmt: skip
     write_shard(task.path, [o.episode for o in outcomes if o.episode], attributes)
     return len(outcomes), sum(o.length + 1 for o in outcomes)
@@ -141,9 +142,12 @@ def _is_there(task: Task) -> bool:
     if not task.path.exists():
         return False
     shard: Shard = open_shard(task.path)
-    asked = {"env": task.config.env, "max_steps": task.config.max_steps, "min_steps": task.config.min_steps}
+    asked: dict[str, Any] = {
+        name: getattr(task.config, name) for name in ("env", "max_steps", "min_steps", "shard_size")
+    }
+    asked |= {"noise": task.config.noise} if task.actor else {}
     for name, value in asked.items():
         if shard.attributes[name] != value:
-            raise UserError(f"{task.path} was collected with --{name.replace('_', '-')} {shard.attributes[name]}, "
-                            f"not {value}; give that again, or another --data, or --fresh")  # fmt: skip
+            found = f"{task.path} was collected with {flag(name)} {shard.attributes[name]}, not {value}"
+            raise UserError(f"{found}; give that again, or another --data, or --fresh")
     return len(shard.lengths) >= len(task.episodes)

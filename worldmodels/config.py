@@ -7,6 +7,7 @@ A field is a flag; the text beneath it is its help. What a field is when no flag
 import contextlib
 import dataclasses
 import io
+import math
 import os
 import re
 import sys
@@ -21,6 +22,24 @@ from worldmodels.presets import PRESETS
 
 Preset = Literal["tiny", "laptop", "paper"]
 PRESET_NAMES = ["tiny", "laptop", "paper"]
+
+
+# Numbers that may be 0; all others must be above. A hidden layer of 0 units is none, but only in C.
+MAY_BE_ZERO = {"seed", "workers", "noise", "min_steps", "clip", "kl_floor", "real_episodes", "hidden_size"}
+
+
+def check_numbers(config: Any) -> None:
+    """Raises UserError naming the flag whose number makes no sense."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, bool) or not isinstance(number, int | float):
+                continue
+            zero = field.name in MAY_BE_ZERO and not (field.name == "hidden_size" and hasattr(config, "mixtures"))
+            if not (number > 0 or (zero and number == 0)) or not math.isfinite(number):
+                raise UserError(
+                    f"{flag(field.name)} {number:g} makes no sense; give {'0 or more' if zero else 'more than 0'}"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +65,7 @@ class Stage:
     device: str = "auto"
     """Where networks compute: auto (cuda if there is one), cpu, cuda."""
     fresh: bool = False
-    """Start anew instead of going on from what is there."""
+    """Start anew: delete what this very command wrote before, instead of going on from it."""
 
     def __post_init__(self) -> None:
         name = self.env.split(":")[-1].replace("/", "-").lower()
@@ -54,10 +73,7 @@ class Stage:
             object.__setattr__(self, "run", Path("runs") / name)
         if self.data == Path():
             object.__setattr__(self, "data", Path("data") / name)
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, int) and not isinstance(value, bool) and value < 0:
-                raise UserError(f"{flag(field.name)} must not be negative, but is {value}")
+        check_numbers(self)
         if self.preset not in PRESET_NAMES:
             raise UserError(f"--preset {self.preset} is unknown; {nearest(self.preset, PRESET_NAMES)}")
 
@@ -71,7 +87,7 @@ class CollectConfig(Stage):
     """Stage 1: let a random (or trained) policy act, and write what happened to HDF5 shards."""
 
     episodes: int = 1000
-    """Episodes to have on disk at the end; what is there already counts."""
+    """Episodes of this policy and seed to have on disk at the end; what is there already counts."""
     shard_size: int = 16
     """Episodes per shard file. The last episode of each shard is held out from training."""
     policy: str = "paper"
@@ -152,8 +168,9 @@ class ControllerConfig(Stage):
 
     dream: bool = False
     """Evolve in dreams; the real environment is then used for nothing but the scores shown beside."""
-    tau: tuple[float, ...] = (1.0,)
-    """Temperature of the dreams. Several values: a sweep, one controller each."""
+    tau: tuple[float, ...] = ()
+    """Temperature of the dreams. Several values: a sweep, one controller each. Default: 1.15 for Doom (the paper's),
+    else 1."""
     name: str = ""
     """Folder of the controller below <run>/controller. Default: real, or tau<value>."""
     inputs: Inputs = ("z", "h")
@@ -194,10 +211,12 @@ class ControllerConfig(Stage):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.tau or min(self.tau) <= 0:
-            raise UserError(f"--tau {' '.join(map(str, self.tau))} must name temperatures above 0")
-        if len(self.tau) > 1 and (self.name or not self.dream):
-            raise UserError("--tau with several values is a sweep of dreams: add --dream and leave out --name")
+        if self.tau and not self.dream:
+            raise UserError(f"--tau {' '.join(map(str, self.tau))} is a temperature of dreams; add --dream")
+        if self.dream and not self.tau:
+            object.__setattr__(self, "tau", (1.15 if self.env == "doom" else 1.0,))
+        if len(self.tau) > 1 and self.name:
+            raise UserError("--tau with several values makes one folder each: leave out --name")
         if self.pop_size < 4:
             raise UserError(f"--pop-size {self.pop_size} is too small for CMA-ES; at least 4")
 
@@ -230,6 +249,11 @@ class EvaluateConfig:
     """Cores to use."""
     device: str = "auto"
     """Where networks compute: auto, cpu, cuda."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
+        if self.episodes < 2:
+            raise UserError(f"--episodes {self.episodes} tells no spread; at least 2")
 
 
 Config = TypeVar("Config")

@@ -6,7 +6,7 @@ from tqdm import tqdm
 from worldmodels import films, models, plots, seeding
 from worldmodels.actor import load_controller
 from worldmodels.config import EvaluateConfig, parse
-from worldmodels.errors import UserError, command
+from worldmodels.errors import command
 from worldmodels.evaluators import DreamEvaluator, RealEvaluator
 from worldmodels.evolve import score_baselines, test_seeds
 from worldmodels.models.base import device_of
@@ -16,21 +16,19 @@ from worldmodels.workers import Workers
 
 def evaluate(config: EvaluateConfig) -> dict[str, Summary]:
     """Scores the controller, and whatever it is to be compared with; prints the table and draws it."""
-    if config.episodes < 2:
-        raise UserError(f"--episodes {config.episodes} tells no spread; at least 2")
     torch.set_num_threads(max(1, config.workers))
     actor, params, about = load_controller(config.run)
     folder = actor.run / "controller" / about["folder"].split("/")[-1]
-    model = models.load(actor.run, device_of(config.device))
+    model = models.load(actor.run, device_of(config.device), actor.env)
     scores: dict[str, Summary] = {}
     seeds = test_seeds(config.seed, config.episodes)
     with Workers(config.workers) as workers:
         if config.baselines:
             scores |= score_baselines(actor.env, actor.max_steps, config.episodes, config.seed, workers)
         if config.dream:
-            tau = config.tau or about["tau"] or 1.0
+            tau = next(value for value in (config.tau, about["tau"], 1.0) if value is not None)
             dream_seeds = [seeding.integer(config.seed, "final dream", i) for i in range(config.episodes)]
-            dreamt = DreamEvaluator(model, actor, tau).evaluate(params[None], dream_seeds).returns
+            dreamt = DreamEvaluator(model, actor, tau, about["sample_end"]).evaluate(params[None], dream_seeds).returns
             scores[f"our controller in the dream, τ {tau:g}"] = summarise(dreamt)
         with tqdm(total=config.episodes, unit="episode", desc=f"real {actor.env}") as bar:
             real = RealEvaluator(workers, actor).evaluate(params[None], seeds, bar.update).returns

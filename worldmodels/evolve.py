@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from worldmodels import films, models, plots, seeding
 from worldmodels.actor import FILE, Actor, save_controller
-from worldmodels.cma_es import CMAES
+from worldmodels.cma_es import CMAES, FULL_COVARIANCE_LIMIT
 from worldmodels.config import ControllerConfig
 from worldmodels.errors import UserError
 from worldmodels.evaluators import BaselineEvaluator, DreamEvaluator, Evaluator, RealEvaluator
@@ -20,8 +20,6 @@ from worldmodels.policies import baselines
 from worldmodels.report import Summary, paths, say, summarise, table
 from worldmodels.run import Run
 from worldmodels.workers import Workers
-
-BASELINE_EPISODES = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,15 +36,14 @@ def train_controller(config: ControllerConfig) -> None:
     """Stage 4: one controller, or with several --tau one for each, and the comparison."""
     torch.set_num_threads(max(1, config.workers))
     with Workers(config.workers, config.deadline) as workers:
-        results = [
-            evolve(dataclasses.replace(config, tau=(tau,)), workers)
-            for tau in (config.tau if config.dream else config.tau[:1])
-        ]
+        each = [dataclasses.replace(config, tau=(tau,)) for tau in config.tau] if config.dream else [config]
+        results = [evolve(one, workers) for one in each]
         references = score_baselines(config.env, config.max_steps, config.final_episodes, config.seed, workers)
     rows: list[tuple[object, ...]] = [(name, score, f"± {score.ci:.1f}", score.n) for name, score in references.items()]
-    for tau, result in zip(config.tau, results, strict=False):
-        where = f"evolved in dreams at τ {tau:g}" if config.dream else "evolved in the real environment"
-        rows += [(f"{where}: there", result.trained, f"± {result.trained.ci:.1f}", result.trained.n)]
+    for one, result in zip(each, results, strict=True):
+        where = f"evolved in dreams at τ {one.tau[0]:g}" if config.dream else "evolved in the real environment"
+        if config.dream:
+            rows += [(f"{where}: there", result.trained, f"± {result.trained.ci:.1f}", result.trained.n)]
         rows += [(f"{where}: real", result.real, f"± {result.real.ci:.1f}", result.real.n)]
     say(table(f"C of {config.env}", ("", "return, mean ± std", "95 % of the mean", "n"), rows))
     for result in results:
@@ -68,15 +65,19 @@ def evolve(config: ControllerConfig, workers: Workers) -> Evolved:
         config.env, config.run.resolve(), config.inputs, config.hidden_size, config.bias, config.max_steps,
         config.precision,
     )  # fmt: skip
-    model = models.load(config.run, device_of(config.device))
+    model = models.load(config.run, device_of(config.device), config.env)
     controller = actor.controller(model)
     if config.dream and model.rewardless:
         raise UserError(f"{config.run}/memory was trained with --reward none, so its dreams pay nothing; train it anew")
     run = Run(config.folder, config, "controller", model=models.fingerprint(config.run))
     real = RealEvaluator(workers, actor, config.lockstep)
     world: Evaluator = DreamEvaluator(model, actor, config.tau[0], config.sample_end) if config.dream else real
+    if controller.num_params > FULL_COVARIANCE_LIMIT:
+        say(
+            f"{controller.num_params} numbers are too many for a full covariance matrix: CMA-ES keeps its diagonal only"
+        )
     search = CMAES(controller.num_params, config.pop_size, config.sigma0, seeding.integer(config.seed, "cma"))
-    best: dict[str, Any] = {"mean": -np.inf, "params": search.mean, "generation": 0, "returns": np.zeros(1)}
+    best: dict[str, Any] = {"mean": -np.inf, "params": search.mean, "generation": 0}
     saved = run.resume()
     if saved:
         search.load(saved["search"])
@@ -99,7 +100,7 @@ def evolve(config: ControllerConfig, workers: Workers) -> Evolved:
             if search.generation % config.test_every == 0 or last:
                 plots.fitness(run.folder / "fitness.png", run.history(), f"{config.env}, {run.folder.name}")
     run.close()
-    return _finish(config, actor, model, real, best)
+    return _finish(config, actor, model, world, real, best)
 
 
 def score_baselines(env: str, max_steps: int, episodes: int, seed: int, workers: Workers) -> dict[str, Summary]:
@@ -129,7 +130,7 @@ def _test(
     returns = world.evaluate(mean[None], _seeds(config, "test", config.test_episodes)).returns[0]
     summary = summarise(returns)
     if summary.mean > best["mean"]:
-        best.update(mean=summary.mean, params=mean, generation=search.generation, returns=returns)
+        best.update(mean=summary.mean, params=mean, generation=search.generation)
     line = {"test_mean": summary.mean, "test_std": summary.std, "test_ci": summary.ci}
     if config.dream and config.real_episodes:
         shown = summarise(real.evaluate(mean[None], _seeds(config, "real", config.real_episodes)).returns)
@@ -137,21 +138,27 @@ def _test(
     return line
 
 
-def _finish(config: ControllerConfig, actor: Actor, model: Any, real: Evaluator, best: dict[str, Any]) -> Evolved:
-    """Saves the best mean, scores it in reality, films it."""
+def _finish(
+    config: ControllerConfig, actor: Actor, model: Any, world: Evaluator, real: Evaluator, best: dict[str, Any]
+) -> Evolved:
+    """Saves the best mean, scores it on seeds that chose nothing, films it."""
     folder = config.folder
     seeds = test_seeds(config.seed, config.final_episodes)
     with tqdm(total=len(seeds), unit="episode", desc=f"final score of {folder.name}") as bar:
         scored = real.evaluate(best["params"][None], seeds, bar.update).returns[0]
-    trained, final = summarise(best["returns"]), summarise(scored)
+    final = trained = summarise(scored)
+    if config.dream:
+        dream_seeds = _seeds(config, "final dream", config.test_episodes)
+        trained = summarise(world.evaluate(best["params"][None], dream_seeds).returns)
     about = {
-        "generation": best["generation"], "tau": config.tau[0] if config.dream else None, "seed": config.seed,
-        "trained": trained._asdict(), "real": final._asdict(),
+        "generation": best["generation"], "tau": config.tau[0] if config.dream else None,
+        "sample_end": config.sample_end, "seed": config.seed, "trained": trained._asdict(), "real": final._asdict(),
     }  # fmt: skip
     save_controller(folder / FILE, actor, best["params"], about)
     films.reality(folder / "reality.mp4", model, actor, best["params"], seeds[0])
     if config.dream:
-        films.dream(folder / "dream.mp4", model, actor, best["params"], config.tau[0], seeds[0])
+        path, params = folder / "dream.mp4", best["params"]
+        films.dream(path, model, actor, params, config.tau[0], seeds[0], config.sample_end)
     return Evolved(folder, best["generation"], trained, final)
 
 

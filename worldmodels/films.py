@@ -15,7 +15,7 @@ from worldmodels.episode import Episode
 from worldmodels.models.base import WorldModel, autocast
 from worldmodels.rollout import Outcome, rollout
 from worldmodels.seeding import Noise
-from worldmodels.video import DREAMS, SEES, panels, write_mp4
+from worldmodels.video import DREAMS, SEES, Film, panels
 
 MAX_FRAMES = 2100
 
@@ -23,44 +23,48 @@ MAX_FRAMES = 2100
 def reality(path: Path, model: WorldModel, actor: Actor, params: np.ndarray, seed: int) -> Outcome:
     """Films one real episode: the game, what V is shown, and what it makes of it."""
     agent = ModelAgent(model, actor.controller(model), actor.inputs, params)
-    frames: list[np.ndarray] = []
 
     def watch(step: int, env: gymnasium.Env, obs: np.ndarray) -> None:
+        if step >= MAX_FRAMES:
+            return
         with autocast(model.starts.device, actor.precision):
             decoded = model.decode(agent.state)[0].cpu().numpy()
         frame = env.render()
-        frames.append(panels({f"the game, step {step}": np.asarray(frame), "seen (64x64)": obs, "V": decoded}))
+        film.add(panels({f"the game, step {step}": np.asarray(frame), "seen (64x64)": obs, "V": decoded}))
 
     env = make_env(actor.env)
-    outcome = rollout([env], agent, [seed], actor.max_steps, watch=watch)[0]
+    with Film(path) as film:
+        outcome = rollout([env], agent, [seed], actor.max_steps, watch=watch)[0]
     env.close()
-    write_mp4(path, frames[:MAX_FRAMES])
     return outcome
 
 
 @torch.no_grad()
-def dream(path: Path, model: WorldModel, actor: Actor, params: np.ndarray, tau: float, seed: int) -> int:
+def dream(
+    path: Path, model: WorldModel, actor: Actor, params: np.ndarray, tau: float, seed: int, sample_end: bool = False
+) -> int:
     """Films one dream of the controller's; returns its length in steps."""
     controller = actor.controller(model)
     row = torch.as_tensor(params, dtype=torch.float32, device=model.starts.device)[None]
-    world = Dream(model, tau, precision=actor.precision)
+    world = Dream(model, tau, sample_end, actor.precision)
     world.begin([seed])
-    frames: list[np.ndarray] = []
-    for step in range(min(actor.max_steps, MAX_FRAMES)):
-        with autocast(world.device, actor.precision):
-            picture = model.decode(world.state)[0].cpu().numpy()
-        label = f"dream, tau {tau:g}, step {step}"
-        frames.append(panels({label: picture}, border={label: DREAMS}))
-        _, terminated = world.step(controller.act(row, world.features(actor.inputs)))
-        if terminated[0]:
-            break
-    write_mp4(path, frames)
-    return len(frames)
+    with Film(path) as film:
+        for step in range(min(actor.max_steps, MAX_FRAMES)):
+            with autocast(world.device, actor.precision):
+                picture = model.decode(world.state)[0].cpu().numpy()
+            label = f"dream, tau {tau:g}, step {step}"
+            film.add(panels({label: picture}, border={label: DREAMS}))
+            _, terminated = world.step(controller.act(row, world.features(actor.inputs)))
+            if terminated[0]:
+                break
+    return film.length
 
 
 def open_loop(path: Path, model: WorldModel, episode: Episode, precision: str, eyes_open: int = 30) -> None:
     """Films a real episode beside a dream of the same actions that shuts its eyes after `eyes_open` steps."""
-    write_mp4(path, _open_loop_frames(model, episode, precision, eyes_open), fps=20)
+    with Film(path, fps=20) as film:
+        for frame in _open_loop_frames(model, episode, precision, eyes_open):
+            film.add(frame)
 
 
 @torch.no_grad()

@@ -59,8 +59,11 @@ class Run:
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Appends a line to metrics.jsonl and the same numbers to TensorBoard."""
         line = {"step": step, "time": round(time.time(), 2)} | {k: float(v) for k, v in metrics.items()}
-        with self._metrics.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with self._metrics.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:  # whose own text names no file when a write fails
+            raise UserError(f"{self._metrics} could not be written ({error.strerror}); free some space") from error
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter  # late: slow to import
 

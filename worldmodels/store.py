@@ -5,6 +5,7 @@ Many writers need no lock, since each writes files of its own; a kill loses at m
 The last episode of every shard is held out from training.
 """
 
+import hashlib
 import io
 import json
 from collections.abc import Iterator, Sequence
@@ -17,10 +18,11 @@ from typing import Any
 import h5py
 import hdf5plugin
 import numpy as np
+import torch
 
-from worldmodels.checkpoint import atomic, versions
+from worldmodels.checkpoint import atomic, fingerprint, versions
 from worldmodels.episode import OBS_SHAPE, Episode
-from worldmodels.errors import UserError
+from worldmodels.errors import UserError, nearest
 
 FORMAT = "worldmodels-rollouts-1"
 FRAMES_PER_CHUNK = 32
@@ -41,6 +43,14 @@ class Shard:
     def obs_starts(self) -> np.ndarray:
         """int64 (E+1,): where each episode's observations begin, and where all end."""
         return np.concatenate([[0], np.cumsum(self.lengths + 1)])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes with the episodes: who played them, from which seeds, for how long."""
+        played = json.dumps([self.attributes.get(name) for name in ("env", "policy", "noise", "seed")])
+        return fingerprint(
+            {"lengths": torch.from_numpy(self.lengths), "seeds": torch.from_numpy(self.seeds), played: torch.zeros(0)}
+        )
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Rows `start:stop` of the dataset `name` ("obs", "action" or "reward")."""
@@ -82,14 +92,16 @@ def write_shard(path: Path, episodes: Sequence[Episode], attributes: dict[str, A
         "action": np.concatenate([e.action for e in episodes]),
         "reward": np.concatenate([e.reward for e in episodes]),
     }
-    obs = np.concatenate([e.obs for e in episodes])
+    starts = np.concatenate([[0], np.cumsum(columns["length"] + 1)])
     with whole_hdf5(path) as file:
         file.attrs["format"] = FORMAT
         file.attrs["about"] = json.dumps(attributes | {"versions": versions()})
         for name, values in columns.items():
             file[name] = values
-        chunk = (min(FRAMES_PER_CHUNK, len(obs)), *OBS_SHAPE)
-        file.create_dataset("obs", data=obs, chunks=chunk, compression=zstd)
+        shape, chunk = (int(starts[-1]), *OBS_SHAPE), (min(FRAMES_PER_CHUNK, int(starts[-1])), *OBS_SHAPE)
+        obs = file.create_dataset("obs", shape, np.uint8, chunks=chunk, compression=zstd)
+        for start, episode in zip(starts, episodes, strict=False):
+            obs[start : start + len(episode) + 1] = episode.obs
 
 
 @contextmanager
@@ -136,12 +148,19 @@ class Rollouts:
         self.folder = folder
         self.shards = [open_shard(path) for path in sorted(folder.glob("*.h5"))]
         if not self.shards:
-            raise UserError(f"{folder} holds no rollouts; run pipelines/01_collect.py --env {env} first")
+            others = [p.parent.name for p in folder.parent.parent.glob("*/rollouts")]
+            hint = f" (there are some of: {nearest(env, others)})" if others else ""
+            raise UserError(f"{folder} holds no rollouts; run pipelines/01_collect.py --env {env} first{hint}")
         for shard in self.shards:
             if shard.attributes["env"] != env:
                 raise UserError(
                     f"{shard.path} comes from env {shard.attributes['env']}, not {env}; give another --data"
                 )
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with any episode of any shard."""
+        return hashlib.sha256(" ".join(shard.fingerprint for shard in self.shards).encode()).hexdigest()[:12]
 
     @property
     def num_episodes(self) -> int:
@@ -203,10 +222,16 @@ def frame_batches(rollouts: Rollouts, batch_size: int, buffer: int, rng_of: Any,
             if skip >= batches:
                 skip -= batches
                 continue
-            frames = np.concatenate([shard.read("obs", 0, rollouts.training_frames(shard)) for shard in pool])
+            frames = np.empty((size, *OBS_SHAPE), np.uint8)
+            start = 0
+            for shard in pool:
+                stop = start + rollouts.training_frames(shard)
+                frames[start:stop] = shard.read("obs", 0, stop - start)
+                start = stop
             for i in range(skip, batches):
                 yield frames[np.sort(order[i * batch_size : (i + 1) * batch_size])]
             skip = 0
+            del frames  # before the next pool is read
         epoch += 1
 
 

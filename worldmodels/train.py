@@ -17,6 +17,7 @@ from worldmodels.errors import UserError
 from worldmodels.models.base import autocast, device_of
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.vae import VAE
+from worldmodels.policies import POLICIES
 from worldmodels.report import paths, say, summarise, table
 from worldmodels.run import Run
 from worldmodels.store import Rollouts, frame_batches
@@ -64,10 +65,7 @@ def fit(module: Any, batches: Batches, held_out: HeldOut, config: TrainConfig, r
             with autocast(device, config.precision):
                 loss, metrics, carry = module.loss(batch, carry, seeding.generator(config.seed, run.kind, step))
             if not math.isfinite(float(loss.detach())):
-                raise UserError(
-                    f"the loss is {float(loss.detach())} at step {step} of {run.folder}; try a --learning-rate below "
-                    f"{config.learning_rate:g} or --precision fp32 (the last checkpoint is kept)"
-                )
+                raise _diverged(f"the loss is {float(loss.detach())}", step, config, run)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             if config.clip:
@@ -84,6 +82,7 @@ def fit(module: Any, batches: Batches, held_out: HeldOut, config: TrainConfig, r
                     line |= {f"held_out_{name}": value for name, value in held_out().items()}
                 run.log(step, line)
             if save or last:
+                _refuse_broken(module, step, config, run)
                 run.save(
                     {"step": step, "weights": module.state_dict(), "optimizer": optimizer.state_dict(), "carry": carry}
                 )
@@ -91,11 +90,24 @@ def fit(module: Any, batches: Batches, held_out: HeldOut, config: TrainConfig, r
     run.close()
 
 
+def _refuse_broken(module: torch.nn.Module, step: int, config: TrainConfig, run: Run) -> None:
+    """A gradient can break the weights under a loss that was finite; they must not replace the last checkpoint."""
+    if not all(bool(torch.isfinite(weights).all()) for weights in module.parameters()):
+        raise _diverged("a weight is not a finite number", step, config, run)
+
+
+def _diverged(what: str, step: int, config: TrainConfig, run: Run) -> UserError:
+    return UserError(
+        f"{what} at step {step} of {run.folder}; try --fresh with a --learning-rate below {config.learning_rate:g} or "
+        "with --precision fp32 (the last checkpoint is kept)"
+    )
+
+
 def train_vision(config: VisionConfig) -> None:
     """Stage 2: trains V on frames, shows what it reconstructs, writes the codes of all episodes."""
     rollouts = Rollouts(rollout_folder(config.data), config.env)
-    run = Run(config.run / "vision", config, "vision")
     device = device_of(config.device)
+    run = Run(config.run / "vision", config, "vision", rollouts=rollouts.fingerprint)
     torch.manual_seed(seeding.integer(config.seed, "vision", "weights"))
     vision = VAE(config.code_size, config.kl_floor)
     examples = _held_out_frames(rollouts, 512, config.seed)
@@ -111,7 +123,7 @@ def train_vision(config: VisionConfig) -> None:
         return _mean_loss(vision, iter([{"obs": examples}]), config, device)
 
     fit(vision, batches, held_out, config, run, device)
-    models.save_module(vision, run.folder, "vision")
+    models.save_module(vision, run.folder, "vision", env=config.env)
     codes = Codes(config.data / "codes", rollouts, vision)
     codes.write(vision, device, config.precision)
     with torch.no_grad(), autocast(device, config.precision):
@@ -133,8 +145,10 @@ def train_memory(config: MemoryConfig) -> None:
     rollouts = Rollouts(rollout_folder(config.data), config.env)
     vision, _ = models.load_module(config.run / "vision", "vision")
     codes = Codes(config.data / "codes", rollouts, vision)
-    run = Run(config.run / "memory", config, "memory", vision=codes.vision_fingerprint)
     device = device_of(config.device)
+    codes.write(vision.to(device), device, config.precision)  # of episodes collected since V was trained
+    built_on = {"vision": codes.vision_fingerprint, "rollouts": rollouts.fingerprint}
+    run = Run(config.run / "memory", config, "memory", **built_on)
     torch.manual_seed(seeding.integer(config.seed, "memory", "weights"))
     memory = MDNRNN(
         vision.code_size, rollouts.action_size, config.hidden_size, config.mixtures, config.restart_input,
@@ -155,7 +169,8 @@ def train_memory(config: MemoryConfig) -> None:
         return _mean_loss(memory, cut(examples, len(examples), config.sequence_length), config, device)
 
     fit(memory, batches, held_out, config, run, device)
-    models.save_module(memory, run.folder, "memory", vision_fingerprint=codes.vision_fingerprint, starts=codes.starts())
+    extra = {"vision_fingerprint": codes.vision_fingerprint, "starts": codes.starts()}
+    models.save_module(memory, run.folder, "memory", env=config.env, **extra)
     _report_memory(config, run, rollouts, examples, device)
 
 
@@ -173,9 +188,10 @@ def _report_memory(config: MemoryConfig, run: Run, rollouts: Rollouts, examples:
         rows += [("reward per step predicted / paid", f"{reward.mean():.3f} / {paid.mean():.3f}")]
         rows += [("reward variance explained", f"{explained:.3f}")]
     if config.termination:
-        policy, limit = rollouts.shards[0].attributes["policy"], rollouts.shards[0].attributes["max_steps"]
-        real = np.concatenate([s.lengths for s in rollouts.shards if s.attributes["policy"] == policy])
-        if not policy.startswith("controller"):
+        blind = [shard for shard in rollouts.shards if shard.attributes["policy"] in POLICIES]
+        if blind:
+            policy, limit = blind[0].attributes["policy"], blind[0].attributes["max_steps"]
+            real = np.concatenate([s.lengths for s in blind if s.attributes["policy"] == policy])
             rows += [(f"steps, {policy} policy, real", str(summarise(real)))]
             for how, sample_end in (("the model decides", False), ("--sample-end", True)):
                 lengths = dream_lengths(model, policy, 256, limit, config.seed, config.precision, sample_end=sample_end)

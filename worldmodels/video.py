@@ -1,7 +1,7 @@
 """Frames to mp4: what was seen and what was dreamt, side by side."""
 
-from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import imageio_ffmpeg
 import numpy as np
@@ -13,20 +13,38 @@ LABEL_HEIGHT = 20
 SEES, DREAMS = (60, 180, 75), (230, 60, 50)  # border: green with eyes open, red with eyes shut
 
 
-def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: int = 35) -> None:
-    """Writes frames, uint8 (H, W, 3) of one even size, as H.264."""
-    frames = iter(frames)
-    first = next(frames)
-    with atomic(path.with_suffix(".mp4")) as aside:
-        size = (first.shape[1], first.shape[0])
-        writer = imageio_ffmpeg.write_frames(
-            str(aside), size, fps=fps, quality=7, macro_block_size=2, output_params=["-f", "mp4"]
-        )
-        writer.send(None)
-        writer.send(np.ascontiguousarray(first))
-        for frame in frames:
-            writer.send(np.ascontiguousarray(frame))
-        writer.close()
+class Film:
+    """An mp4 (H.264) that is written as its frames come, and appears at `path` when the block ends well.
+
+    Args:
+        path: ends in .mp4.
+        fps: frames per second.
+    """
+
+    def __init__(self, path: Path, fps: int = 35) -> None:
+        self._atomic, self._fps = atomic(path), fps
+        self._writer: Any = None
+        self.length = 0
+
+    def __enter__(self) -> "Film":
+        self._aside = self._atomic.__enter__()
+        return self
+
+    def add(self, frame: np.ndarray) -> None:
+        """Appends a frame, uint8 (H, W, 3); all of one even size."""
+        if self._writer is None:
+            size = (frame.shape[1], frame.shape[0])
+            self._writer = imageio_ffmpeg.write_frames(
+                str(self._aside), size, fps=self._fps, quality=7, macro_block_size=2, output_params=["-f", "mp4"]
+            )
+            self._writer.send(None)
+        self._writer.send(np.ascontiguousarray(frame))
+        self.length += 1
+
+    def __exit__(self, *error: Any) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._atomic.__exit__(*error)
 
 
 def panels(

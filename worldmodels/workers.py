@@ -151,7 +151,7 @@ class _Worker:
         """The task and its answer, or None if the process is dead."""
         try:
             return self.task, self.connection.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # dead before or in the middle of its answer
             return self.task, None
 
     def end(self) -> None:

@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -107,6 +109,11 @@ def test_temperature_widens_what_is_dreamt(model) -> None:
         return float(dream.features(("z",)).std())
 
     assert spread(0.1) < spread(1.0) < spread(3.0)
+
+
+def test_a_model_moves_with_where_its_dreams_begin(model) -> None:
+    moved = copy.deepcopy(model).to("meta")
+    assert moved.starts.device == moved.memory.cell.weight.device == torch.device("meta")
 
 
 def test_dream_env_is_a_vector_env_that_resets_itself(mortal_model) -> None:

@@ -41,6 +41,8 @@ def _gymnasium(name: str, options: dict[str, Any]) -> gymnasium.Env:
     known = [*OWN, *(key for key, spec in gymnasium.registry.items() if spec.entry_point)]
     try:
         return gymnasium.make(name, render_mode="rgb_array", disable_env_checker=True, **options)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"--env {name} could not be made: {error} (its constructor must accept render_mode)") from error
     except ModuleNotFoundError as error:
         raise UserError(f"--env {name}: {error}; install it into this environment") from error
     except gymnasium.error.Error as error:

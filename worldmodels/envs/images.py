@@ -39,11 +39,11 @@ class ImageEnv(gymnasium.Env):
             raise UserError(
                 f"--env {name} shows {space}; an image is needed: Box of uint8 (H, W, 3), (H, W, 1) or (H, W)"
             )
-        size = {spaces.Discrete: "n", spaces.MultiBinary: "n"}.get(type(env.action_space))
-        if size:
-            count = int(getattr(env.action_space, size))
-        elif isinstance(env.action_space, spaces.Box) and env.action_space.is_bounded():
-            count = int(np.prod(env.action_space.shape))
+        actions = env.action_space
+        if isinstance(actions, spaces.Discrete):
+            count = int(actions.n)
+        elif isinstance(actions, spaces.MultiBinary) or (isinstance(actions, spaces.Box) and actions.is_bounded()):
+            count = int(np.prod(actions.shape))
         else:
             raise UserError(f"--env {name} takes {env.action_space}; needed: Discrete, MultiBinary, or a bounded Box")
         self.action_space = spaces.Box(-1, 1, (count,), np.float32)

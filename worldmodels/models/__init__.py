@@ -45,14 +45,21 @@ def load_module(folder: Path, kind: str) -> tuple[Any, dict[str, Any]]:
     return module.eval(), tree
 
 
-def load(run: Path, device: torch.device | None = None) -> WorldModel:
+def load(run: Path, device: torch.device | None = None, env: str | None = None) -> WorldModel:
     """The world model in a run folder, ready to act and dream.
 
+    Args:
+        run: holds vision/ and memory/.
+        device: where to; None is the CPU.
+        env: the environment that it must have been trained in; None takes any.
+
     Raises:
-        UserError: if V or M is missing or damaged, or M was trained on another V's codes.
+        UserError: if V or M is missing or damaged, belongs to another environment, or M to another V.
     """
-    vision, _ = load_module(run / "vision", "vision")
+    vision, about = load_module(run / "vision", "vision")
     memory, extra = load_module(run / "memory", "memory")
+    if env not in (None, about["env"]):
+        raise UserError(f"{run} was trained in --env {about['env']}, not {env}; give that, or another --run")
     expected, found = extra["vision_fingerprint"], checkpoint.fingerprint(vision.state_dict())
     if expected != found:
         raise UserError(f"{run}/memory was trained on codes of V {expected}, but {run}/vision is {found}; run stage 3")
@@ -61,6 +68,9 @@ def load(run: Path, device: torch.device | None = None) -> WorldModel:
 
 
 def fingerprint(run: Path) -> str:
-    """What the world model in a run folder is known by: it changes with any weight of V or M."""
-    modules = [load_module(run / kind, kind)[0] for kind in ("vision", "memory")]
-    return "-".join(checkpoint.fingerprint(module.state_dict()) for module in modules)
+    """What the world model in a run folder is known by: it changes with any weight of V or M, and with where dreams
+    begin."""
+    vision, _ = load_module(run / "vision", "vision")
+    memory, extra = load_module(run / "memory", "memory")
+    parts = (vision.state_dict(), memory.state_dict() | {"starts": extra["starts"]})
+    return "-".join(map(checkpoint.fingerprint, parts))

@@ -17,9 +17,12 @@ class ClassicWorldModel(nn.Module):
     episode's first step. Memory at time t has not seen z[t]: the controller gets [z[t], h[t]], then M is advanced.
     """
 
+    starts: Tensor
+
     def __init__(self, vision: VAE, memory: MDNRNN, starts: Tensor) -> None:
         super().__init__()
-        self.vision, self.memory, self.starts = vision, memory, starts
+        self.vision, self.memory = vision, memory
+        self.register_buffer("starts", starts, persistent=False)
         self.action_size = memory.action_size
         self.noise_size = 2 * memory.code_size
         self.rewardless = memory.reward == "none"
