@@ -17,7 +17,7 @@ def test_the_demo_dreams_as_long_as_reality_lasts_and_beats_random_beyond_doubt(
     out = subprocess.run(["make", "demo"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     dreamt, real = (
         float(re.search(rf"steps, {world} +([\d.]+)", out)[1])  # type: ignore[index]
-        for world in ("dreamt at tau 1, --sample-end", "held policy, real")
+        for world in ("dreamt at tau 1, --sample-end", "varied policy, real")
     )
     assert 0.5 < dreamt / real < 2
     table = out[out.index("our controller in the dream") - 2000 :]

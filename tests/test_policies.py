@@ -23,6 +23,15 @@ def test_held_actions_last_from_one_to_ten_steps_or_to_the_next_multiple() -> No
     assert abs(actions.mean()) < 0.05 and abs(actions.var() - 1 / 3) < 0.03
 
 
+def test_varied_holds_from_a_moment_to_long_enough_to_lean_on_a_wall() -> None:
+    longest = []
+    for episode in range(200):
+        policy = POLICIES["varied"](rng(episode, "p"), 1)
+        changes = np.flatnonzero(np.diff([policy(step)[0] for step in range(2000)]) != 0)
+        longest.append(np.diff(changes).max())
+    assert min(longest) <= 15 and max(longest) > 150 and max(longest) <= 200
+
+
 def test_spicy_is_mostly_gentle_with_a_few_hard_episodes() -> None:
     means = np.array([[POLICIES["spicy"](rng(i, "p"), 3)(s) for s in range(30)] for i in range(300)]).mean(1)
     assert np.median(np.abs(means)) < 0.2 and np.quantile(np.abs(means), 0.98) > 0.8

@@ -91,8 +91,8 @@ class CollectConfig(Stage):
     shard_size: int = 16
     """Episodes per shard file. The last episode of each shard is held out from training."""
     policy: str = "paper"
-    """paper (the authors' random policy for this env), held, spicy, brownian, uniform, still, sweep, or the folder of
-    a trained controller, whose episodes are added to what is there (the paper's iterative procedure)."""
+    """paper (the authors' random policy for this env), held, varied, spicy, brownian, uniform, still, sweep, or the
+    folder of a trained controller, whose episodes are added to what is there (the paper's iterative procedure)."""
     noise: float = 0.1
     """Standard deviation of the noise added to a trained controller's actions."""
     max_steps: int = 1000

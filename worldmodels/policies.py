@@ -28,6 +28,25 @@ def held(rng: np.random.Generator, action_size: int) -> Policy:
     return act
 
 
+def varied(rng: np.random.Generator, action_size: int) -> Policy:
+    """Uniform actions, held for up to a time that differs between episodes: from 10 steps to 200, log-uniformly.
+
+    `held` seldom reaches a wall and never leans on it, so an M that saw nothing else dreams that one is safe there, and
+    evolution finds out.
+    """
+    longest = round(10 ** rng.uniform(1, np.log10(200)))
+    until, action = 0, np.zeros(action_size, np.float32)
+
+    def act(step: int) -> np.ndarray:
+        nonlocal until, action
+        if step >= until:
+            action = rng.uniform(-1, 1, action_size).astype(np.float32)
+            until = step + int(rng.integers(1, longest + 1))
+        return action
+
+    return act
+
+
 def spicy(rng: np.random.Generator, action_size: int, code_size: int = 32) -> Policy:
     """An untrained agent with Cauchy weights that sees noise: the authors' in CarRacing (CLASSIC 1.2).
 
@@ -69,6 +88,7 @@ def sweep(rng: np.random.Generator, action_size: int, period: int = 60) -> Polic
 
 POLICIES: dict[str, Callable[[np.random.Generator, int], Policy]] = {
     "held": held,
+    "varied": varied,
     "spicy": spicy,
     "brownian": brownian,
     "uniform": uniform,

@@ -40,8 +40,8 @@ _OTHER: dict[str, dict[str, dict[str, Any]]] = {
 _DOOM: dict[str, dict[str, dict[str, Any]]] = {
     "CollectConfig": {
         "all": {"shard_size": 32, "max_steps": 2100},
-        "tiny": {"episodes": 320},
-        "laptop": {"episodes": 1600},
+        "tiny": {"episodes": 320, "policy": "varied"},
+        "laptop": {"episodes": 1600, "policy": "varied"},
         "paper": {"episodes": 10_000, "min_steps": 100},
     },
     "VisionConfig": {
