@@ -20,8 +20,6 @@ settings.register_profile(
 settings.load_profile("worldmodels")
 torch.set_num_threads(1)
 
-SHARED = Path(__file__).parents[2] / "shared"
-
 
 @dataclasses.dataclass(frozen=True)
 class World:
