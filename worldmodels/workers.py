@@ -183,7 +183,10 @@ def _serve(connection: Connection) -> None:
             answer = _Answer(mistake=str(error))
         except Exception:
             answer = _Answer(trace=traceback.format_exc())
-        connection.send(answer)
+        try:
+            connection.send(answer)
+        except BrokenPipeError:  # the parent was killed
+            return
 
 
 @contextlib.contextmanager
