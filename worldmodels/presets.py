@@ -60,7 +60,7 @@ _DOOM: dict[str, dict[str, dict[str, Any]]] = {
         "all": {"inputs": ("z", "c", "h"), "bias": False, "max_steps": 2100},
         "tiny": {"generations": 16, "pop_size": 32, "episodes": 16, "sample_end": True, "test_every": 4,
                  "test_episodes": 128, "real_episodes": 16},
-        "laptop": {"generations": 40, "pop_size": 64, "episodes": 16, "test_every": 10, "test_episodes": 512},
+        "laptop": {"generations": 30, "pop_size": 64, "episodes": 16, "test_every": 10, "test_episodes": 512},
         "paper": {"generations": 1800, "pop_size": 64, "episodes": 16, "test_every": 25, "test_episodes": 1024,
                   "real_episodes": 100},
     },
