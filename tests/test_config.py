@@ -44,7 +44,7 @@ def test_paper_presets_hold_the_papers_numbers() -> None:
 
 def test_flags_override_presets() -> None:
     config = parse(ControllerConfig, ["--preset", "tiny", "--dream", "--tau", "0.5", "1.0", "--pop-size", "10"])
-    assert config.dream and config.tau == (0.5, 1.0) and config.pop_size == 10 and config.generations == 16
+    assert config.dream and config.tau == (0.5, 1.0) and config.pop_size == 10 and config.generations == 10
 
 
 @pytest.mark.parametrize(

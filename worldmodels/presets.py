@@ -40,25 +40,25 @@ _OTHER: dict[str, dict[str, dict[str, Any]]] = {
 _DOOM: dict[str, dict[str, dict[str, Any]]] = {
     "CollectConfig": {
         "all": {"shard_size": 32, "max_steps": 2100},
-        "tiny": {"episodes": 320, "policy": "varied"},
+        "tiny": {"episodes": 960, "policy": "varied"},
         "laptop": {"episodes": 1600, "policy": "varied"},
         "paper": {"episodes": 10_000, "min_steps": 100},
     },
     "VisionConfig": {
         "all": {"code_size": 64},
-        "tiny": _VISION_SMALL | {"steps": 3000},
+        "tiny": _VISION_SMALL | {"steps": 2400},
         "laptop": _VISION_SMALL | {"steps": 9000},
         "paper": _VISION_PAPER | {"steps": 308_000},
     },
     "MemoryConfig": {
         "all": _DOOM_MEMORY,
-        "tiny": {"steps": 800, "batch_size": 64, "sequence_length": 64},
+        "tiny": {"steps": 1200, "batch_size": 64, "sequence_length": 64},
         "laptop": {"steps": 1600},
         "paper": {"steps": 24_400, "sequence_length": 500, "final_learning_rate": 7.85e-4, "save_every": 50},
     },
     "ControllerConfig": {
         "all": {"inputs": ("z", "c", "h"), "bias": False, "max_steps": 2100},
-        "tiny": {"generations": 16, "pop_size": 32, "episodes": 16, "sample_end": True, "test_every": 4,
+        "tiny": {"generations": 10, "pop_size": 32, "episodes": 16, "sample_end": True, "test_every": 5,
                  "test_episodes": 128, "real_episodes": 16},
         "laptop": {"generations": 30, "pop_size": 64, "episodes": 16, "test_every": 10, "test_episodes": 512},
         "paper": {"generations": 1800, "pop_size": 64, "episodes": 16, "test_every": 25, "test_episodes": 1024,
