@@ -65,7 +65,9 @@ def test_other_settings_for_a_run_that_was_begun_name_the_flag(world: World) -> 
 
 def test_nan_in_a_loss_names_flag_and_folder_and_keeps_the_checkpoint(world: World, tmp_path: Path) -> None:
     config = dataclasses.replace(world.vision, run=tmp_path, learning_rate=1e30, final_learning_rate=1e30, save_every=1)
-    with pytest.raises(UserError, match=r"the loss is (nan|inf) at step \d+ of .*vision; try a --learning-rate below"):
+    with pytest.raises(
+        UserError, match=r"the loss is (nan|inf) at step \d+ of .*vision; try --fresh with a --learning"
+    ):
         train_vision(config)
     kept = Run(tmp_path / "vision", config, "vision").resume()
     assert kept is not None and kept["step"] >= 1
