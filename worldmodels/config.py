@@ -42,6 +42,12 @@ def check_numbers(config: Any) -> None:
                 )
 
 
+def check_preset(preset: str) -> None:
+    """Raises UserError if there is no such preset."""
+    if preset not in PRESET_NAMES:
+        raise UserError(f"--preset {preset} is unknown; {nearest(preset, PRESET_NAMES)}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """What all stages share."""
@@ -74,8 +80,7 @@ class Stage:
         if self.data == Path():
             object.__setattr__(self, "data", Path("data") / name)
         check_numbers(self)
-        if self.preset not in PRESET_NAMES:
-            raise UserError(f"--preset {self.preset} is unknown; {nearest(self.preset, PRESET_NAMES)}")
+        check_preset(self.preset)
 
     def identity(self) -> dict[str, Any]:
         """The settings that a resumed run must share with the run it goes on with, as plain data."""
@@ -286,8 +291,7 @@ def parse(kind: type[Config], argv: list[str] | None = None) -> Config:
 
 def preset_of(kind: type, env: str, preset: str) -> dict[str, Any]:
     """What `preset` sets for `env` in the stage `kind`."""
-    if preset not in PRESET_NAMES:
-        raise UserError(f"--preset {preset} is unknown; {nearest(preset, PRESET_NAMES)}")
+    check_preset(preset)
     table = PRESETS.get(kind.__name__, {})
     family = env if env in table else "other"
     chosen = table.get(family, {})

@@ -1,5 +1,7 @@
 """How good is a trained controller?  python -m worldmodels.evaluate --run RUN --episodes 100"""
 
+from pathlib import Path
+
 import torch
 from tqdm import tqdm
 
@@ -18,7 +20,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Summary]:
     """Scores the controller, and whatever it is to be compared with; prints the table and draws it."""
     torch.set_num_threads(max(1, config.workers))
     actor, params, about = load_controller(config.run)
-    folder = actor.run / "controller" / about["folder"].split("/")[-1]
+    folder = Path(about["folder"])
     model = models.load(actor.run, device_of(config.device), actor.env)
     scores: dict[str, Summary] = {}
     seeds = test_seeds(config.seed, config.episodes)

@@ -27,7 +27,6 @@ class Evolved:
     """What came of one controller."""
 
     folder: Path
-    best_generation: int
     trained: Summary  # held-out seeds of the world it evolved in
     real: Summary  # final real episodes
 
@@ -159,7 +158,7 @@ def _finish(
     if config.dream:
         path, params = folder / "dream.mp4", best["params"]
         films.dream(path, model, actor, params, config.tau[0], seeds[0], config.sample_end)
-    return Evolved(folder, best["generation"], trained, final)
+    return Evolved(folder, trained, final)
 
 
 def _line(fitness: np.ndarray, lengths: np.ndarray, search: CMAES, seconds: float) -> dict[str, float]:

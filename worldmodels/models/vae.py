@@ -23,7 +23,7 @@ class VAE(nn.Module):
     def __init__(self, code_size: int, kl_floor: float = 0.5) -> None:
         super().__init__()
         self.config: dict[str, Any] = {"code_size": code_size, "kl_floor": kl_floor}
-        self.code_size, self.embed_size, self.kl_floor = code_size, 2 * code_size, kl_floor
+        self.code_size, self.kl_floor = code_size, kl_floor
         self.encoder = nn.Sequential(
             nn.Conv2d(3, 32, 4, 2), nn.ReLU(),     # 64 -> 31
             nn.Conv2d(32, 64, 4, 2), nn.ReLU(),    # -> 14
