@@ -20,6 +20,8 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@missing=$$(ldd $(ENGINE) | awk '/not found/ {print $$1}'); \
 		test -z "$$missing" || $(call install,libstdc++6 zlib1g libgcc-s1)
+	@$(PY) -c 'from ctypes.util import find_library as f; raise SystemExit(not (f("EGL") or f("OSMesa")))' \
+		|| $(call install,libegl1 libegl-mesa0 libgl1-mesa-dri)
 	@touch $@
 
 # Debian packages: installed where we may, else named in one line.

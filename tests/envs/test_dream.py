@@ -10,6 +10,7 @@ from worldmodels.agents import ModelAgent
 from worldmodels.envs import make_env
 from worldmodels.envs.dream import Dream, DreamEnv
 from worldmodels.envs.latent import LatentEnv
+from worldmodels.envspec import EnvSpec
 from worldmodels.evaluators import DreamEvaluator
 from worldmodels.seeding import Noise, rng
 
@@ -33,7 +34,7 @@ def mortal_model(model):
 
 @pytest.fixture
 def actor(world) -> Actor:
-    return Actor("doom", world.run, INPUTS, 0, False, 40, "fp32")
+    return Actor(EnvSpec("doom"), world.run, INPUTS, 0, False, 40, "fp32")
 
 
 def test_a_dream_is_the_model_stepped_by_hand(mortal_model) -> None:

@@ -9,36 +9,55 @@ from typing import Any
 
 import gymnasium
 
+from worldmodels.envs.distract import background
+from worldmodels.envspec import EnvSpec
 from worldmodels.errors import UserError, nearest
 
 OWN = {"doom": "worldmodels.envs.doom:Doom", "carracing": "worldmodels.envs.carracing:CarRacing"}
+CONTROL = "dmc:"
 
 
-def make_env(name: str, seed: int | None = None, **options: Any) -> gymnasium.Env:
-    """The environment called `name`: doom, carracing, or any Gymnasium id with an image observation.
+def make_env(env: str | EnvSpec, seed: int | None = None, **options: Any) -> gymnasium.Env:
+    """The environment called `env`: doom, carracing, dmc:<domain>-<task>, or any Gymnasium id that shows images.
 
     Args:
-        name: `package:Id-v0` imports `package` first, as Gymnasium does.
+        env: its name (`package:Id-v0` imports `package` first, as Gymnasium does), or an EnvSpec for action repeats and
+            moving backgrounds.
         seed: resets the environment with it, so that later unseeded resets follow from it. None: reset it yourself.
         options: passed on to the environment.
 
     Raises:
-        UserError: if there is no such environment, or its spaces do not fit.
+        UserError: if there is no such environment, its spaces do not fit, or it cannot do what the spec asks for.
     """
-    if name in OWN:
-        module, cls = OWN[name].split(":")
-        env = getattr(importlib.import_module(module), cls)(**options)  # late: only the adapter asked for
-    else:
-        from worldmodels.envs.images import ImageEnv
-
-        env = ImageEnv(_gymnasium(name, options))
+    spec = EnvSpec(env) if isinstance(env, str) else env
+    made = _make(spec, options)
     if seed is not None:
-        env.reset(seed=seed)
-    return env
+        made.reset(seed=seed)
+    return made
+
+
+def _make(spec: EnvSpec, options: dict[str, Any]) -> gymnasium.Env:
+    if spec.name.startswith(CONTROL):
+        from worldmodels.envs.dmc import ControlSuite  # late: only the adapter asked for
+
+        return ControlSuite(spec.name.removeprefix(CONTROL), spec.action_repeat, background(spec), **options)
+    if spec.action_repeat > 1:
+        raise UserError(f"--action-repeat {spec.action_repeat} is for dmc environments; --env {spec.name} takes 1")
+    if spec.name in OWN:
+        module, cls = OWN[spec.name].split(":")
+        return getattr(importlib.import_module(module), cls)(background=background(spec), **options)
+    if spec.distractor != "none":
+        raise UserError(
+            f"--distractor {spec.distractor}: --env {spec.name} cannot tell background from foreground; "
+            "dmc:<domain>-<task>, carracing and doom can"
+        )
+    from worldmodels.envs.images import ImageEnv
+
+    return ImageEnv(_gymnasium(spec.name, options))
 
 
 def _gymnasium(name: str, options: dict[str, Any]) -> gymnasium.Env:
-    known = [*OWN, *(key for key, spec in gymnasium.registry.items() if spec.entry_point)]
+    known = [*OWN, "dmc:walker-walk", *(key for key, spec in gymnasium.registry.items() if spec.entry_point)]
     try:
         return gymnasium.make(name, render_mode="rgb_array", disable_env_checker=True, **options)
     except (TypeError, ValueError) as error:
@@ -49,4 +68,6 @@ def _gymnasium(name: str, options: dict[str, Any]) -> gymnasium.Env:
         if name.split(":")[-1] in gymnasium.registry:
             raise UserError(f"--env {name}: {error}") from error
         near = nearest(name, known).split("known:")[0].strip() or "try"
-        raise UserError(f"--env {name} is unknown; {near} doom, carracing, or any Gymnasium id") from error
+        raise UserError(
+            f"--env {name} is unknown; {near} doom, carracing, dmc:<domain>-<task>, or any Gymnasium id"
+        ) from error

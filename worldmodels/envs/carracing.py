@@ -10,6 +10,7 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.box2d import car_racing
 
+from worldmodels.envs.distract import Background
 from worldmodels.envs.images import ImageEnv, to_obs
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # no window, no display needed
@@ -21,18 +22,55 @@ W, H = car_racing.WINDOW_W, car_racing.WINDOW_H
 
 
 class CarRacing(ImageEnv):
-    """Action (3,) in [-1, 1]: steering, gas (-1 none, 1 full), brake (0 and below none, 1 full)."""
+    """Action (3,) in [-1, 1]: steering, gas (-1 none, 1 full), brake (0 and below none, 1 full).
 
-    def __init__(self, **options: Any) -> None:
-        track = FastCarRacing(render_mode="rgb_array", **options)
-        super().__init__(gymnasium.wrappers.TimeLimit(track, MAX_STEPS))
+    Args:
+        background: drawn where grass and field are, which are green.
+        truth: tell the true state in `info["truth"]`: speed, and how the car lies to the middle of the road.
+        options: of Gymnasium's environment.
+    """
+
+    def __init__(self, background: Background | None = None, truth: bool = False, **options: Any) -> None:
+        self._track = FastCarRacing(render_mode="rgb_array", **options)
+        self._background, self._tell = background, truth
+        super().__init__(gymnasium.wrappers.TimeLimit(self._track, MAX_STEPS))
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        if self._background:
+            self._background.begin(np.random.default_rng(seed))
+        obs, info = super().reset(seed=seed, options=options)
+        return obs, info | self._info()
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        obs, reward, terminated, truncated, info = super().step(action)
+        return obs, reward, terminated, truncated, info | self._info()
 
     def see(self, picture: np.ndarray) -> np.ndarray:
-        return to_obs(picture[:ROWS])
+        picture = picture[:ROWS]
+        if self._background:
+            red, green, blue = np.moveaxis(picture, -1, 0)
+            behind = (green > red) & (green > blue)
+            picture = np.where(behind[..., None], self._background.picture(*behind.shape), picture)
+        return to_obs(picture)
 
     def to_native(self, action: np.ndarray) -> np.ndarray:
         steer, gas, brake = np.asarray(action, np.float32)
         return np.array([steer, (gas + 1) / 2, max(brake, 0.0)], np.float32)
+
+    def _info(self) -> dict[str, Any]:
+        return {"truth": _truth(self._track)} if self._tell else {}
+
+
+def _truth(env: Any) -> dict[str, np.ndarray]:
+    """Speed in m/s; offset to the right of the middle of the road in m; angle to the road in radians, in (-pi, pi]."""
+    hull, track = env.car.hull, np.array(env.track)  # track: (N, 4) of alpha, beta, x, y
+    away = np.array(hull.position) - track[:, 2:]
+    nearest = int((away**2).sum(1).argmin())
+    beta = track[nearest, 1]  # the road runs along (-sin beta, cos beta)
+    offset = away[nearest] @ (np.cos(beta), np.sin(beta))
+    angle = (hull.angle - beta + np.pi) % (2 * np.pi) - np.pi
+    truth = {"speed": np.hypot(*hull.linearVelocity), "road offset": offset, "road angle": angle}
+    return {name: np.array([value], np.float32) for name, value in truth.items()}
 
 
 class FastCarRacing(car_racing.CarRacing):

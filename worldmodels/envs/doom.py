@@ -17,11 +17,13 @@ import numpy as np
 import vizdoom
 from gymnasium import spaces
 
+from worldmodels.envs.distract import Background
 from worldmodels.envs.images import to_obs
 from worldmodels.episode import OBS_SHAPE
 
 TIMEOUT = 2100  # tics of 1/35 s: a minute
 THRESHOLD = 1 / 3
+FLAT = 1  # the label of floor and ceiling; walls are 0, things have numbers of their own
 
 
 class Doom(gymnasium.Env):
@@ -29,13 +31,22 @@ class Doom(gymnasium.Env):
 
     The picture is taken at 160x120, ViZDoom's smallest, with the status bar drawn and cut off, which gives the view
     the authors' geometry. After death the game shows nothing; the last picture is shown once more.
+
+    Args:
+        skill: ViZDoom's, 1 to 5.
+        timeout: tics after which an episode is truncated.
+        background: drawn where floor and ceiling are; walls, monsters and fireballs stay.
+        truth: tell the true state in `info["truth"]`: health, place, monsters in view, the nearest fireball in view.
     """
 
-    def __init__(self, skill: int = 4, timeout: int = TIMEOUT) -> None:
+    def __init__(
+        self, skill: int = 4, timeout: int = TIMEOUT, background: Background | None = None, truth: bool = False
+    ) -> None:
         self.observation_space = spaces.Box(0, 255, OBS_SHAPE, np.uint8)
         self.action_space = spaces.Box(-1, 1, (1,), np.float32)
         scratch = tempfile.mkdtemp(prefix="worldmodels-doom-")
-        self.game = _start(skill, timeout, Path(scratch))
+        self._background, self._tell = background, truth
+        self.game = _start(skill, timeout, Path(scratch), labels=truth or background is not None)
         self._end = weakref.finalize(self, _stop, self.game, scratch)  # also runs when the interpreter exits
         self._picture = np.zeros((100, 160, 3), np.uint8)
 
@@ -43,14 +54,16 @@ class Doom(gymnasium.Env):
         super().reset(seed=seed)
         self.game.set_seed(int(self.np_random.integers(2**31)))
         self.game.new_episode()
-        return self._see(), {}
+        if self._background:
+            self._background.begin(np.random.default_rng(int(self.np_random.integers(2**31))))
+        return self._see(), self._info()
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
         lateral = float(np.asarray(action).reshape(()) if np.ndim(action) == 0 else action[0])
         reward = self.game.make_action([lateral < -THRESHOLD, lateral > THRESHOLD])  # buttons: left, right
         terminated = self.game.is_player_dead()
         truncated = self.game.is_episode_finished() and not terminated
-        return self._see(), float(reward), terminated, truncated, {}
+        return self._see(), float(reward), terminated, truncated, self._info()
 
     def render(self) -> np.ndarray:
         """The picture before it is shrunk: uint8 (100, 160, 3)."""
@@ -64,16 +77,41 @@ class Doom(gymnasium.Env):
         if state is not None:
             height = state.screen_buffer.shape[0] * 5 // 6  # the rest is the status bar
             self._picture = state.screen_buffer[:height].copy()
+            if self._background:
+                flat = np.asarray(state.labels_buffer)[:height] == FLAT
+                self._picture[flat] = self._background.picture(*flat.shape)[flat]
         return to_obs(self._picture)
 
+    def _info(self) -> dict[str, Any]:
+        state = self.game.get_state() if self._tell else None
+        if state is not None:  # after death the last truth stands, as the last picture does
+            self._truth = _truth(self.game, state)
+        return {"truth": self._truth} if self._tell else {}
 
-def _start(skill: int, timeout: int, scratch: Path) -> vizdoom.DoomGame:
+
+def _truth(game: vizdoom.DoomGame, state: vizdoom.GameState) -> dict[str, np.ndarray]:
+    """Lengths in units of the game, whose room is some 700 wide and deep."""
+    x, y = (game.get_game_variable(v) for v in (vizdoom.GameVariable.POSITION_X, vizdoom.GameVariable.POSITION_Y))
+    things = state.labels or []
+    names = [thing.object_name for thing in things]
+    balls = [(o.object_position_x - x, o.object_position_y - y) for o in things if "Ball" in o.object_name]
+    ahead, aside = min(balls, key=lambda ball: np.hypot(*ball), default=(1000.0, 0.0))
+    truth = {
+        "health": game.get_game_variable(vizdoom.GameVariable.HEALTH), "place": y,
+        "monsters": sum("Imp" in name and "Ball" not in name for name in names),
+        "fireballs": len(balls), "fireball distance": ahead, "fireball offset": aside,
+    }  # fmt: skip
+    return {name: np.array([value], np.float32) for name, value in truth.items()}
+
+
+def _start(skill: int, timeout: int, scratch: Path, labels: bool) -> vizdoom.DoomGame:
     game = vizdoom.DoomGame()
     game.load_config(str(Path(vizdoom.scenarios_path) / "take_cover.cfg"))
     game.set_available_buttons([vizdoom.Button.MOVE_LEFT, vizdoom.Button.MOVE_RIGHT])
     game.set_screen_resolution(vizdoom.ScreenResolution.RES_160X120)
     game.set_screen_format(vizdoom.ScreenFormat.RGB24)
     game.set_render_hud(True)
+    game.set_labels_buffer_enabled(labels)
     for hide in (game.set_render_weapon, game.set_render_crosshair, game.set_render_decals,
                  game.set_render_particles, game.set_window_visible, game.set_sound_enabled):  # fmt: skip
         hide(False)

@@ -1,0 +1,145 @@
+"""dm_control's suite, seen from a camera: `dmc:walker-walk` is task walk of domain walker.
+
+Rendered by MuJoCo without a display, at the size of an observation and without what costs much and shows little there
+(multisampling, fine shadows): HRSSM section 9.
+"""
+
+import ctypes.util
+import os
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from worldmodels.envs.distract import Background
+from worldmodels.episode import OBS_SHAPE
+from worldmodels.errors import UserError, nearest
+
+SHADOWS = 256  # texels; the suite's 2048 are most of a frame's cost and look alike at this size
+CAMERAS = {"quadruped": 2}  # elsewhere 0
+HIDDEN = 5  # a geom group that is not drawn
+
+
+def choose_renderer() -> None:
+    """Sets MUJOCO_GL, which must be done before mujoco is imported. Raises UserError if nothing can draw headless."""
+    if "MUJOCO_GL" not in os.environ:
+        libraries = {"egl": "EGL", "osmesa": "OSMesa"}
+        found = [name for name, library in libraries.items() if ctypes.util.find_library(library)]
+        if not found:
+            raise UserError("dmc environments need a headless OpenGL: please run 'apt-get install libegl1 libgl1'")
+        os.environ["MUJOCO_GL"] = found[0]
+
+
+choose_renderer()
+import mujoco  # noqa: E402
+from dm_control import suite  # noqa: E402
+
+
+class ControlSuite(gymnasium.Env):
+    """Action (A,) in [-1, 1], scaled to each actuator's range. Reward: 0 to 1 per step of control, summed over repeats.
+
+    The time limit (1000 steps of control in most tasks) truncates; few tasks terminate.
+
+    Args:
+        name: <domain>-<task>.
+        action_repeat: steps of control per action.
+        background: drawn where neither body nor object is; the floor and the sky are then left out.
+        truth: tell the true physical state, the task's own observations, in `info["truth"]`.
+    """
+
+    def __init__(
+        self, name: str, action_repeat: int = 2, background: Background | None = None, truth: bool = False
+    ) -> None:
+        domain, _, task = name.partition("-")
+        known = [f"{d}-{t}" for d, t in suite.ALL_TASKS]
+        if name not in known:
+            raise UserError(f"--env dmc:{name} is unknown; {nearest(name, known)}")
+        self._env = suite.load(domain, task, task_kwargs={"random": 0})
+        self._repeat, self._background, self._tell = action_repeat, background, truth
+        self._model, self._data = self._env.physics.model.ptr, self._env.physics.data.ptr
+        self._view = _View(self._model, CAMERAS.get(domain, 0), hide_scenery=background is not None)
+        spec = self._env.action_spec()
+        self._low, self._high = spec.minimum, spec.maximum
+        self.observation_space = spaces.Box(0, 255, OBS_SHAPE, np.uint8)
+        self.action_space = spaces.Box(-1, 1, spec.shape, np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self._env.task.random.seed(int(self.np_random.integers(2**31)))
+        if self._background:
+            self._background.begin(np.random.default_rng(int(self.np_random.integers(2**31))))
+        time_step = self._env.reset()
+        return self._see(), self._info(time_step)
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        unit = (np.clip(action, -1, 1).astype(np.float64) + 1) / 2
+        native, reward = self._low + unit * (self._high - self._low), 0.0
+        for _ in range(self._repeat):
+            time_step = self._env.step(native)
+            reward += time_step.reward or 0.0
+            if time_step.last():
+                break
+        terminated = time_step.last() and time_step.discount == 0
+        truncated = time_step.last() and not terminated
+        return self._see(), reward, bool(terminated), bool(truncated), self._info(time_step)
+
+    def render(self) -> np.ndarray:
+        """The last observation: there is no finer picture than what the agent sees."""
+        return self._obs
+
+    def close(self) -> None:
+        self._view.close()
+        self._env.close()
+
+    def _info(self, time_step: Any) -> dict[str, Any]:
+        if not self._tell:
+            return {}
+        truth = {name: np.atleast_1d(value).astype(np.float32) for name, value in time_step.observation.items()}
+        return {"truth": truth}
+
+    def _see(self) -> np.ndarray:
+        picture, empty = self._view.draw(self._data)
+        if self._background:
+            picture[empty] = self._background.picture(*OBS_SHAPE[:2])[empty]
+        self._obs = picture
+        return picture
+
+
+class _View:
+    """Draws one model from one camera, 64x64."""
+
+    _context: Any = None  # one OpenGL context serves all views of a process
+
+    def __init__(self, model: Any, camera: int, hide_scenery: bool) -> None:
+        if _View._context is None:
+            _View._context = mujoco.GLContext(*OBS_SHAPE[:2])
+        _View._context.make_current()
+        quality, size = model.vis.quality, model.vis.global_
+        quality.offsamples, quality.shadowsize, size.offwidth, size.offheight = 0, SHADOWS, *OBS_SHAPE[:2]
+        self._model, self._option, self._hide = model, mujoco.MjvOption(), hide_scenery
+        self._camera = mujoco.MjvCamera()
+        self._camera.type, self._camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, camera
+        self._scene = mujoco.MjvScene(model, maxgeom=1000)
+        if hide_scenery:
+            scenery = np.isin(model.geom_type, (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD))
+            model.geom_group[scenery] = HIDDEN
+            self._option.geomgroup[HIDDEN] = 0
+            self._scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = 0
+        self._gl = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._gl)
+        self._rect = mujoco.MjrRect(0, 0, *OBS_SHAPE[:2])
+        self._rgb, self._depth = np.empty(OBS_SHAPE, np.uint8), np.empty(OBS_SHAPE[:2], np.float32)
+
+    def draw(self, data: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The picture uint8 (64, 64, 3), and bool (64, 64) where nothing is drawn (with scenery hidden)."""
+        _View._context.make_current()  # someone else in this process may draw, too
+        everything = mujoco.mjtCatBit.mjCAT_ALL
+        mujoco.mjv_updateScene(self._model, data, self._option, None, self._camera, everything, self._scene)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._gl)
+        mujoco.mjr_render(self._rect, self._scene, self._gl)
+        mujoco.mjr_readPixels(self._rgb, self._depth if self._hide else None, self._rect, self._gl)
+        return self._rgb[::-1].copy(), self._depth[::-1] == 1  # rows come from the bottom up
+
+    def close(self) -> None:
+        self._gl.free()

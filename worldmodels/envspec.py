@@ -1,0 +1,50 @@
+"""Which environment, in full: its name and what is done to it. Plain data: it travels to workers and into files."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+Distractor = Literal["none", "noise", "stills", "video"]
+Split = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """An environment, and the background that it is shown before.
+
+    Args:
+        name: doom, carracing, dmc:<domain>-<task>, or a Gymnasium id.
+        action_repeat: how often each action is applied; rewards add up.
+        distractor: what moves in the background.
+        videos: folder of the clips, if that is video.
+        colour: of the background; else it is grey.
+        split: which clips or stills: those for training, or those for tests.
+    """
+
+    name: str
+    action_repeat: int = 1
+    distractor: Distractor = "none"
+    videos: str = ""
+    colour: bool = False
+    split: Split = "train"
+
+    @property
+    def label(self) -> str:
+        """What rollouts and models are told apart by; where the clips lie and which split they are of does not
+        matter."""
+        kind = ("colour " if self.colour else "") + self.distractor
+        repeat = f" x{self.action_repeat}" if self.action_repeat > 1 else ""
+        return self.name + repeat + (f" + {kind}" if self.distractor != "none" else "")
+
+    @property
+    def slug(self) -> str:
+        """The same for the name of a folder."""
+        name = self.name.split(":")[-1].replace("/", "-").lower()
+        return name + (f"-{self.distractor}" if self.distractor != "none" else "")
+
+    def tested(self) -> "EnvSpec":
+        """The same before backgrounds that were never met in training."""
+        return replace(self, split="test")
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON-ready data."""
+        return asdict(self)
