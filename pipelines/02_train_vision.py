@@ -2,7 +2,7 @@
 
 from worldmodels.config import VisionConfig, parse
 from worldmodels.errors import command
-from worldmodels.train import train_vision
+from worldmodels.vision import train_vision
 
 
 @command

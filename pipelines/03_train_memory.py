@@ -2,7 +2,7 @@
 
 from worldmodels.config import MemoryConfig, parse
 from worldmodels.errors import command
-from worldmodels.train import train_memory
+from worldmodels.memory import train_memory
 
 
 @command

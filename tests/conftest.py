@@ -12,7 +12,8 @@ from worldmodels import models
 from worldmodels.collect import collect
 from worldmodels.config import CollectConfig, ControllerConfig, MemoryConfig, VisionConfig
 from worldmodels.episode import Episode
-from worldmodels.train import train_memory, train_vision
+from worldmodels.memory import train_memory
+from worldmodels.vision import train_vision
 
 settings.register_profile(
     "worldmodels", deadline=None, max_examples=25, derandomize=True, suppress_health_check=list(HealthCheck)

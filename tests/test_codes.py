@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import World, make_episode
+from worldmodels import models
 from worldmodels.codes import Codes, EpisodeCodes, cut, sequence_batches
 from worldmodels.errors import UserError
 from worldmodels.models.vae import VAE
@@ -91,7 +92,8 @@ def test_codes_of_other_rollouts_or_another_v_are_not_mistaken_for_ours(codes: C
 
 def test_the_tiny_world_has_codes_of_every_frame(world: World) -> None:
     rollouts = Rollouts(world.data / "rollouts", "doom")
-    files = list((world.data / "codes").glob("*/*.h5"))
+    vision, _ = models.load_module(world.run / "vision", "vision")
+    files = list(Codes(world.data / "codes", rollouts, vision).folder.glob("*.h5"))
     assert len(files) == len(rollouts.shards) == 2
 
 

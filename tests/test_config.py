@@ -11,6 +11,7 @@ from worldmodels.config import (
     ControllerConfig,
     EvaluateConfig,
     MemoryConfig,
+    ProbeConfig,
     VisionConfig,
     parse,
 )
@@ -22,7 +23,7 @@ STAGES = [CollectConfig, VisionConfig, MemoryConfig, ControllerConfig]
 
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("preset", PRESET_NAMES)
-@pytest.mark.parametrize("env", ["doom", "carracing", "my_package:Mine-v0"])
+@pytest.mark.parametrize("env", ["doom", "carracing", "dmc:walker-walk", "my_package:Mine-v0"])
 def test_every_preset_of_every_stage_can_be_parsed(stage: type, preset: str, env: str) -> None:
     config = parse(stage, ["--env", env, "--preset", preset])
     assert config.env == env and config.preset == preset and config.run.parts[0] == "runs"
@@ -40,6 +41,25 @@ def test_paper_presets_hold_the_papers_numbers() -> None:
         c = parse(ControllerConfig, ["--env", env, "--preset", "paper"])
         assert (c.pop_size, c.episodes, c.sigma0, c.generations, c.test_episodes) == (64, 16, 0.1, 1800, 1024)
         assert parse(CollectConfig, ["--env", env, "--preset", "paper"]).episodes == 10_000
+
+
+def test_robust_presets_hold_hrssms_numbers() -> None:
+    paper = ["--env", "dmc:walker-walk", "--preset", "paper"]
+    v = parse(VisionConfig, [*paper, "--vision", "hrssm"])
+    assert (v.depth, v.code_size, v.hidden_size, v.groups, v.classes, v.units) == (32, 0, 512, 32, 32, 512)
+    assert (v.batch_size, v.sequence_length, v.learning_rate, v.final_learning_rate) == (16, 64, 1e-4, 1e-4)
+    assert (v.max_norm, v.mask_ratio, v.bisimulation_form, v.steps, v.action_repeat) == (1000, 0.5, "paper", 250_000, 2)
+    m = parse(MemoryConfig, [*paper, "--memory", "rssm"])
+    assert (m.hidden_size, m.groups, m.classes, m.max_norm) == (512, 32, 32, 1000)
+    assert parse(VisionConfig, ["--env", "dmc:walker-walk"]).vision == "vae"
+
+
+def test_a_moving_background_has_folders_of_its_own() -> None:
+    config = parse(CollectConfig, ["--env", "dmc:walker-walk", "--distractor", "video", "--distractor-videos", "clips"])
+    assert str(config.data) == "data/walker-walk-video" and str(config.run) == "runs/walker-walk-video"
+    assert config.spec.label == "dmc:walker-walk x2 + video" and config.spec.videos.endswith("/clips")
+    assert not parse(VisionConfig, ["--no-mask", "--vision", "hrssm"]).mask
+    assert not parse(VisionConfig, ["--no-bisimulation", "--vision", "hrssm"]).bisimulation
 
 
 def test_flags_override_presets() -> None:
@@ -62,6 +82,7 @@ def test_flags_override_presets() -> None:
         (["--tau", "1.15"], "--tau 1.15 is a temperature of dreams; add --dream"),
         (["--dream", "--tau", "1", "2", "--name", "x"], "leave out --name"),
         (["--pop-size", "2"], "--pop-size 2 is too small"),
+        (["--distractor", "vidio"], "--distractor"),
     ],
 )
 def test_a_wrong_command_line_is_one_clear_line(argv: list[str], message: str) -> None:
@@ -79,7 +100,7 @@ def test_every_flag_is_read_somewhere_and_explained() -> None:
         if isinstance(node, ast.Attribute)
     }
     source = (PACKAGE / "config.py").read_text()
-    for stage in [*STAGES, EvaluateConfig]:
+    for stage in [*STAGES, EvaluateConfig, ProbeConfig]:
         for field in dataclasses.fields(stage):
             assert field.name in read, f"{stage.__name__}.{field.name} is never read"
             declared = source[source.index(f"    {field.name}: ") :].splitlines()
@@ -104,10 +125,10 @@ def test_downstream_never_names_a_model_family() -> None:
 def test_a_file_imports_only_what_comes_before_it() -> None:
     """Data flows one way: the order of the house, and a test that keeps it."""
     order = [
-        "errors", "presets", "config", "seeding", "checkpoint", "run", "video", "plots", "report", "episode", "store",
-        "policies",
-        "models", "codes", "controller", "envs", "actor", "agents", "rollout", "workers", "evaluators", "cma_es",
-        "collect", "films", "calibration", "train", "evolve", "evaluate",
+        "envspec", "errors", "presets", "config", "seeding", "checkpoint", "run", "video", "plots", "report", "episode",
+        "store", "policies", "models", "codes", "chunks", "controller", "envs", "actor", "agents", "rollout", "workers",
+        "evaluators", "cma_es", "collect", "films", "calibration", "train", "vision", "memory", "evolve", "evaluate",
+        "probe",
     ]  # fmt: skip
     for path in PACKAGE.rglob("*.py"):
         own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")

@@ -3,6 +3,7 @@ import pytest
 
 from tests.conftest import World
 from worldmodels.actor import Actor
+from worldmodels.envspec import EnvSpec
 from worldmodels.evaluators import BaselineEvaluator, RealEvaluator
 from worldmodels.workers import Workers
 
@@ -11,7 +12,7 @@ INPUTS = ("z", "c", "h")
 
 @pytest.fixture
 def actor(world: World) -> Actor:
-    return Actor("doom", world.run, INPUTS, 0, False, 40, "auto")
+    return Actor(EnvSpec("doom"), world.run, INPUTS, 0, False, 40, "auto")
 
 
 def test_scores_in_the_real_game_do_not_depend_on_the_number_of_workers(actor: Actor) -> None:

@@ -24,7 +24,8 @@ SIZES = {
 
 def start(folder: Path, command: str) -> subprocess.Popen:
     words = command.split()
-    script = ["-m", "worldmodels.evaluate"] if words[0] == "evaluate" else [str(ROOT / f"pipelines/{words[0]}.py")]
+    module = words[0] in ("evaluate", "probe")
+    script = ["-m", f"worldmodels.{words[0]}"] if module else [str(ROOT / f"pipelines/{words[0]}.py")]
     return subprocess.Popen(
         [sys.executable, *script, *words[1:]], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
@@ -68,6 +69,17 @@ def test_carracing_from_rollouts_to_a_score(tmp_path: Path) -> None:
     table = stage(tmp_path, "04_train_controller", "--env carracing")
     assert re.search(r"evolved in the real environment: real +-?\d", table)
     assert "τ 1" in stage(tmp_path, "04_train_controller", "--env carracing --dream")
+
+
+def test_dmc_before_a_moving_background_from_rollouts_to_a_probe(tmp_path: Path) -> None:
+    common = "--env dmc:reacher-easy --distractor stills"
+    stage(tmp_path, "01_collect", common)
+    assert "held-out bisimulation" in stage(tmp_path, "02_train_vision", common + " --vision hrssm")
+    stage(tmp_path, "03_train_memory", common + " --memory rssm")
+    assert "evolved in dreams at τ 1: real" in stage(tmp_path, "04_train_controller", common + " --dream")
+    table = run(tmp_path, "probe --run runs/reacher-easy-stills --episodes 8 --workers 2")
+    assert re.search(r"to_target +-?\d\.\d{3} ± \d\.\d{3} +-?\d", table) and "dmc:reacher-easy x2 + stills" in table
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "runs"]
 
 
 def rollouts(folder: Path) -> dict[str, bytes]:
@@ -128,6 +140,10 @@ def test_evolution_survives_kill_9(doom: Path, tmp_path: Path) -> None:
         ("04_train_controller --env doom", "vision/model.safetensors does not exist"),
         ("evaluate --run nowhere", "--run nowhere: holds none; run pipelines/04_train_controller.py first"),
         ("03_train_memory --steps many", "--steps"),
+        ("01_collect --env dmc:walker-wolk", "--env dmc:walker-wolk is unknown; did you mean walker-walk?"),
+        ("01_collect --env doom --distractor video", "--distractor video needs --distractor-videos DIR"),
+        ("02_train_vision --vision hrsm", "--vision"),
+        ("probe --run nowhere", "vision/model.safetensors does not exist"),
     ],
 )
 def test_mistakes_end_in_one_line_and_exit_code_1(tmp_path: Path, command: str, message: str) -> None:
@@ -150,8 +166,8 @@ def test_a_damaged_shard_is_named_by_the_stage_that_meets_it(doom: Path, tmp_pat
         assert process.returncode == 1 and f"{victim.name} is damaged" in error and "Traceback" not in error
 
 
-@pytest.mark.parametrize("name", [*SIZES, "evaluate"])
+@pytest.mark.parametrize("name", [*SIZES, "evaluate", "probe"])
 def test_help_explains_every_flag(tmp_path: Path, name: str) -> None:
     text = run(tmp_path, f"{name} --help")
     flags = re.findall(r"^│ (--[a-z0-9-]+)", text, re.M)
-    assert (len(flags) > 7 and "--seed" in flags and "one seed" in text.lower()) or name == "evaluate"
+    assert (len(flags) > 7 and "--seed" in flags and "one seed" in text.lower()) or name in ("evaluate", "probe")

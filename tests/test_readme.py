@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import World
-from worldmodels.config import CollectConfig, ControllerConfig, EvaluateConfig, MemoryConfig, VisionConfig, parse
+from worldmodels.config import (
+    CollectConfig,
+    ControllerConfig,
+    EvaluateConfig,
+    MemoryConfig,
+    ProbeConfig,
+    VisionConfig,
+    parse,
+)
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -18,6 +26,7 @@ STAGES = {
     "pipelines/03_train_memory.py": MemoryConfig,
     "pipelines/04_train_controller.py": ControllerConfig,
     "worldmodels.evaluate": EvaluateConfig,
+    "worldmodels.probe": ProbeConfig,
 }
 
 
@@ -27,10 +36,10 @@ def blocks(language: str) -> list[str]:
 
 def test_its_commands_parse() -> None:
     commands = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("python")]
-    assert len(commands) == 5
+    assert len(commands) == 9
     for command in commands:
         words = shlex.split(command.replace(" -m", ""))
-        assert (ROOT / words[1]).exists() or words[1] == "worldmodels.evaluate"
+        assert (ROOT / words[1].replace("worldmodels.", "worldmodels/").replace(".py", "")).with_suffix(".py").exists()
         parse(STAGES[words[1]], words[2:])
 
 

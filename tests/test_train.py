@@ -11,8 +11,9 @@ from tests.conftest import World
 from worldmodels import models, train
 from worldmodels.collect import collect
 from worldmodels.errors import UserError
+from worldmodels.memory import train_memory
 from worldmodels.run import Run
-from worldmodels.train import train_memory, train_vision
+from worldmodels.vision import train_vision
 
 
 def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +74,7 @@ def test_nan_in_a_loss_names_flag_and_folder_and_keeps_the_checkpoint(world: Wor
     assert kept is not None and kept["step"] >= 1
 
 
-def test_broken_weights_under_a_finite_loss_do_not_replace_the_checkpoint(world: World, tmp_path: Path) -> None:
+def test_a_broken_gradient_under_a_finite_loss_reaches_no_checkpoint(world: World, tmp_path: Path) -> None:
     class Breaking(torch.nn.Linear):
         """The gradient of a square root at zero is infinite, its value is not."""
 
@@ -83,7 +84,7 @@ def test_broken_weights_under_a_finite_loss_do_not_replace_the_checkpoint(world:
     config = dataclasses.replace(world.vision, run=tmp_path, save_every=1)
     run, device = Run(tmp_path / "v", config, "vision"), torch.device("cpu")
     batches = lambda skip: iter([{}] * 9)  # noqa: E731
-    with pytest.raises(UserError, match="a weight is not a finite number at step 1"):
+    with pytest.raises(UserError, match="the gradient is not finite at step 0"):
         train.fit(Breaking(2, 2), batches, dict, config, run, device)
     assert not run.checkpoint_path.exists()
 

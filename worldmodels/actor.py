@@ -8,6 +8,7 @@ import numpy as np
 
 from worldmodels import checkpoint, models
 from worldmodels.controller import Controller
+from worldmodels.envspec import EnvSpec
 from worldmodels.errors import UserError
 from worldmodels.models.base import WorldModel
 
@@ -18,7 +19,7 @@ FILE = "controller.safetensors"
 class Actor:
     """All that is needed to act, but the controller's numbers. Plain data: it travels to workers."""
 
-    env: str
+    env: EnvSpec
     run: Path  # folder with vision/ and memory/
     inputs: tuple[str, ...]
     hidden_size: int
@@ -38,7 +39,7 @@ class Actor:
 def save_controller(path: Path, actor: Actor, params: np.ndarray, about: dict[str, Any]) -> None:
     """Saves a controller with all it takes to act but V and M, which lie in the run folder two levels up."""
     tree = {
-        "params": np.asarray(params, np.float32), "env": actor.env, "inputs": list(actor.inputs),
+        "params": np.asarray(params, np.float32), "env": actor.env.plain(), "inputs": list(actor.inputs),
         "hidden_size": actor.hidden_size, "bias": actor.bias, "max_steps": actor.max_steps,
         "precision": actor.precision, "model": models.fingerprint(actor.run), "about": about,
     }  # fmt: skip
@@ -64,6 +65,12 @@ def load_controller(folder: Path) -> tuple[Actor, np.ndarray, dict[str, Any]]:
     if models.fingerprint(run) != tree["model"]:
         raise UserError(f"{folder} was evolved for another V or M than {run} holds now; run stage 4 again with --fresh")
     actor = Actor(
-        tree["env"], run, tuple(tree["inputs"]), tree["hidden_size"], tree["bias"], tree["max_steps"], tree["precision"]
+        EnvSpec(**tree["env"]),
+        run,
+        tuple(tree["inputs"]),
+        tree["hidden_size"],
+        tree["bias"],
+        tree["max_steps"],
+        tree["precision"],
     )
     return actor, tree["params"], tree["about"] | {"folder": str(folder)}

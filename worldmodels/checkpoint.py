@@ -52,7 +52,7 @@ def write_text(path: Path, text: str) -> None:
 
 def versions() -> dict[str, str]:
     """The versions that a result may depend on, for the record."""
-    names = ("worldmodels", "torch", "numpy", "cma", "gymnasium", "vizdoom")
+    names = ("worldmodels", "torch", "numpy", "cma", "gymnasium", "vizdoom", "dm_control", "mujoco")
     return {"python": platform.python_version()} | {name: version(name) for name in names}
 
 

@@ -58,8 +58,8 @@ class Codes:
                     file.attrs.update(format=FORMAT, rollouts=shard.fingerprint)
                     file["embed"] = np.concatenate(embed)
 
-    def episodes(self, shard: Shard, held_out: bool = False) -> list[EpisodeCodes]:
-        """The training episodes of a shard, or the one that is held out.
+    def read(self, shard: Shard, frames: slice) -> np.ndarray:
+        """Codes float16 (N, E) of some frames of a shard.
 
         Raises:
             UserError: if the shard has no codes of this V.
@@ -67,7 +67,11 @@ class Codes:
         if not self._is_there(shard):
             raise UserError(f"{self.folder} lacks codes of {shard.path.name}; run pipelines/02_train_vision.py again")
         with h5py.File(self._path(shard)) as file:
-            embed = file["embed"][:]
+            return file["embed"][frames]
+
+    def episodes(self, shard: Shard, held_out: bool = False) -> list[EpisodeCodes]:
+        """The training episodes of a shard, or the one that is held out."""
+        embed = self.read(shard, slice(None))
         action, reward = shard.read("action"), shard.read("reward")
         count = len(shard.lengths)
         chosen = range(count - 1, count) if held_out else range(count - 1)

@@ -44,7 +44,7 @@ def collect(config: CollectConfig) -> None:
     starts = range(0, config.episodes, config.shard_size)
     parts = [range(start, min(start + config.shard_size, config.episodes)) for start in starts]
     tasks = [Task(config, _path(config, policy, part.start), policy, actor, part) for part in parts]
-    envs(config.env, 1)  # an unknown environment is told of here, not by every worker, and before anything is deleted
+    envs(config.spec, 1)  # an unknown environment is told of here, not by every worker, and before anything is deleted
     if config.fresh:
         for path in rollout_folder(config.data).glob(_path(config, policy, 0).name.replace("000000", "*")):
             path.unlink()
@@ -62,7 +62,7 @@ def collect(config: CollectConfig) -> None:
             bar.set_postfix_str(f"{frames / bar.format_dict['elapsed']:.0f} frames/s")
 
         workers.map(collect_shard, missing, done=show)
-    rollouts = Rollouts(rollout_folder(config.data), config.env)
+    rollouts = Rollouts(rollout_folder(config.data), config.spec.label)
     returns = np.concatenate([shard.attributes["returns"] for shard in rollouts.shards])
     lengths = np.concatenate([shard.lengths for shard in rollouts.shards])
     size = sum(shard.path.stat().st_size for shard in rollouts.shards)
@@ -73,7 +73,7 @@ def collect(config: CollectConfig) -> None:
         ("return", summarise(returns)),
         ("on disk", f"{size / 1e6:.0f} MB in {len(rollouts.shards)} shards"),
     ]
-    say(table(f"Rollouts of {config.env}", ("", "mean ± std"), rows), paths(rollouts=rollouts.folder))
+    say(table(f"Rollouts of {config.spec.label}", ("", "mean ± std"), rows), paths(rollouts=rollouts.folder))
 
 
 def rollout_folder(data: Path) -> Path:
@@ -89,7 +89,7 @@ def collect_shard(task: Task) -> tuple[int, int]:
         todo = [index for index in task.episodes if index not in kept]
         for group in (todo[i : i + LOCKSTEP] for i in range(0, len(todo), LOCKSTEP)):
             seeds = [integer(config.seed, "collect", task.policy, index, attempt) for index in group]
-            pool = envs(config.env, len(group))
+            pool = envs(config.spec, len(group))
             outcomes = rollout(pool, _agent(task, pool), seeds, config.max_steps, record=True)
             kept |= {i: o for i, o in zip(group, outcomes, strict=True) if o.length >= config.min_steps}
         if len(kept) == len(task.episodes):
@@ -98,7 +98,7 @@ def collect_shard(task: Task) -> tuple[int, int]:
         raise UserError(f"--min-steps {config.min_steps} is hardly ever reached; give a smaller one")
     outcomes = [kept[index] for index in task.episodes]
     attributes = {
-        "env": config.env, "policy": task.policy, "seed": config.seed, "max_steps": config.max_steps,
+        "env": config.spec.label, "policy": task.policy, "seed": config.seed, "max_steps": config.max_steps,
         "min_steps": config.min_steps, "shard_size": config.shard_size, "noise": config.noise if task.actor else 0.0,
         "returns": [o.episode_return for o in outcomes],
     }  # fmt: skip
@@ -125,8 +125,8 @@ def _policy(config: CollectConfig) -> tuple[str, tuple[Actor, str, bytes] | None
         known = nearest(config.policy, ["paper", *POLICIES])
         raise UserError(f"--policy {config.policy} is neither a folder nor a policy; {known}")
     actor, params, _ = load_controller(Path(config.policy))
-    if actor.env != config.env:
-        raise UserError(f"--policy {config.policy} was trained in {actor.env}, not in --env {config.env}")
+    if actor.env.label != config.spec.label:
+        raise UserError(f"--policy {config.policy} was trained in {actor.env.label}, not in {config.spec.label}")
     version = models.fingerprint(actor.run)
     values = params.astype(np.float32).tobytes()
     name = "controller-" + hashlib.sha256(values + version.encode()).hexdigest()[:8]
@@ -142,9 +142,7 @@ def _is_there(task: Task) -> bool:
     if not task.path.exists():
         return False
     shard: Shard = open_shard(task.path)
-    asked: dict[str, Any] = {
-        name: getattr(task.config, name) for name in ("env", "max_steps", "min_steps", "shard_size")
-    }
+    asked: dict[str, Any] = {name: getattr(task.config, name) for name in ("max_steps", "min_steps", "shard_size")}
     asked |= {"noise": task.config.noise} if task.actor else {}
     for name, value in asked.items():
         if shard.attributes[name] != value:

@@ -13,10 +13,11 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import tyro
 
+from worldmodels.envspec import Distractor, EnvSpec
 from worldmodels.errors import UserError, nearest
 from worldmodels.presets import PRESETS
 
@@ -25,7 +26,10 @@ PRESET_NAMES = ["tiny", "laptop", "paper"]
 
 
 # Numbers that may be 0; all others must be above. A hidden layer of 0 units is none, but only in C.
-MAY_BE_ZERO = {"seed", "workers", "noise", "min_steps", "clip", "kl_floor", "real_episodes", "hidden_size"}
+MAY_BE_ZERO = {
+    "seed", "workers", "noise", "min_steps", "clip", "max_norm", "kl_floor", "real_episodes", "hidden_size",
+    "code_size", "classes",
+}  # fmt: skip
 
 
 def check_numbers(config: Any) -> None:
@@ -35,7 +39,8 @@ def check_numbers(config: Any) -> None:
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, bool) or not isinstance(number, int | float):
                 continue
-            zero = field.name in MAY_BE_ZERO and not (field.name == "hidden_size" and hasattr(config, "mixtures"))
+            zero = field.name in MAY_BE_ZERO and not (field.name == "hidden_size" and not hasattr(config, "pop_size"))
+            zero = zero and not (field.name == "code_size" and config.vision == "vae")
             if not (number > 0 or (zero and number == 0)) or not math.isfinite(number):
                 raise UserError(
                     f"{flag(field.name)} {number:g} makes no sense; give {'0 or more' if zero else 'more than 0'}"
@@ -53,16 +58,28 @@ class Stage:
     """What all stages share."""
 
     # Fields that may change when a run is resumed: where it computes, and how long, not what.
-    FREE: ClassVar[frozenset[str]] = frozenset({"workers", "device", "fresh", "run", "data", "preset"})
+    FREE: ClassVar[frozenset[str]] = frozenset(
+        {"workers", "device", "fresh", "run", "data", "preset", "distractor_videos"}
+    )
 
     env: str = "doom"
-    """Environment: doom, carracing, or any Gymnasium id whose observation is an image (my_package:MyEnv-v0)."""
+    """Environment: doom, carracing, dmc:<domain>-<task> (dmc:walker-walk), or any Gymnasium id whose observation is an
+    image (my_package:MyEnv-v0)."""
+    action_repeat: int = 1
+    """How often each action is applied before the next is asked for (dmc environments)."""
+    distractor: Distractor = "none"
+    """What moves behind the actors: none, noise, stills (photographs, slowly panned), video (dmc, carracing, doom)."""
+    distractor_videos: Path = Path()
+    """Folder of mp4 clips: train/ and test/ in it, or else the last quarter by name are for tests. The controller's
+    final score, evaluate and probe show test clips, everything else training clips."""
+    distractor_colour: bool = False
+    """Backgrounds in colour; else grey, as HRSSM's authors have them."""
     preset: Preset = "laptop"
     """Sizes: tiny (minutes, learns something), laptop (under two hours on two cores), paper (the paper's numbers)."""
     run: Path = Path()
-    """Folder of everything learnt. Default: runs/<env>."""
+    """Folder of everything learnt. Default: runs/<env>[-<distractor>]."""
     data: Path = Path()
-    """Folder of rollouts and codes. Default: data/<env>."""
+    """Folder of rollouts and codes. Default: data/<env>[-<distractor>]."""
     seed: int = 0
     """The one seed that all randomness comes from."""
     workers: int = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
@@ -74,13 +91,18 @@ class Stage:
     """Start anew: delete what this very command wrote before, instead of going on from it."""
 
     def __post_init__(self) -> None:
-        name = self.env.split(":")[-1].replace("/", "-").lower()
         if self.run == Path():
-            object.__setattr__(self, "run", Path("runs") / name)
+            object.__setattr__(self, "run", Path("runs") / self.spec.slug)
         if self.data == Path():
-            object.__setattr__(self, "data", Path("data") / name)
+            object.__setattr__(self, "data", Path("data") / self.spec.slug)
         check_numbers(self)
         check_preset(self.preset)
+
+    @property
+    def spec(self) -> EnvSpec:
+        """The environment in full."""
+        videos = "" if self.distractor_videos == Path() else str(self.distractor_videos.resolve())
+        return EnvSpec(self.env, self.action_repeat, self.distractor, videos, self.distractor_colour)
 
     def identity(self) -> dict[str, Any]:
         """The settings that a resumed run must share with the run it goes on with, as plain data."""
@@ -122,6 +144,8 @@ class TrainConfig(Stage):
     """Adam's step size at the end; it falls geometrically in between."""
     clip: float = 0.0
     """Each element of the gradient is clipped to [-clip, clip]; 0 for no clipping."""
+    max_norm: float = 0.0
+    """The gradient as a whole is scaled down to this norm; 0 for no limit."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic of matrix products: auto is bf16 where the processor has it, else fp32. Weights are always fp32."""
     save_every: int = 250
@@ -134,26 +158,63 @@ class TrainConfig(Stage):
 class VisionConfig(TrainConfig):
     """Stage 2: train V on the frames, then write the codes of all episodes beside the rollouts."""
 
+    vision: Literal["vae", "hrssm"] = "vae"
+    """vae (World Models) or hrssm (learns what matters for the task and ignores backgrounds that merely move)."""
     code_size: int = 32
-    """Numbers in a code z (the paper: 32 for CarRacing, 64 for Doom)."""
+    """Numbers in a code z (World Models: 32 for CarRacing, 64 for Doom). HRSSM: 0 leaves the encoder's 4096 as they
+    are, as the authors; an MDN-RNN needs a code."""
     kl_floor: float = 0.5
-    """Nats per code dimension below which the KL divergence is not pressed (CLASSIC 1.3)."""
+    """VAE: nats per code dimension below which the KL divergence is not pressed (CLASSIC 1.3)."""
     shuffle_buffer: int = 40_000
     """Frames held in memory to draw batches from (12 KB each)."""
+    sequence_length: int = 64
+    """HRSSM: frames per sequence."""
+    depth: int = 32
+    """HRSSM: channels of the encoder's first convolution."""
+    hidden_size: int = 512
+    """HRSSM: numbers in the memory h."""
+    groups: int = 32
+    """HRSSM: categorical variables in z."""
+    classes: int = 32
+    """HRSSM: classes of each; 0 makes z Gaussian."""
+    units: int = 512
+    """HRSSM: width of the layers between."""
+    mask: bool = True
+    """HRSSM: grey out cubes of space-time for the branch that is trained."""
+    mask_ratio: float = 0.5
+    """HRSSM: share of each frame that is greyed out."""
+    bisimulation: bool = True
+    """HRSSM: the bisimulation loss."""
+    bisimulation_form: Literal["mended", "paper"] = "mended"
+    """HRSSM: the published loss (paper), or one whose distances can be attained, for which terminals and constant,
+    negative or unscaled rewards are no trap (mended)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mask_ratio >= 1:
+            raise UserError(f"--mask-ratio {self.mask_ratio:g} hides everything; give less than 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryConfig(TrainConfig):
     """Stage 3: train M on sequences of codes and actions."""
 
+    memory: Literal["mdnrnn", "rssm"] = "mdnrnn"
+    """mdnrnn (World Models) or rssm. On codes of an HRSSM, an rssm goes on from V's own, with its sizes."""
     hidden_size: int = 256
-    """LSTM cells (the paper: 256 for CarRacing, 512 for Doom)."""
+    """Numbers in the memory h (World Models: 256 for CarRacing, 512 for Doom; HRSSM: 512)."""
     mixtures: int = 5
-    """Gaussians per code dimension."""
+    """MDN-RNN: Gaussians per code dimension."""
+    groups: int = 32
+    """RSSM: categorical variables in z."""
+    classes: int = 32
+    """RSSM: classes of each; 0 makes z Gaussian."""
+    units: int = 512
+    """RSSM: width of the layers between."""
     sequence_length: int = 128
-    """Steps of truncated back-propagation; the LSTM's state is carried on to the next batch."""
+    """Steps of truncated back-propagation. MDN-RNN: its state is carried on to the next batch."""
     restart_input: bool = False
-    """Tell M when an episode has just begun (the paper's Doom model)."""
+    """MDN-RNN: tell it when an episode has just begun (the paper's Doom model)."""
     reward: Literal["head", "alive", "none"] = "head"
     """What a dream pays: head (predicted), alive (1 per step: the paper's Doom), none (the paper's CarRacing)."""
     termination: bool = True
@@ -164,7 +225,7 @@ class MemoryConfig(TrainConfig):
     """Steps whose codes are held in memory to draw sequences from (256 bytes each for a code of 64)."""
 
 
-Inputs = tuple[Literal["z", "h", "c"], ...]
+Inputs = tuple[Literal["z", "probs", "h", "c", "projection"], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,8 +239,9 @@ class ControllerConfig(Stage):
     else 1."""
     name: str = ""
     """Folder of the controller below <run>/controller. Default: real, or tau<value>."""
-    inputs: Inputs = ("z", "h")
-    """What C sees: z h (CarRacing), z c h (Doom), z (the paper's ablation)."""
+    inputs: Inputs = ()
+    """What C sees of V's code and M's memory. MDN-RNN: z, h, c; RSSM: z (sampled), probs (what it was sampled from), h,
+    projection. Default: what serves best (docs/results.md); World Models: z h, in Doom z c h; its ablation: z."""
     hidden_size: int = 0
     """Units of a tanh layer between (the paper's ablation: 40); 0 for a linear C."""
     bias: bool = True
@@ -242,6 +304,8 @@ class EvaluateConfig:
     """Episodes per score."""
     dream: bool = False
     """Score it in dreams too."""
+    distractor_videos: Path = Path()
+    """Where the clips lie now, if not where they lay when the controller was evolved. Test clips are shown."""
     tau: float | None = None
     """Temperature of those dreams. Default: the one it was trained at."""
     baselines: bool = True
@@ -261,6 +325,33 @@ class EvaluateConfig:
             raise UserError(f"--episodes {self.episodes} tells no spread; at least 2")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ProbeConfig:
+    """What representations know: linear probes from features to the true physical state, on test backgrounds."""
+
+    run: tuple[Path, ...]
+    """Run folders that hold V and M; several are compared on the same episodes."""
+    episodes: int = 40
+    """Episodes to fit on, and as many more to score on."""
+    inputs: Inputs = ()
+    """Features to probe, beside V's code alone. Default: those that the controller gets by default."""
+    policy: str = ""
+    """Blind policy that plays. Default: the one that stage 1 collects with."""
+    distractor_videos: Path = Path()
+    """Where the clips lie now, if not where they lay in training."""
+    seed: int = 0
+    """Seed of the episodes (streams of their own, never met in training)."""
+    workers: int = Stage.workers
+    """Cores to use."""
+    device: str = "auto"
+    """Where networks compute: auto, cpu, cuda."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
+        if self.episodes < 8:
+            raise UserError(f"--episodes {self.episodes} are too few to fit and tell a spread; at least 8")
+
+
 Config = TypeVar("Config")
 
 
@@ -276,7 +367,12 @@ def parse(kind: type[Config], argv: list[str] | None = None) -> Config:
     for word in (a.split("=")[0] for a in argv if a.startswith("--") and a != "--help"):
         if word not in known and word.replace("--no-", "--", 1) not in known:
             raise UserError(f"{word} is not a flag of this command; {nearest(word, known)}")
-    preset = preset_of(kind, _value(argv, "--env", "doom"), _value(argv, "--preset", "laptop"))
+    model = _value(argv, "--vision", "") or _value(argv, "--memory", "")
+    preset = preset_of(kind, _value(argv, "--env", "doom"), _value(argv, "--preset", "laptop"), model)
+    # what decides on other defaults must be among them
+    for name in ("distractor", "vision", "memory"):
+        if name in fields and (given := _value(argv, flag(name), "")) in get_args(fields[name].type):
+            preset[name] = given
     defaults = {"default": kind(**preset)} if issubclass(kind, Stage) else {}
     complaint = io.StringIO()
     try:
@@ -289,13 +385,15 @@ def parse(kind: type[Config], argv: list[str] | None = None) -> Config:
         raise UserError(re.split(r"(?:Argument helptext|For full helptext)", text)[0].strip()) from None
 
 
-def preset_of(kind: type, env: str, preset: str) -> dict[str, Any]:
-    """What `preset` sets for `env` in the stage `kind`."""
+def preset_of(kind: type, env: str, preset: str, model: str = "") -> dict[str, Any]:
+    """What `preset` sets for `env`, and for the V or M called `model`, in the stage `kind`."""
     check_preset(preset)
     table = PRESETS.get(kind.__name__, {})
-    family = env if env in table else "other"
-    chosen = table.get(family, {})
-    return {"env": env, "preset": preset} | chosen.get("all", {}) | chosen.get(preset, {})
+    family = "dmc" if env.startswith("dmc:") else env if env in table else "other"
+    chosen = {"env": env, "preset": preset}
+    for settings in (table.get(family, {}), table.get(model, {})):
+        chosen |= settings.get("all", {}) | settings.get(preset, {})
+    return chosen
 
 
 def plain(config: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """How good is a trained controller?  python -m worldmodels.evaluate --run RUN --episodes 100"""
 
+import dataclasses
 from pathlib import Path
 
 import torch
@@ -8,6 +9,7 @@ from tqdm import tqdm
 from worldmodels import films, models, plots, seeding
 from worldmodels.actor import load_controller
 from worldmodels.config import EvaluateConfig, parse
+from worldmodels.envspec import EnvSpec
 from worldmodels.errors import command
 from worldmodels.evaluators import DreamEvaluator, RealEvaluator
 from worldmodels.evolve import score_baselines, test_seeds
@@ -21,7 +23,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Summary]:
     torch.set_num_threads(max(1, config.workers))
     actor, params, about = load_controller(config.run)
     folder = Path(about["folder"])
-    model = models.load(actor.run, device_of(config.device), actor.env)
+    model = models.load(actor.run, device_of(config.device), actor.env.label)
+    actor = dataclasses.replace(actor, env=_shown(actor.env, config))
     scores: dict[str, Summary] = {}
     seeds = test_seeds(config.seed, config.episodes)
     with Workers(config.workers) as workers:
@@ -32,11 +35,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, Summary]:
             dream_seeds = [seeding.integer(config.seed, "final dream", i) for i in range(config.episodes)]
             dreamt = DreamEvaluator(model, actor, tau, about["sample_end"]).evaluate(params[None], dream_seeds).returns
             scores[f"our controller in the dream, τ {tau:g}"] = summarise(dreamt)
-        with tqdm(total=config.episodes, unit="episode", desc=f"real {actor.env}") as bar:
+        with tqdm(total=config.episodes, unit="episode", desc=f"real {actor.env.name}") as bar:
             real = RealEvaluator(workers, actor).evaluate(params[None], seeds, bar.update).returns
-        scores[f"our controller in the real {actor.env}"] = summarise(real)
+        scores[f"our controller in the real {actor.env.name}"] = summarise(real)
     rows = [(name, score, f"± {score.ci:.1f}", score.n) for name, score in scores.items()]
-    title = f"{folder.name} of {actor.env}, generation {about['generation']}, {len(params)} numbers"
+    title = f"{folder.name} of {actor.env.label}, generation {about['generation']}, {len(params)} numbers"
     say(table(title, ("", "return, mean ± std", "95 % of the mean", "n"), rows))
     chart, film = folder / "scores.png", folder / "reality.mp4"
     plots.bars(chart, {name: (score.mean, score.ci) for name, score in scores.items()}, title)
@@ -46,6 +49,12 @@ def evaluate(config: EvaluateConfig) -> dict[str, Summary]:
     else:
         say(paths(plot=chart))
     return scores
+
+
+def _shown(env: EnvSpec, config: EvaluateConfig) -> EnvSpec:
+    """The environment before test backgrounds, which may lie elsewhere by now."""
+    moved = config.distractor_videos != Path()
+    return dataclasses.replace(env, videos=str(config.distractor_videos.resolve())).tested() if moved else env.tested()
 
 
 @command

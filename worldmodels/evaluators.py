@@ -14,6 +14,7 @@ from worldmodels.actor import Actor
 from worldmodels.agents import BlindAgent, ModelAgent
 from worldmodels.envs import make_env
 from worldmodels.envs.dream import Dream
+from worldmodels.envspec import EnvSpec
 from worldmodels.models.base import WorldModel
 from worldmodels.rollout import rollout
 from worldmodels.workers import Workers
@@ -100,7 +101,7 @@ class RealEvaluator:
 class BaselineEvaluator:
     """Scores of a policy that sees nothing, in the real environment."""
 
-    def __init__(self, workers: Workers, env: str, policy: str, max_steps: int, lockstep: int = 8) -> None:
+    def __init__(self, workers: Workers, env: EnvSpec, policy: str, max_steps: int, lockstep: int = 8) -> None:
         self._workers, self._task, self._lockstep = workers, (env, policy, max_steps), lockstep
 
     def evaluate(self, seeds: list[int], done: Done | None = None) -> Scores:
@@ -119,7 +120,7 @@ def play_group(task: tuple[Actor, str, np.ndarray, list[int]]) -> list[tuple[flo
     return [(o.episode_return, o.length) for o in outcomes]
 
 
-def play_blind(task: tuple[str, str, int, list[int]]) -> list[tuple[float, int]]:
+def play_blind(task: tuple[EnvSpec, str, int, list[int]]) -> list[tuple[float, int]]:
     """A worker's task: the same for a blind policy."""
     env, policy, max_steps, seeds = task
     group = envs(env, len(seeds))
@@ -131,14 +132,14 @@ def _count(done: Done | None) -> Callable[[list], Any] | None:
     return (lambda group: done(len(group))) if done else None
 
 
-_ENVS: dict[str, list[gymnasium.Env]] = {}
+_ENVS: dict[EnvSpec, list[gymnasium.Env]] = {}
 
 
-def envs(name: str, count: int) -> list[gymnasium.Env]:
+def envs(spec: EnvSpec, count: int) -> list[gymnasium.Env]:
     """`count` environments of this process, made once and used again."""
-    pool = _ENVS.setdefault(name, [])
+    pool = _ENVS.setdefault(spec, [])
     while len(pool) < count:
-        pool.append(make_env(name))
+        pool.append(make_env(spec))
     return pool[:count]
 
 

@@ -13,6 +13,7 @@ from worldmodels import films, models, plots, seeding
 from worldmodels.actor import FILE, Actor, save_controller
 from worldmodels.cma_es import CMAES, FULL_COVARIANCE_LIMIT
 from worldmodels.config import ControllerConfig
+from worldmodels.envspec import EnvSpec
 from worldmodels.errors import UserError
 from worldmodels.evaluators import BaselineEvaluator, DreamEvaluator, Evaluator, RealEvaluator
 from worldmodels.models.base import device_of
@@ -37,14 +38,16 @@ def train_controller(config: ControllerConfig) -> None:
     with Workers(config.workers, config.deadline) as workers:
         each = [dataclasses.replace(config, tau=(tau,)) for tau in config.tau] if config.dream else [config]
         results = [evolve(one, workers) for one in each]
-        references = score_baselines(config.env, config.max_steps, config.final_episodes, config.seed, workers)
+        references = score_baselines(
+            config.spec.tested(), config.max_steps, config.final_episodes, config.seed, workers
+        )
     rows: list[tuple[object, ...]] = [(name, score, f"± {score.ci:.1f}", score.n) for name, score in references.items()]
     for one, result in zip(each, results, strict=True):
         where = f"evolved in dreams at τ {one.tau[0]:g}" if config.dream else "evolved in the real environment"
         if config.dream:
             rows += [(f"{where}: there", result.trained, f"± {result.trained.ci:.1f}", result.trained.n)]
         rows += [(f"{where}: real", result.real, f"± {result.real.ci:.1f}", result.real.n)]
-    say(table(f"C of {config.env}", ("", "return, mean ± std", "95 % of the mean", "n"), rows))
+    say(table(f"C of {config.spec.label}", ("", "return, mean ± std", "95 % of the mean", "n"), rows))
     for result in results:
         say(paths(**{p.stem: p for p in sorted(result.folder.iterdir()) if p.suffix in (".png", ".mp4")}))
     if len(results) > 1:
@@ -60,11 +63,11 @@ def train_controller(config: ControllerConfig) -> None:
 
 def evolve(config: ControllerConfig, workers: Workers) -> Evolved:
     """Evolves one controller, going on from its checkpoint; resumed or not, the result is the same to the bit."""
+    model = models.load(config.run, device_of(config.device), config.spec.label)
     actor = Actor(
-        config.env, config.run.resolve(), config.inputs, config.hidden_size, config.bias, config.max_steps,
-        config.precision,
+        config.spec, config.run.resolve(), config.inputs or model.default_inputs, config.hidden_size, config.bias,
+        config.max_steps, config.precision,
     )  # fmt: skip
-    model = models.load(config.run, device_of(config.device), config.env)
     controller = actor.controller(model)
     if config.dream and model.rewardless:
         raise UserError(f"{config.run}/memory was trained with --reward none, so its dreams pay nothing; train it anew")
@@ -96,15 +99,18 @@ def evolve(config: ControllerConfig, workers: Workers) -> Evolved:
             run.save({"step": search.generation, "search": search.state(), "best": best})
             bar.update()
             bar.set_postfix(_postfix(line, best))
-            if search.generation % config.test_every == 0 or last:
-                plots.fitness(run.folder / "fitness.png", run.history(), f"{config.env}, {run.folder.name}")
+            if search.generation % config.test_every == 0:
+                plots.fitness(run.folder / "fitness.png", run.history(), f"{config.spec.label}, {run.folder.name}")
     run.close()
-    return _finish(config, actor, model, world, real, best)
+    plots.fitness(run.folder / "fitness.png", run.history(), f"{config.spec.label}, {run.folder.name}")
+    tested = dataclasses.replace(actor, env=actor.env.tested())  # before backgrounds that evolution never met
+    final = RealEvaluator(workers, tested, config.lockstep)
+    return _finish(config, tested, model, world if config.dream else final, final, best)
 
 
-def score_baselines(env: str, max_steps: int, episodes: int, seed: int, workers: Workers) -> dict[str, Summary]:
+def score_baselines(env: EnvSpec, max_steps: int, episodes: int, seed: int, workers: Workers) -> dict[str, Summary]:
     """The trivial policies on the test seeds: what any score must be read against."""
-    seeds, policies = test_seeds(seed, episodes), baselines(env)
+    seeds, policies = test_seeds(seed, episodes), baselines(env.name)
     with tqdm(total=episodes * len(policies), unit="episode", desc="baselines") as bar:
         return {
             label: summarise(BaselineEvaluator(workers, env, policy, max_steps).evaluate(seeds, bar.update).returns)

@@ -29,19 +29,21 @@ def held(rng: np.random.Generator, action_size: int) -> Policy:
 
 
 def varied(rng: np.random.Generator, action_size: int) -> Policy:
-    """Uniform actions, held for up to a time that differs between episodes: from 10 steps to 200, log-uniformly.
+    """Uniform actions or swings from one side to the other, held for a time that differs between episodes.
 
-    `held` seldom reaches a wall and never leans on it, so an M that saw nothing else dreams that one is safe there, and
-    evolution finds out.
+    In half of the episodes each action is uniform, in the other half it is full and turns the other way; each is held
+    for up to 10 to 200 steps, log-uniform per episode. `held` seldom reaches a wall, never leans on it and seldom lives
+    past 500 steps, so an M that saw nothing else dreams that walls and swings are safe, and evolution finds out.
     """
     longest = round(10 ** rng.uniform(1, np.log10(200)))
-    until, action = 0, np.zeros(action_size, np.float32)
+    swings = rng.random() < 0.5
+    until, action = 0, rng.choice(np.array([-1, 1], np.float32), action_size)
 
     def act(step: int) -> np.ndarray:
         nonlocal until, action
         if step >= until:
-            action = rng.uniform(-1, 1, action_size).astype(np.float32)
-            until = step + int(rng.integers(1, longest + 1))
+            action = -action if swings else rng.uniform(-1, 1, action_size).astype(np.float32)
+            until = step + int(rng.integers(longest // 2 if swings else 1, longest + 1))
         return action
 
     return act
@@ -95,7 +97,7 @@ POLICIES: dict[str, Callable[[np.random.Generator, int], Policy]] = {
     "still": still,
     "sweep": sweep,
 }
-PAPER = {"doom": "held"}  # elsewhere: spicy
+PAPER = {"doom": "held"}  # dmc: uniform, elsewhere: spicy
 BASELINES = {
     "doom": {"stay still": "still", "random": "held", "left-right sweep": "sweep"},
     "carracing": {"straight, half gas": "still", "random": "spicy"},  # zero is the middle of the pedal
@@ -104,7 +106,7 @@ BASELINES = {
 
 def paper_policy(env: str) -> str:
     """The name of the random policy that the authors collected with in `env`."""
-    return PAPER.get(env, "spicy")
+    return "uniform" if env.startswith("dmc:") else PAPER.get(env, "spicy")
 
 
 def baselines(env: str) -> dict[str, str]:

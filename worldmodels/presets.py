@@ -29,7 +29,7 @@ _OTHER: dict[str, dict[str, dict[str, Any]]] = {
                   "reward": "none", "termination": False, "save_every": 50},
     },
     "ControllerConfig": {
-        "all": {"inputs": ("z", "h"), "bias": True, "max_steps": 1000},
+        "all": {"bias": True, "max_steps": 1000},
         "tiny": {"generations": 5, "pop_size": 8, "episodes": 2, "max_steps": 300, "test_every": 5,
                  "test_episodes": 8, "real_episodes": 4, "final_episodes": 16},
         "laptop": {"generations": 60, "pop_size": 32, "episodes": 2, "test_every": 10, "test_episodes": 16,
@@ -57,7 +57,7 @@ _DOOM: dict[str, dict[str, dict[str, Any]]] = {
         "paper": {"steps": 24_400, "sequence_length": 500, "final_learning_rate": 7.85e-4, "save_every": 50},
     },
     "ControllerConfig": {
-        "all": {"inputs": ("z", "c", "h"), "bias": False, "max_steps": 2100},
+        "all": {"bias": False, "max_steps": 2100},
         "tiny": {"generations": 10, "pop_size": 32, "episodes": 16, "sample_end": True, "test_every": 5,
                  "test_episodes": 128, "real_episodes": 16},
         "laptop": {"generations": 30, "pop_size": 64, "episodes": 16, "test_every": 10, "test_episodes": 512},
@@ -65,4 +65,58 @@ _DOOM: dict[str, dict[str, dict[str, Any]]] = {
                   "real_episodes": 100},
     },
 }  # fmt: skip
-PRESETS = {stage: {"doom": _DOOM[stage], "carracing": _OTHER[stage], "other": _OTHER[stage]} for stage in _OTHER}
+_DMC: dict[str, dict[str, dict[str, Any]]] = {
+    "CollectConfig": {
+        "all": {"action_repeat": 2, "max_steps": 500, "policy": "varied"},
+        "tiny": {"episodes": 32, "shard_size": 8, "max_steps": 100},
+        "laptop": {"episodes": 240},
+        "paper": {"episodes": 2000, "policy": "uniform"},
+    },
+    "VisionConfig": {
+        "all": {"action_repeat": 2, "code_size": 32},
+        "tiny": _VISION_SMALL | {"steps": 600},
+        "laptop": _VISION_SMALL | {"steps": 6000},
+        "paper": _VISION_PAPER | {"steps": 1_000_000},
+    },
+    "MemoryConfig": {
+        "all": {"action_repeat": 2, "hidden_size": 256, "termination": False},
+        "tiny": _MEMORY_SMALL | {"steps": 200, "batch_size": 32, "sequence_length": 64},
+        "laptop": _MEMORY_SMALL | {"steps": 1500},
+        "paper": _MEMORY_SMALL | {"steps": 20_000},
+    },
+    "ControllerConfig": {
+        "all": {"action_repeat": 2, "max_steps": 500},
+        "tiny": {"generations": 5, "pop_size": 8, "episodes": 2, "max_steps": 100, "test_every": 5,
+                 "test_episodes": 8, "real_episodes": 4, "final_episodes": 16},
+        "laptop": {"generations": 60, "pop_size": 32, "episodes": 2, "test_every": 10, "test_episodes": 16,
+                   "final_episodes": 20},
+        "paper": {"generations": 1800, "pop_size": 64, "episodes": 16, "test_every": 25, "test_episodes": 256},
+    },
+}  # fmt: skip
+# What a V or M of the robust family asks for, over what its environment asks for. The paper: HRSSM sections 1, 2, 4.
+_ROBUST_PAPER = {"hidden_size": 512, "groups": 32, "classes": 32, "units": 512, "batch_size": 16, "sequence_length": 64,
+                 "learning_rate": 1e-4, "final_learning_rate": 1e-4, "clip": 0.0, "max_norm": 1000.0}  # fmt: skip
+_ROBUST_SMALL = {"hidden_size": 128, "groups": 8, "classes": 8, "units": 128, "batch_size": 16, "learning_rate": 2e-3,
+                 "final_learning_rate": 1e-4, "clip": 0.0, "max_norm": 100.0}  # fmt: skip
+_MODELS: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
+    "VisionConfig": {
+        "hrssm": {
+            "tiny": _ROBUST_SMALL | {"depth": 8, "code_size": 32, "sequence_length": 16, "steps": 300},
+            "laptop": _ROBUST_SMALL | {"depth": 16, "code_size": 64, "sequence_length": 32, "steps": 3000},
+            "paper": _ROBUST_PAPER | {"depth": 32, "code_size": 0, "steps": 250_000, "bisimulation_form": "paper"},
+        },
+    },
+    "MemoryConfig": {
+        "rssm": {
+            "all": {"restart_input": False, "termination_weight": 1.0},
+            "tiny": _ROBUST_SMALL | {"sequence_length": 16, "steps": 200},
+            "laptop": _ROBUST_SMALL | {"sequence_length": 64, "batch_size": 32, "steps": 3000},
+            "paper": _ROBUST_PAPER | {"steps": 10_000},
+        },
+    },
+}
+PRESETS = {
+    stage: {"doom": _DOOM[stage], "carracing": _OTHER[stage], "dmc": _DMC[stage], "other": _OTHER[stage]}
+    | _MODELS.get(stage, {})
+    for stage in _OTHER
+}

@@ -184,6 +184,11 @@ class Rollouts:
         mean = total / self.num_steps
         return mean, float(np.sqrt(max(0.0, squares / self.num_steps - mean**2)))
 
+    def reward_range(self) -> tuple[float, float]:
+        """Lowest and highest reward, read shard by shard."""
+        rewards = [shard.read("reward") for shard in self.shards]
+        return float(min(r.min() for r in rewards)), float(max(r.max() for r in rewards))
+
     def training_frames(self, shard: Shard) -> int:
         """How many of a shard's frames are for training: all but its last episode's."""
         return int(shard.obs_starts[-2])

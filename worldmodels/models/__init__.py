@@ -12,12 +12,18 @@ from torch import Tensor
 
 from worldmodels import checkpoint
 from worldmodels.errors import UserError
-from worldmodels.models.base import WorldModel
+from worldmodels.models.base import Vision, WorldModel
 from worldmodels.models.classic import ClassicWorldModel
+from worldmodels.models.hrssm import HRSSM
 from worldmodels.models.mdnrnn import MDNRNN
+from worldmodels.models.recurrent import RSSMMemory, RSSMWorldModel
 from worldmodels.models.vae import VAE
 
-FAMILIES: dict[str, Any] = {"vae": VAE, "mdnrnn": MDNRNN}
+__all__ = ["FAMILIES", "FILE", "PAIRINGS", "Vision", "WorldModel", "fingerprint", "load", "load_module", "save_module"]
+
+FAMILIES: dict[str, Any] = {"vae": VAE, "hrssm": HRSSM, "mdnrnn": MDNRNN, "rssm": RSSMMemory}
+PAIRINGS: dict[str, Any] = {"mdnrnn": ClassicWorldModel, "rssm": RSSMWorldModel}
+"""By M's family: any V goes with any M."""
 FILE = "model.safetensors"
 
 
@@ -59,12 +65,13 @@ def load(run: Path, device: torch.device | None = None, env: str | None = None) 
     vision, about = load_module(run / "vision", "vision")
     memory, extra = load_module(run / "memory", "memory")
     if env not in (None, about["env"]):
-        raise UserError(f"{run} was trained in --env {about['env']}, not {env}; give that, or another --run")
+        raise UserError(f"{run} was trained in {about['env']}, not in {env}; give that, or another --run")
     expected, found = extra["vision_fingerprint"], checkpoint.fingerprint(vision.state_dict())
     if expected != found:
         raise UserError(f"{run}/memory was trained on codes of V {expected}, but {run}/vision is {found}; run stage 3")
     starts: Tensor = extra["starts"]
-    return ClassicWorldModel(vision, memory, starts).to(device or torch.device("cpu")).eval().requires_grad_(False)
+    model = PAIRINGS[memory.family](vision, memory, starts)
+    return model.to(device or torch.device("cpu")).eval().requires_grad_(False)
 
 
 def fingerprint(run: Path) -> str:

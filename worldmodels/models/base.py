@@ -9,6 +9,7 @@ from worldmodels.errors import UserError, nearest
 
 State = dict[str, Tensor]
 """Where a model is in time. Every tensor is batch first; only the model looks inside."""
+POINT_STD = 0.1  # of codes whose own standard deviation is 1
 
 
 class Dreamed(NamedTuple):
@@ -28,8 +29,10 @@ class WorldModel(Protocol):
     """
 
     action_size: int
+    code_size: int  # Z, of V: the first numbers of an embedding
     noise_size: int  # N, how much noise a step takes
     feat_sizes: dict[str, int]  # the parts that features can be made of, and their widths
+    default_inputs: tuple[str, ...]  # the parts that serve a controller best
     rewardless: bool  # whether its dreams pay nothing, so that nothing can be learnt in them
     starts: Tensor  # (S, E) embeddings of first observations of real episodes: where dreams begin
 
@@ -66,6 +69,23 @@ class WorldModel(Protocol):
         ...
 
 
+class Vision(Protocol):
+    """V: pictures to codes, and back for people."""
+
+    family: str
+    config: dict[str, Any]  # what it takes to build it again
+    code_size: int  # Z
+    embed_size: int  # E: 2Z where a code is a mean and a variance, else Z
+
+    def encode(self, obs: Tensor) -> Tensor:
+        """uint8 (..., 64, 64, 3) -> float32 (..., E)."""
+        ...
+
+    def decode(self, z: Tensor) -> Tensor:
+        """float32 (..., Z) -> uint8 (..., 64, 64, 3)."""
+        ...
+
+
 class Trainable(Protocol):
     """A module that the training loop can train."""
 
@@ -79,6 +99,19 @@ class Trainable(Protocol):
 def normal(uniform: Tensor) -> Tensor:
     """Standard normal numbers from uniform ones."""
     return torch.special.ndtri(uniform)
+
+
+def sample_code(embed: Tensor, noise: Tensor) -> Tensor:
+    """A code z (..., Z) from what V made of a picture and standard normal noise (..., Z).
+
+    Args:
+        embed: [mu, logvar] (..., 2Z), or a point (..., Z), which is blurred a little, for a density of points has no
+            bounds.
+    """
+    if embed.shape[-1] == noise.shape[-1]:
+        return embed + POINT_STD * noise
+    mu, logvar = embed.chunk(2, -1)
+    return mu + (logvar / 2).exp() * noise
 
 
 def device_of(name: str) -> torch.device:

@@ -5,9 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from worldmodels.models.base import Dreamed, State, normal
+from worldmodels.models.base import Dreamed, State, Vision, normal, sample_code
 from worldmodels.models.mdnrnn import MDNRNN, sample_mixture
-from worldmodels.models.vae import VAE, sample_code
 
 
 class ClassicWorldModel(nn.Module):
@@ -19,13 +18,14 @@ class ClassicWorldModel(nn.Module):
 
     starts: Tensor
 
-    def __init__(self, vision: VAE, memory: MDNRNN, starts: Tensor) -> None:
+    def __init__(self, vision: Vision, memory: MDNRNN, starts: Tensor) -> None:
         super().__init__()
         self.vision, self.memory = vision, memory
         self.register_buffer("starts", starts, persistent=False)
-        self.action_size = memory.action_size
+        self.action_size, self.code_size = memory.action_size, memory.code_size
         self.noise_size = 2 * memory.code_size
         self.rewardless = memory.reward == "none"
+        self.default_inputs = ("z", "c", "h") if memory.restart_input else ("z", "h")  # as the paper's two models
         self.feat_sizes = {"z": memory.code_size, "h": memory.hidden_size, "c": memory.hidden_size}
 
     def initial(self, batch_size: int) -> State:

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodels.models import lstm
-from worldmodels.models.base import State, normal
-from worldmodels.models.vae import sample_code
+from worldmodels.models.base import State, normal, sample_code
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodels.models.base import State
+from worldmodels.models.base import State, sample_code
+from worldmodels.models.pictures import PictureDecoder, to_input, to_obs
 
 
 class VAE(nn.Module):
@@ -23,7 +24,7 @@ class VAE(nn.Module):
     def __init__(self, code_size: int, kl_floor: float = 0.5) -> None:
         super().__init__()
         self.config: dict[str, Any] = {"code_size": code_size, "kl_floor": kl_floor}
-        self.code_size, self.kl_floor = code_size, kl_floor
+        self.code_size, self.embed_size, self.kl_floor = code_size, 2 * code_size, kl_floor
         self.encoder = nn.Sequential(
             nn.Conv2d(3, 32, 4, 2), nn.ReLU(),     # 64 -> 31
             nn.Conv2d(32, 64, 4, 2), nn.ReLU(),    # -> 14
@@ -33,14 +34,7 @@ class VAE(nn.Module):
         )  # fmt: skip
         self.mu = nn.Linear(1024, code_size)
         self.logvar = nn.Linear(1024, code_size)
-        self.decoder = nn.Sequential(
-            nn.Linear(code_size, 1024),  # no activation here, unlike many re-implementations
-            nn.Unflatten(1, (1024, 1, 1)),
-            nn.ConvTranspose2d(1024, 128, 5, 2), nn.ReLU(),  # 1 -> 5
-            nn.ConvTranspose2d(128, 64, 5, 2), nn.ReLU(),    # -> 13
-            nn.ConvTranspose2d(64, 32, 6, 2), nn.ReLU(),     # -> 30
-            nn.ConvTranspose2d(32, 3, 6, 2),                 # -> 64
-        )  # fmt: skip
+        self.decoder = PictureDecoder(code_size)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -48,15 +42,13 @@ class VAE(nn.Module):
 
     def encode(self, obs: Tensor) -> Tensor:
         """uint8 (..., 64, 64, 3) -> float32 (..., 2Z): [mu, logvar]."""
-        hidden = self.encoder(_to_input(obs.reshape(-1, *obs.shape[-3:])))
+        hidden = self.encoder(to_input(obs.reshape(-1, *obs.shape[-3:])))
         embed = torch.cat([self.mu(hidden), self.logvar(hidden)], -1).float()
         return embed.reshape(*obs.shape[:-3], -1)
 
     def decode(self, z: Tensor) -> Tensor:
         """float32 (..., Z) -> uint8 (..., 64, 64, 3)."""
-        picture = self._reconstruct(z.reshape(-1, self.code_size))
-        picture = (picture * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
-        return picture.reshape(*z.shape[:-1], 64, 64, 3)
+        return to_obs(self.decoder(z))
 
     def loss(
         self, batch: dict[str, Tensor], carry: State, generator: torch.Generator
@@ -68,26 +60,12 @@ class VAE(nn.Module):
             carry: unused, given back.
             generator: where the codes' noise comes from.
         """
-        target = _to_input(batch["obs"])
+        target = to_input(batch["obs"])
         hidden = self.encoder(target)
         mu, logvar = self.mu(hidden).float(), self.logvar(hidden).float()
         noise = torch.randn(mu.shape, generator=generator).to(mu.device)
         z = sample_code(torch.cat([mu, logvar], -1), noise)
-        error = F.mse_loss(self._reconstruct(z), target, reduction="sum") / len(target)
+        error = F.mse_loss(self.decoder(z), target, reduction="sum") / len(target)
         kl = -0.5 * (1 + logvar - mu**2 - logvar.exp()).sum(1)  # (B,)
         floored = kl.clamp_min(self.kl_floor * self.code_size).mean()
         return error + floored, {"reconstruction": error.detach(), "kl": kl.detach().mean()}, carry
-
-    def _reconstruct(self, z: Tensor) -> Tensor:
-        return torch.sigmoid(self.decoder(z).float())  # (B, 3, 64, 64) in (0, 1)
-
-
-def sample_code(embed: Tensor, noise: Tensor) -> Tensor:
-    """z = mu + sigma * noise, for embed = [mu, logvar] (..., 2Z) and standard normal noise (..., Z)."""
-    mu, logvar = embed.chunk(2, -1)
-    return mu + (logvar / 2).exp() * noise
-
-
-def _to_input(obs: Tensor) -> Tensor:
-    """uint8 (B, 64, 64, 3) -> float32 (B, 3, 64, 64) in [0, 1]: scale and layout change here only."""
-    return obs.permute(0, 3, 1, 2).float() / 255

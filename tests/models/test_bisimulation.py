@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+import torch
+
+from worldmodels.models.bisimulation import DISCOUNT, MENDED_DISCOUNT, loss, reconstruction
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-3)
+
+
+def by_hand(x, y, x_next, y_next, reward, terminated, form: str, low: float, high: float) -> float:
+    """Pair by pair, in float64."""
+    total = 0.0
+    for i in range(len(x)):
+        for j in range(len(x)):
+            distance = 1 - unit(x)[i] @ unit(y)[j]
+            following = 1 - unit(x_next)[i] @ unit(y_next)[j]
+            if form == "paper":
+                wanted = abs(reward[i] - reward[j]) + DISCOUNT * following
+            else:
+                a, b = (np.clip((r - low) / (high - low), 0, 1) for r in (reward[i], reward[j]))
+                now = max(abs(a - b), abs(terminated[i] - terminated[j]))
+                alive = (1 - terminated[i]) * (1 - terminated[j])
+                wanted = (1 - MENDED_DISCOUNT) * now + MENDED_DISCOUNT * alive * following
+            error = abs(distance - wanted)
+            total += 0.5 * error**2 if error < 1 else error - 0.5
+    return total / len(x) ** 2
+
+
+@pytest.mark.parametrize("form", ["paper", "mended"])
+def test_against_pairs_in_float64(form: str) -> None:
+    rng = np.random.default_rng(0)
+    x, y, x_next, y_next = rng.normal(size=(4, 7, 5))
+    reward, terminated = rng.normal(size=7) * 3, (rng.random(7) < 0.4).astype(float)
+    tensors = [torch.tensor(v, dtype=torch.float32) for v in (x, y, x_next, y_next, reward, terminated)]
+    value = float(loss(*tensors, form=form, reward_range=(-4.0, 4.0)))
+    assert value == pytest.approx(by_hand(x, y, x_next, y_next, reward, terminated, form, -4.0, 4.0), rel=1e-4)
+
+
+def test_only_the_masked_branch_gets_a_gradient() -> None:
+    x, y, x_next, y_next = (torch.randn(6, 4, requires_grad=True) for _ in range(4))
+    loss(x, y, x_next, y_next, torch.rand(6), torch.zeros(6), "paper").backward()
+    assert x.grad is not None and x.grad.any() and y.grad is None and x_next.grad is None and y_next.grad is None
+
+
+def distances_after(form: str, reward: torch.Tensor, terminated: torch.Tensor) -> torch.Tensor:
+    """Descends the loss on free vectors that are their own targets and stand still in time."""
+    torch.manual_seed(0)
+    x = torch.randn(len(reward), 8, requires_grad=True)
+    optimizer = torch.optim.Adam([x], 0.05)
+    for _ in range(1500):
+        optimizer.zero_grad()
+        loss(x, x.detach(), x.detach(), x.detach(), reward, terminated, form, (0.0, 1.0)).backward()
+        optimizer.step()
+    with torch.no_grad():
+        y = torch.nn.functional.normalize(x, dim=-1)
+        return 1 - y @ y.T
+
+
+def test_alive_rewards_collapse_the_papers_form_but_not_terminals_in_the_mended_one() -> None:
+    """Doom's trap (HRSSM 3.1): 1 per step, for ever; only some states are terminal."""
+    reward, terminated = torch.ones(8), torch.tensor([0.0, 1.0] * 4)
+    assert distances_after("paper", reward, terminated).max() < 0.05
+    mended = distances_after("mended", reward, terminated)
+    assert mended[0, 1] > 0.05 and mended[0, 2] < 0.02 and mended[1, 3] < 0.02
+
+
+def test_the_mended_forms_fixed_point_is_attained_by_unscaled_and_negative_rewards() -> None:
+    x = torch.eye(4)  # four states at distance 1 of each other
+    reward = torch.tensor([-100.0, 3.2, -100.0, 3.2])
+    at = loss(x, x, x, x, reward, torch.zeros(4), "paper")
+    assert float(at) > 10  # a hundred times what a cosine can be
+    assert float(loss(x, x, x, x, reward, torch.zeros(4), "mended", (-100.0, 3.2))) < 0.5
+
+
+def test_reconstruction_is_two_minus_two_cosines() -> None:
+    a, b = torch.randn(5, 3, 4), torch.randn(5, 3, 4, requires_grad=True)
+    cosine = torch.nn.functional.cosine_similarity(a, b, dim=-1)
+    assert float(reconstruction(a, b).detach()) == pytest.approx(float((2 - 2 * cosine).mean().detach()), rel=1e-5)
+    assert not reconstruction(a, b).requires_grad  # the target gets none

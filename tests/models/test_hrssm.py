@@ -1,0 +1,210 @@
+import copy
+
+import pytest
+import torch
+
+from worldmodels.config import VisionConfig
+from worldmodels.errors import UserError
+from worldmodels.models import bisimulation, masks
+from worldmodels.models.hrssm import EMA_RATE, HRSSM, Encoder
+from worldmodels.run import Run
+from worldmodels.train import fit
+
+SIZES = {"action_size": 2, "depth": 4, "code_size": 8, "hidden_size": 12, "groups": 3, "classes": 4, "units": 16}
+
+
+def make(**changes: object) -> HRSSM:
+    torch.manual_seed(0)
+    return HRSSM(**(SIZES | changes))
+
+
+def batch(rows: int = 3, steps: int = 8) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    made = {
+        "obs": torch.randint(0, 256, (rows, steps, 64, 64, 3), dtype=torch.uint8, generator=generator),
+        "action": torch.rand(rows, steps, 2, generator=generator) * 2 - 1,
+        "reward": torch.rand(rows, steps, generator=generator),
+        "terminated": torch.zeros(rows, steps),
+        "is_first": torch.zeros(rows, steps),
+    }
+    made["is_first"][:, 0] = 1
+    made["is_first"][1, 5] = 1
+    return made
+
+
+def losses(vision: HRSSM, data: dict[str, torch.Tensor] | None = None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    total, metrics, _ = vision.loss(data or batch(), {}, torch.Generator().manual_seed(2))
+    return total, metrics
+
+
+def test_the_authors_encoder() -> None:
+    encoder = Encoder(32)
+    assert sum(p.numel() for p in encoder.parameters()) == 690_624 and encoder.embed_size == 4096
+    assert encoder(torch.zeros(2, 3, 64, 64)).shape == (2, 4096)
+
+
+def test_codes_have_mean_0_and_variance_1_over_frames_in_training() -> None:
+    vision, obs = make(), batch()["obs"]
+    code = vision.encode(obs)
+    assert code.shape == (3, 8, 8) and code.dtype == torch.float32
+    assert torch.allclose(code.mean((0, 1)), torch.zeros(8), atol=1e-5)
+    assert torch.allclose(code.var((0, 1), unbiased=False), torch.ones(8), atol=0.05)
+    vision.eval()  # afterwards a frame's code does not depend on the frames beside it
+    assert torch.allclose(vision.encode(obs)[1, 2], vision.encode(obs[1, 2:3])[0], atol=1e-5)
+    assert vision.decode(code).shape == (3, 8, 64, 64, 3) and vision.decode(code).dtype == torch.uint8
+
+
+def test_the_raw_branch_follows_exactly_and_never_gets_a_gradient() -> None:
+    vision = make()
+    optimizer = torch.optim.Adam(vision.parameters(), 1e-2)
+    before = copy.deepcopy(vision)
+    losses(vision)[0].backward()
+    optimizer.step()
+    vision.follow()
+    for name in ("encoder", "rssm"):
+        old, online = getattr(before, f"target_{name}"), getattr(vision, name)
+        target = dict(getattr(vision, f"target_{name}").named_parameters())
+        assert set(target) == set(dict(online.named_parameters()))
+        moved = 0
+        for key, value in online.named_parameters():
+            assert target[key].grad is None and not target[key].requires_grad
+            expected = (1 - EMA_RATE) * dict(old.named_parameters())[key] + EMA_RATE * value
+            assert torch.allclose(target[key], expected, atol=1e-7), key
+            moved += not torch.equal(target[key], dict(old.named_parameters())[key])
+        assert moved > len(target) / 2
+
+
+def gradients(vision: HRSSM, name: str) -> set[str]:
+    """The parameters that one of the latent losses reaches."""
+    vision.zero_grad()
+    _terms(vision)[name].backward()
+    return {key for key, p in vision.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+
+
+def _terms(vision: HRSSM) -> dict[str, torch.Tensor]:
+    """The two latent losses before they are detached for the record."""
+    parts = {}
+    real_loss, real_reconstruction = bisimulation.loss, bisimulation.reconstruction
+
+    def catch_loss(*args: object, **kwargs: object) -> torch.Tensor:
+        parts["bisimulation"] = real_loss(*args, **kwargs)
+        return parts["bisimulation"]
+
+    def catch_reconstruction(*args: object) -> torch.Tensor:
+        parts["reconstruction"] = real_reconstruction(*args)
+        return parts["reconstruction"]
+
+    bisimulation.loss, bisimulation.reconstruction = catch_loss, catch_reconstruction
+    try:
+        losses(vision)
+    finally:
+        bisimulation.loss, bisimulation.reconstruction = real_loss, real_reconstruction
+    return parts
+
+
+def test_where_gradients_go_and_where_they_stop() -> None:
+    """HRSSM section 10, check 2."""
+    vision = make()
+    alike = gradients(vision, "bisimulation")
+    assert not any(
+        key.startswith(("rssm.projection", "reward_head", "end_head", "target_", "decoder")) for key in alike
+    )
+    assert any(key.startswith("encoder") for key in alike) and "rssm.gates.weight" in alike
+    assert "rssm.posterior_out.weight" in alike
+    latent = gradients(vision, "reconstruction")
+    for part in ("encoder.convs.0", "rssm.gates", "rssm.posterior_out", "rssm.projection"):
+        assert any(key.startswith(part) for key in latent), part
+    assert not any(key.startswith(("target_", "reward_head", "decoder")) for key in latent)
+
+
+def test_the_decoder_teaches_nothing_else() -> None:
+    vision = make()
+    losses(vision)[0].backward()
+    with_decoder = {k: p.grad.clone() for k, p in vision.named_parameters() if p.grad is not None}
+    vision.zero_grad()
+    vision._look = lambda embed, clean: torch.zeros(())  # type: ignore[method-assign]
+    losses(vision)[0].backward()
+    for key, p in vision.named_parameters():
+        if p.grad is not None and not key.startswith("decoder"):
+            assert torch.allclose(p.grad, with_decoder[key]), key
+    assert any(g.any() for k, g in with_decoder.items() if k.startswith("decoder"))
+
+
+def test_both_branches_share_h_bit_for_bit_and_the_raw_one_sees_clean_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    vision, seen = make(), {}
+    raw = vision._raw
+
+    def spy(clean, masked, action, is_first, noise):
+        seen["clean"], seen["masked"] = clean, masked
+        seen["raw"] = raw(clean, masked, action, is_first, noise)
+        return seen["raw"]
+
+    monkeypatch.setattr(vision, "_raw", spy)
+    shown = []
+    vision.encoder.register_forward_pre_hook(lambda module, inputs: shown.append(inputs[0]))
+    data = batch()
+    losses(vision, data)
+    features = seen["raw"][1]
+    assert torch.equal(features[..., -12:], seen["masked"].h.detach())  # h, behind z
+    clean = data["obs"].permute(0, 1, 4, 2, 3).float() / 255 - 0.5
+    assert torch.allclose(seen["clean"], clean)
+    masked = shown[0].unflatten(0, (3, 8))
+    hidden = (masked == 0) & (clean != 0)
+    assert torch.equal(masked[~hidden], clean[~hidden]) and 0.45 < hidden.float().mean() < 0.55
+    assert (hidden == hidden[:1, :, :1]).float().mean() > 0.995  # one mask for the batch and all channels
+
+
+def test_without_masks_and_noise_both_branches_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HRSSM section 10, check 4: at first the moving average is the online net."""
+    vision = make(mask_ratio=0.0)
+    assert masks.cubes(8, 0.0, 64, torch.Generator()).all()
+    monkeypatch.setattr(torch, "rand", lambda *shape, generator=None: torch.full(shape, 0.5))
+    assert float(losses(vision)[1]["reconstruction"]) < 1e-6
+    monkeypatch.undo()
+    assert float(losses(vision)[1]["reconstruction"]) > 1e-3  # samples differ
+
+
+def test_losses_begin_where_they_should() -> None:
+    """HRSSM section 10, check 8: ln 255 at init."""
+    _, metrics = losses(make())
+    assert float(metrics["reward"]) == pytest.approx(5.541, abs=0.01)
+    assert float(metrics["kl"]) > 0 and 0 <= float(metrics["bisimulation"]) < 0.5
+    assert "bisimulation" not in losses(make(bisimulation_form="none"))[1]
+
+
+def test_a_batch_that_breaks_the_loss_never_reaches_the_raw_branch(tmp_path) -> None:
+    vision = make()
+    data = batch()
+    broken = {name: value.clone() for name, value in data.items()}
+    broken["reward"][0, 3] = float("nan")
+    config = VisionConfig(run=tmp_path, vision="hrssm", steps=9, workers=1, max_norm=100.0)
+    before = copy.deepcopy(vision.state_dict())
+    with pytest.raises(UserError, match="the loss is nan at step 2"):
+        batches = lambda skip: iter([dict(data), dict(data), broken])  # noqa: E731
+        fit(vision, batches, dict, config, Run(tmp_path / "v", config, "vision"), torch.device("cpu"), vision.follow)
+    after = vision.state_dict()
+    assert all(bool(torch.isfinite(value).all()) for value in after.values())
+    assert any(not torch.equal(after[k], before[k]) for k in after if k.startswith("target_"))  # of the two good steps
+
+
+def test_it_learns_rewards_that_a_moving_background_hides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a bright band stands is the reward; noise moves behind it."""
+    generator = torch.Generator().manual_seed(0)
+    vision = make(depth=8, code_size=16, hidden_size=16, units=32, mask_ratio=0.3)
+    monkeypatch.setattr(vision, "_look", lambda embed, clean: torch.zeros(()))  # half of the time would go there
+    optimizer = torch.optim.Adam(vision.parameters(), 1e-2)
+    losses = []
+    for _ in range(100):
+        obs = torch.randint(0, 120, (16, 4, 64, 64, 3), dtype=torch.uint8, generator=generator)
+        column = torch.randint(0, 4, (16, 1), generator=generator)
+        for row in range(16):
+            obs[row, :, :, 16 * column[row, 0] : 16 * column[row, 0] + 16] = 255
+        data = {name: value[:, :4] for name, value in batch(16, 8).items()}
+        data |= {"obs": obs, "reward": column.float().expand(16, 4)}
+        loss, metrics, _ = vision.loss(data, {}, generator)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        vision.follow()
+        losses.append(float(metrics["reward"]))
+    assert losses[0] > 5 and sum(losses[-5:]) / 5 < 1.4  # 1.79 for who knows the four rewards, but not which

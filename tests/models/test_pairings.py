@@ -1,0 +1,228 @@
+"""Any V with any M: the four combinations train, dream, act and are scored by the same calls."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import World
+from worldmodels import models
+from worldmodels.actor import Actor
+from worldmodels.agents import ModelAgent
+from worldmodels.codes import Codes
+from worldmodels.config import MemoryConfig, VisionConfig
+from worldmodels.controller import Controller
+from worldmodels.envs.dream import Dream, DreamEnv
+from worldmodels.envspec import EnvSpec
+from worldmodels.errors import UserError
+from worldmodels.evaluators import DreamEvaluator
+from worldmodels.evolve import train_controller
+from worldmodels.memory import train_memory
+from worldmodels.models.hrssm import HRSSM
+from worldmodels.seeding import Noise, rng
+from worldmodels.vision import train_vision
+
+PAIRS = [("vae", "mdnrnn"), ("vae", "rssm"), ("hrssm", "mdnrnn"), ("hrssm", "rssm")]
+SMALL = {"hidden_size": 12, "groups": 3, "classes": 4, "units": 16}
+
+
+@pytest.fixture(scope="session")
+def pairs(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], World]:
+    """The tiny Doom world with each V and M; V is trained once for both Ms."""
+    folder = tmp_path_factory.mktemp("pairs")
+    made = {("vae", "mdnrnn"): world}
+    hrssm = dataclasses.replace(
+        world.vision, run=folder / "hrssm-mdnrnn", vision="hrssm", depth=4, sequence_length=8, batch_size=4,
+        max_norm=100.0, **SMALL,
+    )  # fmt: skip
+    train_vision(hrssm)
+    for v, m in PAIRS[1:]:
+        vision = dataclasses.replace(world.vision if v == "vae" else hrssm, run=folder / f"{v}-{m}")
+        if not vision.run.exists():
+            vision.run.mkdir()
+            (vision.run / "vision").symlink_to((world.run if v == "vae" else hrssm.run) / "vision")
+        memory = dataclasses.replace(world.memory, run=vision.run)
+        if m == "rssm":
+            memory = dataclasses.replace(memory, memory="rssm", restart_input=False, clip=0.0, **SMALL)
+        train_memory(memory)
+        made[v, m] = World(world.collect, vision, memory)
+    return made
+
+
+@pytest.fixture(params=PAIRS, ids="-".join)
+def pair(request, pairs) -> World:
+    return pairs[request.param]
+
+
+@pytest.fixture
+def model(pair: World):
+    return models.load(pair.run)
+
+
+def test_it_keeps_the_protocol(model) -> None:
+    state = model.initial(5)
+    embed, noise = model.starts[[0] * 5], torch.full((5, model.noise_size), 0.3)
+    nothing, first = torch.zeros(5, 1), torch.ones(5, 1)
+    for now in (model.observe(state, nothing, embed, first, noise), model.imagine(state, nothing, noise).state):
+        assert set(now) == set(state)
+        assert all(now[k].shape == state[k].shape and len(now[k]) == 5 for k in state)
+        for part, size in model.feat_sizes.items():
+            assert model.features(now, (part,)).shape == (5, size)
+        whole = model.features(now, tuple(model.feat_sizes))
+        assert whole.shape == (5, sum(model.feat_sizes.values())) and torch.isfinite(whole).all()
+        assert model.decode(now).shape == (5, 64, 64, 3) and model.decode(now).dtype == torch.uint8
+    dreamt = model.imagine(state, nothing, noise)
+    assert dreamt.reward.shape == dreamt.end.shape == dreamt.terminated.shape == (5,)
+    assert ((dreamt.end >= 0) & (dreamt.end <= 1)).all() and dreamt.terminated.dtype == torch.bool
+    assert set(model.default_inputs) <= set(model.feat_sizes)
+    obs = torch.randint(0, 256, (2, 3, 64, 64, 3), dtype=torch.uint8)
+    assert model.encode(obs).shape == (2, 3, model.starts.shape[1]) and model.code_size <= model.starts.shape[1]
+
+
+def test_a_dream_is_the_model_stepped_by_hand(model) -> None:
+    seeds = [3, 4]
+    dream = Dream(model, tau=1.3, precision="fp32")
+    dream.begin(seeds)
+    noise = Noise(seeds, model.noise_size + 1)
+    starts = model.starts[[int(rng(s, "start").integers(len(model.starts))) for s in seeds]]
+    state = model.observe(model.initial(2), torch.zeros(2, 1), starts, torch.ones(2, 1), noise.draw()[:, :-1])
+    for t in range(10):
+        parts = tuple(model.feat_sizes)
+        assert torch.equal(dream.features(parts), model.features(state, parts))
+        action = torch.full((2, 1), np.sin(t))
+        reward, terminated = dream.step(action)
+        state, expected, _, ended = model.imagine(state, action, noise.draw()[:, :-1], 1.3)
+        assert torch.equal(reward, expected) and torch.equal(terminated, ended)
+
+
+def test_eyes_open_at_an_episodes_beginning_nothing_before_counts(model) -> None:
+    noise, embed = torch.full((2, model.noise_size), 0.3), model.starts[[0, 0]]
+    first, action = torch.ones(2, 1), torch.tensor([[1.0], [-1.0]])
+    before = model.initial(2)
+    wild = {name: torch.randn_like(value) for name, value in before.items()}
+    a, b = (model.observe(s, action, embed, first, noise) for s in (before, wild))
+    parts = model.default_inputs
+    assert torch.allclose(model.features(a, parts), model.features(b, parts), atol=1e-5)
+    assert torch.allclose(model.features(a, parts)[0], model.features(a, parts)[1], atol=1e-5)
+
+
+def test_acting_advances_memory_as_dreaming_does(model) -> None:
+    inputs = model.default_inputs
+    width = sum(model.feat_sizes[part] for part in inputs)
+    agent = ModelAgent(model, Controller(width, 1, 0, False), inputs, np.zeros(width))
+    agent.begin([1])
+    obs = np.zeros((1, 64, 64, 3), np.uint8)
+    agent.act(obs, [0], 0)
+    first, action = dict(agent.state), agent._action.clone()
+    agent.act(obs, [0], 1)
+    dreamt = model.imagine(first, action, torch.full((1, model.noise_size), 0.5))
+    assert torch.allclose(agent.state["h"], dreamt.state["h"], atol=1e-6)
+
+
+def test_scores_depend_neither_on_order_nor_on_who_else_dreams(pair: World, model) -> None:
+    inputs = model.default_inputs
+    actor = Actor(EnvSpec("doom"), pair.run, inputs, 0, False, 20, "fp32")
+    evaluator = DreamEvaluator(model, actor, tau=1.0, sample_end=True)
+    params = np.random.default_rng(0).normal(0, 1, (5, actor.controller(model).num_params))
+    seeds, order = [10, 11, 12], [4, 0, 2, 1, 3]
+    scores = evaluator.evaluate(params, seeds)
+    assert np.array_equal(evaluator.evaluate(params[order], seeds).lengths, scores.lengths[order])
+    assert np.array_equal(evaluator.evaluate(params[2:3], seeds).lengths[0], scores.lengths[2])
+
+
+def test_temperature_widens_what_is_dreamt(model) -> None:
+    def spread(tau: float) -> float:
+        """Variance between dreams of what follows the same start with the same action."""
+        dream = Dream(model, tau)
+        dream.begin(list(range(400)))
+        start = {name: value[:1].expand(400, *value.shape[1:]).clone() for name, value in dream.state.items()}
+        dream.state = start
+        dream.step(torch.zeros(400, 1))
+        return float(dream.features(("z",)).var(0).sum())
+
+    assert spread(0.1) < spread(1.0) < spread(4.0)
+
+
+def test_it_is_evolved_scored_and_filmed(pair: World, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    for name in ("vision", "memory"):
+        (tmp_path / "run" / name).symlink_to(pair.run / name)
+    train_controller(pair.controller(run=tmp_path / "run", inputs=(), generations=1, real_episodes=0))
+    folder = tmp_path / "run/controller/tau1.15"
+    assert {p.name for p in folder.glob("*.mp4")} == {"dream.mp4", "reality.mp4"}
+    obs, _ = DreamEnv(models.load(pair.run), 3, ("z",)).reset(seed=1)
+    assert np.isfinite(obs).all()
+
+
+@pytest.mark.parametrize("stage", ["vision", "memory"])
+def test_the_robust_family_resumes_to_the_bit(
+    pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    from tests.test_train import metrics, stop_at
+
+    pair = pairs["hrssm", "rssm"]
+    trainer = {"vision": train_vision, "memory": train_memory}[stage]
+    config: VisionConfig | MemoryConfig = dataclasses.replace(getattr(pair, stage), run=tmp_path)
+    if stage == "memory":
+        (tmp_path / "vision").symlink_to(pair.run / "vision")
+    stop_at(4, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        trainer(config)
+    monkeypatch.undo()
+    trainer(config)
+    resumed, straight = (models.load_module(run / stage, stage)[0].state_dict() for run in (tmp_path, pair.run))
+    assert all(torch.equal(resumed[name], straight[name]) for name in straight)
+    assert metrics(tmp_path / stage) == metrics(pair.run / stage)
+
+
+def test_an_rssm_goes_on_from_the_hrssm_that_v_was_trained_with(pairs, tmp_path: Path) -> None:
+    pair = pairs["hrssm", "rssm"]
+    (tmp_path / "vision").symlink_to(pair.run / "vision")
+    train_memory(
+        dataclasses.replace(pair.memory, run=tmp_path, learning_rate=1e-12, final_learning_rate=1e-12, steps=1)
+    )
+    vision, memory = (models.load_module(tmp_path / kind, kind)[0] for kind in ("vision", "memory"))
+    for name, value in vision.target_rssm.state_dict().items():
+        assert torch.allclose(memory.rssm.state_dict()[name], value, atol=1e-6)
+    assert torch.allclose(memory.reward_head.net[-1].weight, vision.reward_head.net[-1].weight, atol=1e-6)
+
+
+def test_codes_of_people_only_teach_no_features_but_those_of_a_vae_do(pairs) -> None:
+    for v, taught in (("vae", True), ("hrssm", False)):
+        memory, _ = models.load_module(pairs[v, "rssm"].run / "memory", "memory")
+        feat = torch.randn(2, memory.rssm.latent.size + memory.hidden_size, requires_grad=True)
+        assert memory.explains == taught
+        (memory.code(feat if memory.explains else feat.detach())[0].sum()).backward()
+        assert (feat.grad is not None) == taught
+
+
+def test_dreamt_rewards_stay_within_those_of_the_data(model, pair: World) -> None:
+    if pair.memory.memory == "rssm":
+        model.memory.reward = "head"
+        model.memory.reward_head.net[-1].bias.data[:] = torch.linspace(-50, 50, 255)  # sure of exp(20)
+        dreamt = model.imagine(model.initial(3), torch.zeros(3, 1), torch.full((3, model.noise_size), 0.5))
+        assert torch.equal(dreamt.reward, torch.ones(3))  # in Doom every step pays 1
+
+
+def test_an_encoder_without_a_code_is_for_an_rssm_only(world: World, tmp_path: Path) -> None:
+    vision = HRSSM(1, 32, 0, **SMALL)
+    models.save_module(vision, tmp_path / "vision", "vision", env="doom", spec=EnvSpec("doom").plain())
+    with pytest.raises(UserError, match="codes of 4096 numbers, too many for --memory mdnrnn; train V with a --code"):
+        train_memory(dataclasses.replace(world.memory, run=tmp_path))
+
+
+def test_codes_are_those_of_the_branch_that_sees_clean_frames(pairs, world: World) -> None:
+    run = pairs["hrssm", "rssm"].run
+    vision, _ = models.load_module(run / "vision", "vision")
+    from worldmodels.store import Rollouts
+
+    rollouts = Rollouts(world.data / "rollouts", "doom")
+    shard = rollouts.shards[0]
+    codes = Codes(world.data / "codes", rollouts, vision).read(shard, slice(3, 9))
+    with torch.no_grad():
+        expected = vision.encode(torch.from_numpy(shard.read("obs", 3, 9)))
+    assert np.allclose(codes, expected.numpy(), atol=0.05)  # float16, bf16
+    assert json.loads((run / "vision/config.json").read_text())["vision"] == "hrssm"

@@ -1,0 +1,111 @@
+"""Windows of frames in arrival form, for models that learn from short sequences without carrying their state on.
+
+Arrival form: with each frame goes what led to it, the action taken before it and the reward received on reaching it
+(HRSSM 3.4: "arrival rewards"). An episode's first frame has neither: zeros. Its last frame is terminal or is not.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from worldmodels.errors import UserError
+from worldmodels.store import Rollouts, Shard, pools
+
+Read = Callable[[Shard, slice], np.ndarray]
+"""A shard, and which of its frames -> what a model is shown of them, one row per frame."""
+
+
+def arrivals(shard: Shard, episodes: range) -> dict[str, np.ndarray]:
+    """What goes with each frame of some successive episodes of a shard, one row per frame.
+
+    Returns:
+        "action" float32 (N, A), "reward", "terminated", "is_first" float32 (N,).
+    """
+    start, stop = shard.obs_starts[episodes.start], shard.obs_starts[episodes.stop]
+    before = start - episodes.start  # an episode has one action less than frames
+    action = shard.read("action", before, stop - episodes.stop)
+    reward = shard.read("reward", before, stop - episodes.stop)
+    firsts = shard.obs_starts[episodes.start : episodes.stop] - start
+    lasts = shard.obs_starts[episodes.start + 1 : episodes.stop + 1] - start - 1
+    is_first = np.zeros(stop - start, np.float32)
+    is_first[firsts] = 1
+    terminated = np.zeros(stop - start, np.float32)
+    terminated[lasts] = shard.terminated[episodes.start : episodes.stop]
+    led = {
+        "action": np.zeros((stop - start, action.shape[1]), np.float32),
+        "reward": np.zeros(stop - start, np.float32),
+    }
+    led["action"][is_first == 0], led["reward"][is_first == 0] = action, reward
+    return led | {"terminated": terminated, "is_first": is_first}
+
+
+def chunk_batches(
+    rollouts: Rollouts, name: str, read: Read, rows: int, length: int, buffer: int, rng_of: Any, skip: int = 0
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Batches of windows from the training episodes, for ever, holding about `buffer` frames in memory.
+
+    Every epoch cuts each pool of shards into windows at another offset and shuffles them. A window's first frame
+    counts as the first of an episode, for no state is carried to it.
+
+    Args:
+        rollouts: where the episodes are.
+        name: what to call what `read` gives ("obs" or "embed").
+        read: see Read.
+        rows, length: B and T of a batch; rows are lowered if there is too little data to fill one.
+        buffer: frames in memory; never less than a shard nor a batch.
+        rng_of: epoch -> numpy Generator.
+        skip: batches to pass over (to resume).
+
+    Yields:
+        `name` (B, T, ...), "action" (B, T, A), "reward", "terminated", "is_first" (B, T).
+    """
+    sizes = [rollouts.training_frames(shard) for shard in rollouts.shards]
+    if sum(sizes) < 2 * length:
+        raise UserError(f"--sequence-length {length} is too long for the {sum(sizes)} training frames there are")
+    epoch = 0
+    while True:
+        rng = rng_of(epoch)
+        for pool in pools(rollouts.shards, sizes, max(buffer, 2 * rows * length), rng):
+            total = sum(map(rollouts.training_frames, pool))
+            starts = rng.permutation(np.arange(rng.integers(length), total - length + 1, length))
+            each = min(rows, max(1, len(starts)))
+            count = len(starts) // each
+            if skip >= count:
+                skip -= count
+                continue
+            table = _table(pool, name, read, held_out=False)
+            for i in range(skip, count):
+                yield _windows(table, starts[i * each : (i + 1) * each], length)
+            skip = 0
+            del table  # before the next pool is read
+        epoch += 1
+
+
+def held_out_chunks(rollouts: Rollouts, name: str, read: Read, rows: int, length: int) -> list[dict[str, torch.Tensor]]:
+    """One batch of windows, spread over the held-out episodes."""
+    chosen = np.unique(np.linspace(0, len(rollouts.shards) - 1, min(rows, len(rollouts.shards))).round().astype(int))
+    table = _table([rollouts.shards[i] for i in chosen], name, read, held_out=True)
+    length = min(length, len(table["reward"]))
+    last = len(table["reward"]) - length
+    starts = np.unique(np.linspace(0, last, rows).round().astype(int))
+    return [_windows(table, starts, length)]
+
+
+def _table(pool: list[Shard], name: str, read: Read, held_out: bool) -> dict[str, np.ndarray]:
+    """All frames of the training episodes (or of the held-out ones) of some shards, end to end."""
+    parts = []
+    for shard in pool:
+        count = len(shard.lengths)
+        episodes = range(count - 1, count) if held_out else range(count - 1)
+        frames = slice(int(shard.obs_starts[episodes.start]), int(shard.obs_starts[episodes.stop]))
+        parts.append(arrivals(shard, episodes) | {name: read(shard, frames)})
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def _windows(table: dict[str, np.ndarray], starts: np.ndarray, length: int) -> dict[str, torch.Tensor]:
+    at = starts[:, None] + np.arange(length)
+    batch = {key: torch.from_numpy(values[at]) for key, values in table.items()}
+    batch["is_first"][:, 0] = 1
+    return batch

@@ -1,0 +1,138 @@
+"""Stage 3: M learns to expect, and shows how well its heads and its dreams are calibrated."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from worldmodels import films, models, plots, seeding
+from worldmodels.calibration import dream_lengths, one_step
+from worldmodels.chunks import chunk_batches, held_out_chunks
+from worldmodels.codes import Codes, EpisodeCodes, cut, sequence_batches
+from worldmodels.collect import rollout_folder
+from worldmodels.config import MemoryConfig
+from worldmodels.errors import UserError
+from worldmodels.models.base import device_of
+from worldmodels.models.hrssm import HRSSM
+from worldmodels.models.mdnrnn import MDNRNN
+from worldmodels.models.recurrent import RSSMMemory
+from worldmodels.policies import POLICIES
+from worldmodels.report import paths, say, summarise, table
+from worldmodels.run import Run
+from worldmodels.store import Rollouts
+from worldmodels.train import fit, mean_loss
+
+LARGEST_CODE = 1024  # that an MDN-RNN is asked to model
+
+
+def train_memory(config: MemoryConfig) -> None:
+    """Trains M on sequences of codes and actions."""
+    rollouts = Rollouts(rollout_folder(config.data), config.spec.label)
+    vision, _ = models.load_module(config.run / "vision", "vision")
+    codes = Codes(config.data / "codes", rollouts, vision)
+    device = device_of(config.device)
+    codes.write(vision.to(device), device, config.precision)  # of episodes collected since V was trained
+    built_on = {"vision": codes.vision_fingerprint, "rollouts": rollouts.fingerprint}
+    run = Run(config.run / "memory", config, "memory", **built_on)
+    torch.manual_seed(seeding.integer(config.seed, "memory", "weights"))
+    train = _train_mdnrnn if config.memory == "mdnrnn" else _train_rssm
+    memory = train(config, rollouts, codes, vision, run, device)
+    extra = {"vision_fingerprint": codes.vision_fingerprint, "starts": codes.starts()}
+    models.save_module(memory, run.folder, "memory", env=config.spec.label, **extra)
+    _report(config, run, rollouts, codes.held_out(), device)
+
+
+def _train_mdnrnn(
+    config: MemoryConfig, rollouts: Rollouts, codes: Codes, vision: models.Vision, run: Run, device: torch.device
+) -> MDNRNN:
+    if vision.code_size > LARGEST_CODE:
+        raise UserError(
+            f"{config.run}/vision has codes of {vision.code_size} numbers, too many for --memory mdnrnn; train V with "
+            "a --code-size, or give --memory rssm"
+        )
+    memory = MDNRNN(
+        vision.code_size, rollouts.action_size, config.hidden_size, config.mixtures, config.restart_input,
+        config.reward, config.termination, config.termination_weight,
+    )  # fmt: skip
+    mean, std = rollouts.reward_moments()
+    memory.reward_mean.fill_(mean)
+    memory.reward_std.fill_(max(std, 1e-3))  # a constant reward has no scale
+    examples = codes.held_out()
+
+    def batches(skip: int) -> Iterator[dict[str, Any]]:
+        rows, length, buffer = config.batch_size, config.sequence_length, config.shuffle_buffer
+        return sequence_batches(codes, rows, length, buffer, _order(config), skip)
+
+    def held_out() -> dict[str, float]:
+        return mean_loss(memory, cut(examples, len(examples), config.sequence_length), config, device)
+
+    fit(memory, batches, held_out, config, run, device)
+    return memory
+
+
+def _train_rssm(
+    config: MemoryConfig, rollouts: Rollouts, codes: Codes, vision: models.Vision, run: Run, device: torch.device
+) -> RSSMMemory:
+    goes_on = isinstance(vision, HRSSM)
+    sizes: dict[str, int] = (
+        {name: vision.config[name] for name in ("hidden_size", "groups", "classes", "units", "layers")}
+        if goes_on
+        else {name: getattr(config, name) for name in ("hidden_size", "groups", "classes", "units")}
+    )
+    memory = RSSMMemory(
+        vision.embed_size, vision.code_size, rollouts.action_size, explains=not goes_on, reward=config.reward,
+        termination=config.termination, termination_weight=config.termination_weight, **sizes,
+    )  # fmt: skip
+    if isinstance(vision, HRSSM):
+        memory.start_from(vision)
+    low, high = rollouts.reward_range()
+    memory.reward_low.fill_(low)
+    memory.reward_high.fill_(high)
+    rows, length = config.batch_size, config.sequence_length
+    examples = held_out_chunks(rollouts, "embed", codes.read, max(1, 4096 // length), length)
+
+    def batches(skip: int) -> Iterator[dict[str, Any]]:
+        return chunk_batches(rollouts, "embed", codes.read, rows, length, config.shuffle_buffer, _order(config), skip)
+
+    def held_out() -> dict[str, float]:
+        return mean_loss(memory, iter(examples), config, device)
+
+    fit(memory, batches, held_out, config, run, device)
+    return memory
+
+
+def _report(
+    config: MemoryConfig, run: Run, rollouts: Rollouts, examples: list[EpisodeCodes], device: torch.device
+) -> None:
+    model = models.load(config.run, device)
+    history = run.history()
+    rows = [(f"held-out {name[9:]}", f"{value:.4f}") for name, value in history[-1].items() if "held_out_" in name]
+    predicted, happened, reward, paid = one_step(model, examples, config.precision, config.seed)
+    if config.termination:
+        title = f"termination, {len(predicted)} held-out steps"
+        plots.calibration(run.folder / "calibration.png", predicted, happened, title)
+        rows += [("ends predicted / happened", f"{predicted.sum():.1f} / {happened.sum():.0f}")]
+    if config.reward == "head":
+        explained = 1 - np.mean((reward - paid) ** 2) / max(np.var(paid), 1e-9)
+        rows += [("reward per step predicted / paid", f"{reward.mean():.3f} / {paid.mean():.3f}")]
+        rows += [("reward variance explained", f"{explained:.3f}")]
+    if config.termination:
+        blind = [shard for shard in rollouts.shards if shard.attributes["policy"] in POLICIES]
+        if blind:
+            policy, limit = blind[0].attributes["policy"], blind[0].attributes["max_steps"]
+            real = np.concatenate([s.lengths for s in blind if s.attributes["policy"] == policy])
+            rows += [(f"steps, {policy} policy, real", str(summarise(real)))]
+            for how, sample_end in (("the model decides", False), ("--sample-end", True)):
+                lengths = dream_lengths(model, policy, 256, limit, config.seed, config.precision, sample_end=sample_end)
+                rows += [(f"steps, dreamt at tau 1, {how}", str(summarise(lengths)))]
+    film, curve = run.folder / "dream_beside_reality.mp4", run.folder / "curves.png"
+    films.open_loop(film, model, next(rollouts.held_out()), config.precision)
+    shown = [name for name in ("nll", "kl", "termination", "reward") if name in history[-1]]
+    plots.curves(curve, history, shown, f"M on {config.spec.label}")
+    say(table(f"M of {config.spec.label} after {config.steps} steps", ("", "value"), rows))
+    say(paths(model=run.folder / models.FILE, film=film, plots=run.folder))
+
+
+def _order(config: MemoryConfig) -> Any:
+    return lambda epoch: seeding.rng(config.seed, "memory", "order", epoch)

@@ -1,0 +1,57 @@
+"""Bisimulation: states are alike as far as they are paid alike and lead to states that are alike (HRSSM 3.4).
+
+`paper` is the published loss. Its fixed point |r - r'| + 0.99 D' exceeds what a cosine distance can be, so it acts as a
+saturating repulsion; where every living step is paid alike it pulls everything together; terminals do not count.
+`mended` weighs reward against future as a metric must, (1 - g) R + g D', with R in [0, 1]: the difference of rewards,
+in units of the data's range, or 1 where one state is terminal and the other is not; nothing follows a terminal state.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+DISCOUNT = 0.99  # HRSSM's own, separate from an agent's
+MENDED_DISCOUNT = 0.9  # at 0.99 what is paid now weighs 1 %, less than the noise of sampled latents
+
+
+def loss(
+    online: Tensor, target: Tensor, online_next: Tensor, target_next: Tensor, reward: Tensor, terminated: Tensor,
+    form: str, reward_range: tuple[float, float] = (0.0, 1.0),
+) -> Tensor:  # fmt: skip
+    """Huber loss between the cosine distances of all pairs and what bisimulation says they should be.
+
+    Args:
+        online: (N, F) features of the masked branch; the only way for gradients.
+        target: (N, F) features of the raw branch at the same steps.
+        online_next, target_next: (N, F) what each branch expects one step later.
+        reward: (N,) received on arriving at the state.
+        terminated: (N,) 1 where the state is terminal.
+        form: "paper" or "mended".
+        reward_range: lowest and highest reward of the data, for "mended".
+    """
+    with torch.no_grad():
+        following = _distance(online_next, target_next)
+        if form == "paper":
+            wanted = (reward[:, None] - reward[None]).abs() + DISCOUNT * following
+        else:
+            low, high = reward_range
+            scaled = ((reward - low) / max(high - low, 1e-6)).clamp(0, 1)
+            now = (scaled[:, None] - scaled[None]).abs()
+            now = torch.maximum(now, (terminated[:, None] - terminated[None]).abs())
+            goes_on = (1 - terminated)[:, None] * (1 - terminated)[None]
+            wanted = (1 - MENDED_DISCOUNT) * now + MENDED_DISCOUNT * goes_on * following
+    return F.huber_loss(_distance(online, target.detach()), wanted)
+
+
+def reconstruction(online: Tensor, target: Tensor) -> Tensor:
+    """Squared distance of unit vectors, 2 - 2 cos, in mean: pulls the masked branch to the raw one (HRSSM 3.3)."""
+    return (_unit(online) - _unit(target.detach())).square().sum(-1).mean()
+
+
+def _distance(a: Tensor, b: Tensor) -> Tensor:
+    """1 - cosine of every pair: (N, M)."""
+    return 1 - _unit(a) @ _unit(b).T
+
+
+def _unit(x: Tensor) -> Tensor:
+    return F.normalize(x.float(), dim=-1, eps=1e-3)

@@ -1,0 +1,87 @@
+"""Small networks that read features: multi-layer perceptrons, and Dreamer's two-hot reward (HRSSM 1.3)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+EPS = 1e-3
+BINS, LIMIT = 255, 20.0
+
+
+class Dense(nn.Module):
+    """Linear without bias, LayerNorm, SiLU: the block that everything in an RSSM is built of."""
+
+    def __init__(self, inputs: int, units: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, units, bias=False)
+        self.norm = nn.LayerNorm(units, EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.linear(x))
+
+    def act(self, x: Tensor) -> Tensor:
+        """What follows the linear layer, for those who sum its inputs' shares themselves."""
+        return F.silu(self.norm(x))
+
+
+def mlp(inputs: int, units: int, layers: int, outputs: int, zero: bool = False) -> nn.Sequential:
+    """`layers` Dense blocks and a linear layer; `zero` starts it with outputs of 0."""
+    blocks = [Dense(inputs if i == 0 else units, units) for i in range(layers)]
+    last = nn.Linear(units if layers else inputs, outputs)
+    if zero:
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+    return nn.Sequential(*blocks, last)
+
+
+def symlog(x: Tensor) -> Tensor:
+    """sign(x) ln(1 + |x|)."""
+    return x.sign() * x.abs().log1p()
+
+
+def symexp(x: Tensor) -> Tensor:
+    """The inverse of symlog."""
+    return x.sign() * x.abs().expm1()
+
+
+class RewardHead(nn.Module):
+    """A distribution over 255 values, evenly spaced in symlog; starts uniform.
+
+    Args:
+        inputs: F.
+        units, layers: of the network.
+        reward_range: lowest and highest reward of the data, which the values then span. None: symlog from -20 to 20,
+            as the authors; rewards that differ by a few hundredths then share two bins, and hardly teach.
+    """
+
+    bins: Tensor
+
+    def __init__(
+        self, inputs: int, units: int, layers: int, reward_range: tuple[float, float] | None = None
+    ) -> None:
+        super().__init__()
+        self.net = mlp(inputs, units, layers, BINS, zero=True)
+        low, high = -LIMIT, LIMIT
+        if reward_range is not None:
+            low, high = symlog(torch.tensor(reward_range)).tolist()
+            high = max(high, low + 1e-3)  # a constant reward has no range
+        self.register_buffer("bins", torch.linspace(low, high, BINS), persistent=False)
+
+    def forward(self, feat: Tensor) -> Tensor:
+        """The expected reward (...,) after features (..., F)."""
+        return symexp((torch.softmax(self.net(feat).float(), -1) * self.bins).sum(-1))
+
+    def loss(self, feat: Tensor, reward: Tensor) -> Tensor:
+        """Cross-entropy with the two bins beside symlog(reward), (...,)."""
+        return -(two_hot(symlog(reward.float()), self.bins) * F.log_softmax(self.net(feat).float(), -1)).sum(-1)
+
+
+def two_hot(x: Tensor, bins: Tensor) -> Tensor:
+    """x (...,) as weights (..., N) on the two bins beside it, whose weighted mean is x (clipped to the bins' range)."""
+    x = x.clamp(bins[0], bins[-1])
+    above = torch.searchsorted(bins, x).clamp(1, len(bins) - 1)
+    low, high = bins[above - 1], bins[above]
+    share = (x - low) / (high - low)
+    weights = torch.zeros(*x.shape, len(bins), dtype=x.dtype, device=x.device)
+    weights.scatter_(-1, (above - 1).unsqueeze(-1), (1 - share).unsqueeze(-1))
+    return weights.scatter_(-1, above.unsqueeze(-1), share.unsqueeze(-1))

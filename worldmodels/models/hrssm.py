@@ -1,0 +1,180 @@
+"""HRSSM: an encoder that learns what matters for the task and ignores what merely moves (HRSSM sections 1 to 3).
+
+Two branches. The masked one is trained: it sees frames with cubes greyed out, and unrolls the recurrence. The raw one
+is an exponential moving average of it, sees the clean frames, and shares the masked branch's memory h. No decoder: what
+is learnt, is learnt from rewards, terminals, the KL divergence, the raw branch's latents, and bisimulation.
+"""
+
+import copy
+import itertools
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from worldmodels.models import bisimulation, masks
+from worldmodels.models.base import State
+from worldmodels.models.heads import EPS, RewardHead, mlp
+from worldmodels.models.latent import balanced_kl
+from worldmodels.models.pictures import PictureDecoder, to_input, to_obs
+from worldmodels.models.rssm import RSSM, Unrolled
+
+EMA_RATE = 0.05
+LOOKED_AT = 64  # frames per update that the decoder learns from
+
+
+class Encoder(nn.Module):
+    """Four convolutions with LayerNorm over channels (HRSSM 1.1); 690,624 numbers at depth 32 without a code.
+
+    Args:
+        depth: channels of the first convolution; they double with each.
+        code_size: of a linear bottleneck whose numbers have mean 0 and variance 1 over frames; 0 for none.
+    """
+
+    def __init__(self, depth: int, code_size: int = 0) -> None:
+        super().__init__()
+        channels = [3, depth, 2 * depth, 4 * depth, 8 * depth]
+        self.convs = nn.ModuleList(
+            nn.Conv2d(i, o, 4, 2, padding=1, bias=False) for i, o in itertools.pairwise(channels)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(o, EPS) for o in channels[1:])
+        flat = 16 * channels[-1]
+        # Normalised over frames, not within one: what all frames share would else drown what tells them apart, and a
+        # toy task that takes 120 steps with it is not begun to be learnt in 360.
+        self.code: nn.Module = nn.Identity()
+        if code_size:
+            self.code = nn.Sequential(nn.Linear(flat, code_size, bias=False), nn.BatchNorm1d(code_size, affine=False))
+        self.embed_size = code_size or flat
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """float32 (N, 3, 64, 64) in [-0.5, 0.5] -> float32 (N, E)."""
+        x = picture.contiguous(memory_format=torch.channels_last)  # then so are all that follow
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = norm(conv(x).permute(0, 2, 3, 1))  # channels last: normalised over them
+            x = F.silu(x).permute(0, 3, 1, 2)
+        x = x.permute(0, 2, 3, 1).flatten(1)
+        return self.code(x).float()
+
+
+class HRSSM(nn.Module):
+    """Vision of the robust family, trained with a recurrent model of its own, from which stage 3 goes on.
+
+    Args:
+        action_size: A.
+        depth, code_size: of the encoder.
+        hidden_size, groups, classes, units: of the RSSM.
+        layers: of the reward and termination heads.
+        mask_ratio: share of each frame that is greyed out; 0 is HRSSM without masks.
+        bisimulation_form: "mended", "paper" or "none" (models/bisimulation.py).
+        reward_range: lowest and highest reward of the data.
+        free_nats: of the KL divergence.
+    """
+
+    family = "hrssm"
+
+    def __init__(
+        self, action_size: int, depth: int, code_size: int, hidden_size: int, groups: int, classes: int, units: int,
+        layers: int = 2, mask_ratio: float = 0.5, bisimulation_form: str = "mended",
+        reward_range: tuple[float, float] = (0.0, 1.0), free_nats: float = 1.0,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.config: dict[str, Any] = {
+            "action_size": action_size, "depth": depth, "code_size": code_size, "hidden_size": hidden_size,
+            "groups": groups, "classes": classes, "units": units, "layers": layers, "mask_ratio": mask_ratio,
+            "bisimulation_form": bisimulation_form, "reward_range": list(reward_range), "free_nats": free_nats,
+        }  # fmt: skip
+        self.mask_ratio, self.form, self.free_nats = mask_ratio, bisimulation_form, free_nats
+        self.reward_range = (float(reward_range[0]), float(reward_range[1]))
+        self.units, self.layers = units, layers
+        self.encoder = Encoder(depth, code_size)
+        self.embed_size = self.code_size = self.encoder.embed_size
+        self.rssm = RSSM(self.embed_size, action_size, hidden_size, groups, classes, units)
+        width = self.rssm.latent.size + hidden_size
+        self.reward_head = RewardHead(width, units, layers)
+        self.end_head = mlp(width, units, layers, 1)
+        self.decoder = PictureDecoder(self.code_size)  # for people: it learns from codes, and teaches them nothing
+        self.target_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
+        self.target_rssm = copy.deepcopy(self.rssm).requires_grad_(False)
+
+    def encode(self, obs: Tensor) -> Tensor:
+        """uint8 (..., 64, 64, 3) -> float32 (..., E), by the moving average: the branch that sees clean frames."""
+        return self.target_encoder(_centred(obs)).reshape(*obs.shape[:-3], -1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """float32 (..., Z) -> uint8 (..., 64, 64, 3)."""
+        return to_obs(self.decoder(z))
+
+    def loss(
+        self, batch: dict[str, Tensor], carry: State, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor], State]:
+        """Reward + termination + KL + latent reconstruction + bisimulation, each in mean (HRSSM section 3).
+
+        Args:
+            batch: in arrival form (chunks.py): "obs" uint8 (B, T, 64, 64, 3), "action" (B, T, A) and "reward" (B, T)
+                that led to it, "terminated" and "is_first" (B, T).
+            carry: unused, given back.
+            generator: of the mask and the latents' noise.
+        """
+        rssm, obs, is_first = self.rssm, batch["obs"], batch["is_first"].float()
+        rows, steps = is_first.shape
+        device = is_first.device
+        noise = torch.rand(4, rows, steps, rssm.latent.noise_size, generator=generator).clamp_min(1e-7).to(device)
+        clean = _centred(obs).unflatten(0, (rows, steps))
+        visible = masks.cubes(steps, self.mask_ratio, clean.shape[-1], generator).to(device)[:, None]  # (T, 1, 64, 64)
+        embed = self.encoder((clean * visible).flatten(0, 1)).unflatten(0, (rows, steps))
+        masked = rssm.unroll(embed, batch["action"], is_first, noise[0])
+        prior = rssm.prior(masked.h)
+        raw_embed, raw, raw_next = self._raw(clean, masked, batch["action"], is_first, noise[1:3])
+        kl_loss, kl = balanced_kl(rssm.latent, masked.posterior, prior, self.free_nats)
+        reward_loss = self.reward_head.loss(masked.feat, batch["reward"]).mean()
+        end_logit = self.end_head(masked.feat).float().squeeze(-1)
+        end_loss = F.binary_cross_entropy_with_logits(end_logit, batch["terminated"].float())
+        alike = bisimulation.reconstruction(rssm.projection(masked.feat), self.target_rssm.projection(raw))
+        looked = self._look(raw_embed, clean)
+        total = reward_loss + end_loss + kl_loss + alike + looked
+        metrics = {"reward": reward_loss, "termination": end_loss, "kl": kl, "reconstruction": alike, "look": looked}
+        if self.form != "none":
+            masked_next = torch.cat([rssm.latent.sample(prior, noise[3]), masked.h], -1)
+            metrics["bisimulation"] = bisimulation.loss(
+                masked.feat[:, :-1].flatten(0, 1), raw[:, :-1].flatten(0, 1), masked_next[:, 1:].flatten(0, 1),
+                raw_next.flatten(0, 1), batch["reward"][:, :-1].flatten(),
+                batch["terminated"][:, :-1].float().flatten(), self.form, self.reward_range,
+            )  # fmt: skip
+            total = total + metrics["bisimulation"]
+        return total, {name: value.detach() for name, value in metrics.items()}, carry
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Moves the raw branch towards the masked one; to be called after every gradient step."""
+        for target, online in ((self.target_encoder, self.encoder), (self.target_rssm, self.rssm)):
+            for old, new in zip(target.parameters(), online.parameters(), strict=True):
+                old.lerp_(new, EMA_RATE)
+
+    @torch.no_grad()
+    def _raw(
+        self, clean: Tensor, masked: Unrolled, action: Tensor, is_first: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The raw branch: embeddings (B, T, E) of clean frames, features (B, T, F), and the features (B, T-1, F) that
+        it expects one step after each."""
+        target, latent = self.target_rssm, self.target_rssm.latent
+        embed = self.target_encoder(clean.flatten(0, 1)).unflatten(0, clean.shape[:2])
+        z = latent.sample(target.posterior(masked.h, embed), noise[0])
+        first = is_first[:, 1:, None]
+        h0, z0 = (x.expand(*first.shape[:2], -1) for x in target.initial(1))
+        before_h, before_z = torch.lerp(masked.h[:, :-1], h0, first), torch.lerp(z[:, :-1], z0, first)
+        h = target.advance(before_z, action[:, 1:] * (1 - first), before_h)
+        following = latent.sample(target.prior(h), noise[1, :, 1:])
+        return embed, torch.cat([z, masked.h], -1), torch.cat([following, h], -1)
+
+    def _look(self, embed: Tensor, clean: Tensor) -> Tensor:
+        """Squared error per pixel of the decoder on frames spread over the batch."""
+        embed, clean = embed.detach().flatten(0, 1), clean.flatten(0, 1)
+        stride = max(1, math.ceil(len(embed) / LOOKED_AT))
+        return F.mse_loss(self.decoder(embed[::stride]), clean[::stride] + 0.5)
+
+
+def _centred(obs: Tensor) -> Tensor:
+    """uint8 (..., 64, 64, 3) -> float32 (N, 3, 64, 64) in [-0.5, 0.5], where a greyed pixel is 0."""
+    return to_input(obs) - 0.5

@@ -1,0 +1,129 @@
+"""The recurrent state-space model: a memory h, and a code z that is inferred from what is seen or sampled from what h
+expects (HRSSM 1.2)."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from worldmodels.models.heads import EPS, Dense
+from worldmodels.models.latent import Categorical, Gaussian, Latent
+
+
+class Unrolled(NamedTuple):
+    """States of B sequences of T steps."""
+
+    h: Tensor  # (B, T, H)
+    z: Tensor  # (B, T, Z), sampled from the posterior
+    posterior: Tensor  # (B, T, D), its parameters
+
+    @property
+    def feat(self) -> Tensor:
+        """(B, T, Z + H)."""
+        return torch.cat([self.z, self.h], -1)
+
+
+class RSSM(nn.Module):
+    """About 5.1 million numbers at the authors' size (h 512, z 32 x 32, embed 4096).
+
+    Args:
+        embed_size: E.
+        action_size: A.
+        hidden_size: H, of the memory.
+        groups: categorical variables in z, or Gaussians if `classes` is 0.
+        classes: of each variable.
+        units: of the layers between.
+        projection_size: of the projection that HRSSM's latent reconstruction compares.
+    """
+
+    def __init__(
+        self, embed_size: int, action_size: int, hidden_size: int, groups: int, classes: int, units: int,
+        projection_size: int = 32,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.config: dict[str, Any] = {
+            "embed_size": embed_size, "action_size": action_size, "hidden_size": hidden_size, "groups": groups,
+            "classes": classes, "units": units, "projection_size": projection_size,
+        }  # fmt: skip
+        self.embed_size, self.action_size, self.hidden_size = embed_size, action_size, hidden_size
+        self.latent: Latent = Categorical(groups, classes) if classes else Gaussian(groups)
+        size, params = self.latent.size, self.latent.params_size
+        self.input = Dense(size + action_size, units)
+        self.gates = nn.Linear(units + hidden_size, 3 * hidden_size, bias=False)
+        self.gates_norm = nn.LayerNorm(3 * hidden_size, EPS)
+        self.prior_net = nn.Sequential(Dense(hidden_size, units), nn.Linear(units, params))
+        self.posterior_in, self.posterior_out = Dense(hidden_size + embed_size, units), nn.Linear(units, params)
+        self.start = nn.Parameter(torch.zeros(hidden_size))
+        self.projection = nn.Linear(size + hidden_size, projection_size, bias=False)
+
+    def initial(self, rows: int) -> tuple[Tensor, Tensor]:
+        """h (B, H) and z (B, Z) before anything was seen: learned, and the likeliest z there."""
+        h = torch.tanh(self.start).expand(rows, -1)
+        return h, self.latent.mode(self.prior(h))
+
+    def advance(self, z: Tensor, action: Tensor, h: Tensor) -> Tensor:
+        """The next memory, from z (..., Z), the action (..., A) taken there, and h (..., H)."""
+        action = action / action.abs().clamp_min(1)
+        return self._gru(self.input(torch.cat([z, action], -1)), h)
+
+    def prior(self, h: Tensor) -> Tensor:
+        """What z is expected to be: parameters (..., D)."""
+        return self.prior_net(h).float()
+
+    def posterior(self, h: Tensor, embed: Tensor) -> Tensor:
+        """What z is, given what is seen: parameters (..., D) from h (..., H) and embed (..., E)."""
+        return self.posterior_out(self.posterior_in(torch.cat([h, embed], -1))).float()
+
+    def observe(
+        self, h: Tensor, z: Tensor, action: Tensor, is_first: Tensor, embed: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One step with eyes open: h, z and the posterior's parameters, from the previous h, z and action (B, ...)."""
+        h0, z0 = self.initial(len(h))
+        h, z = torch.lerp(h, h0, is_first), torch.lerp(z, z0, is_first)
+        h = self.advance(z, action * (1 - is_first), h)
+        params = self.posterior(h, embed)
+        return h, self.latent.sample(params, noise), params
+
+    def unroll(
+        self, embed: Tensor, action: Tensor, is_first: Tensor, noise: Tensor, h: Tensor | None = None,
+        z: Tensor | None = None,
+    ) -> Unrolled:  # fmt: skip
+        """All steps of B sequences with eyes open.
+
+        What the embeddings and actions contribute is one matrix product each, before the loop over time.
+
+        Args:
+            embed: (B, T, E).
+            action: (B, T, A), the *previous* action of each step.
+            is_first: (B, T), 1 where an episode begins.
+            noise: uniform (B, T, N).
+            h, z: the state before the first step; the initial one if not given.
+        """
+        rows, steps = is_first.shape
+        first = is_first.float().T.unsqueeze(-1)  # (T, B, 1)
+        h0, z0 = self.initial(rows)
+        h, z = h0 if h is None else h, z0 if z is None else z
+        z_weight, action_weight = self.input.linear.weight.split([self.latent.size, self.action_size], 1)
+        h_weight, embed_weight = self.posterior_in.linear.weight.split([self.hidden_size, self.embed_size], 1)
+        act = action.transpose(0, 1) * (1 - first)
+        act = F.linear(act / act.abs().clamp_min(1), action_weight)
+        seen = F.linear(embed.transpose(0, 1), embed_weight)
+        drawn = noise.transpose(0, 1)
+        hs, zs, params = [], [], []
+        for t in range(steps):
+            h, z = torch.lerp(h, h0, first[t]), torch.lerp(z, z0, first[t])
+            h = self._gru(self.input.act(F.linear(z, z_weight) + act[t]), h)
+            posterior = self.posterior_out(self.posterior_in.act(F.linear(h, h_weight) + seen[t])).float()
+            z = self.latent.sample(posterior, drawn[t])
+            hs.append(h)
+            zs.append(z)
+            params.append(posterior)
+        return Unrolled(torch.stack(hs, 1), torch.stack(zs, 1), torch.stack(params, 1))
+
+    def _gru(self, x: Tensor, h: Tensor) -> Tensor:
+        """The authors' GRU cell: LayerNorm over all gates, an update gate biased by -1."""
+        gates = self.gates_norm(self.gates(torch.cat([x, h], -1)).float())
+        reset, candidate, update = gates.chunk(3, -1)
+        candidate = torch.tanh(torch.sigmoid(reset) * candidate)
+        return torch.lerp(h, candidate, torch.sigmoid(update - 1))

@@ -1,0 +1,111 @@
+"""Stage 2: V learns to see, shows what it makes of frames it has not met, and writes the codes of all episodes."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from worldmodels import models, plots, seeding
+from worldmodels.chunks import chunk_batches, held_out_chunks
+from worldmodels.codes import Codes
+from worldmodels.collect import rollout_folder
+from worldmodels.config import VisionConfig
+from worldmodels.models.base import autocast, device_of
+from worldmodels.models.hrssm import HRSSM
+from worldmodels.models.vae import VAE
+from worldmodels.report import paths, say, table
+from worldmodels.run import Run
+from worldmodels.store import Rollouts, Shard, frame_batches
+from worldmodels.train import fit, mean_loss
+
+EXAMPLES = 512  # held-out frames; HRSSM's sequences hold about as many
+
+
+def train_vision(config: VisionConfig) -> None:
+    """Trains V on frames or on sequences of them."""
+    rollouts = Rollouts(rollout_folder(config.data), config.spec.label)
+    device = device_of(config.device)
+    run = Run(config.run / "vision", config, "vision", rollouts=rollouts.fingerprint)
+    torch.manual_seed(seeding.integer(config.seed, "vision", "weights"))
+    vision = (_train_vae if config.vision == "vae" else _train_hrssm)(config, rollouts, run, device)
+    models.save_module(vision, run.folder, "vision", env=config.spec.label, spec=config.spec.plain())
+    codes = Codes(config.data / "codes", rollouts, vision)
+    codes.write(vision, device, config.precision)
+    _report(config, run, rollouts, codes, vision, device)
+
+
+def _train_vae(config: VisionConfig, rollouts: Rollouts, run: Run, device: torch.device) -> VAE:
+    vision = VAE(config.code_size, config.kl_floor)
+    examples = held_out_frames(rollouts, EXAMPLES, config.seed)
+
+    def batches(skip: int) -> Iterator[dict[str, Any]]:
+        for obs in frame_batches(rollouts, config.batch_size, config.shuffle_buffer, _order(config), skip):
+            yield {"obs": torch.from_numpy(obs)}
+
+    def held_out() -> dict[str, float]:
+        return mean_loss(vision, iter([{"obs": examples}]), config, device)
+
+    fit(vision, batches, held_out, config, run, device)
+    return vision
+
+
+def _train_hrssm(config: VisionConfig, rollouts: Rollouts, run: Run, device: torch.device) -> HRSSM:
+    vision = HRSSM(
+        rollouts.action_size, config.depth, config.code_size, config.hidden_size, config.groups, config.classes,
+        config.units, mask_ratio=config.mask_ratio if config.mask else 0.0,
+        bisimulation_form=config.bisimulation_form if config.bisimulation else "none",
+        reward_range=rollouts.reward_range(),
+    )  # fmt: skip
+    length = config.sequence_length
+    examples = held_out_chunks(rollouts, "obs", _read_obs, max(1, EXAMPLES // length), length)
+
+    def batches(skip: int) -> Iterator[dict[str, Any]]:
+        size, buffer = config.batch_size, config.shuffle_buffer
+        return chunk_batches(rollouts, "obs", _read_obs, size, length, buffer, _order(config), skip)
+
+    def held_out() -> dict[str, float]:
+        return mean_loss(vision, iter(examples), config, device)
+
+    fit(vision, batches, held_out, config, run, device, vision.follow)
+    return vision
+
+
+def held_out_frames(rollouts: Rollouts, count: int, seed: int) -> torch.Tensor:
+    """uint8 (N, 64, 64, 3), N <= count, from all held-out episodes alike."""
+    per_shard = math.ceil(count / len(rollouts.shards))
+    frames = []
+    for i, shard in enumerate(rollouts.shards[:count]):
+        obs = shard.read("obs", int(shard.obs_starts[-2]))
+        chosen = seeding.rng(seed, "held out", i).choice(len(obs), min(per_shard, len(obs)), replace=False)
+        frames.append(obs[np.sort(chosen)])
+    return torch.from_numpy(np.concatenate(frames)[:count])
+
+
+def _report(
+    config: VisionConfig, run: Run, rollouts: Rollouts, codes: Codes, vision: models.Vision, device: torch.device
+) -> None:
+    examples = held_out_frames(rollouts, EXAMPLES, config.seed)
+    with torch.no_grad(), autocast(device, config.precision):
+        embed = vision.encode(examples.to(device))
+        shown = vision.decode(embed[:12, : vision.code_size]).cpu().numpy()
+    grid, curve = run.folder / "reconstructions.png", run.folder / "curves.png"
+    plots.picture_grid(grid, {"seen": examples[:12].numpy(), "reconstructed": shown})
+    final = run.history()[-1]  # whose last line is of the last step, with its held-out losses
+    losses = [name[9:] for name in final if name.startswith("held_out_")]
+    plots.curves(curve, run.history(), [name for name in losses if name != "loss"], f"V on {config.spec.label}")
+    rows = [(f"held-out {name}", f"{final[f'held_out_{name}']:.4g}") for name in losses]
+    if vision.embed_size == 2 * vision.code_size:
+        used = int(((embed[:, vision.code_size :] / 2).exp().mean(0) < 0.95).sum())
+        rows += [("code dimensions in use", f"{used} of {vision.code_size}")]
+    say(table(f"V of {config.spec.label} after {config.steps} steps", ("", "value"), rows))
+    say(paths(model=run.folder / models.FILE, codes=codes.folder, pictures=grid, curves=curve))
+
+
+def _order(config: VisionConfig) -> Any:
+    return lambda epoch: seeding.rng(config.seed, "vision", "order", epoch)
+
+
+def _read_obs(shard: Shard, frames: slice) -> np.ndarray:
+    return shard.read("obs", frames.start, frames.stop)
