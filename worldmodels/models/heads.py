@@ -56,9 +56,7 @@ class RewardHead(nn.Module):
 
     bins: Tensor
 
-    def __init__(
-        self, inputs: int, units: int, layers: int, reward_range: tuple[float, float] | None = None
-    ) -> None:
+    def __init__(self, inputs: int, units: int, layers: int, reward_range: tuple[float, float] | None = None) -> None:
         super().__init__()
         self.net = mlp(inputs, units, layers, BINS, zero=True)
         low, high = -LIMIT, LIMIT
