@@ -48,7 +48,7 @@ def test_robust_presets_hold_hrssms_numbers() -> None:
     v = parse(VisionConfig, [*paper, "--vision", "hrssm"])
     assert (v.depth, v.code_size, v.hidden_size, v.groups, v.classes, v.units) == (32, 0, 512, 32, 32, 512)
     assert (v.batch_size, v.sequence_length, v.learning_rate, v.final_learning_rate) == (16, 64, 1e-4, 1e-4)
-    assert (v.max_norm, v.mask_ratio, v.bisimulation_form, v.steps, v.action_repeat) == (1000, 0.5, "paper", 250_000, 2)
+    assert (v.max_norm, v.mask_ratio, v.losses, v.steps, v.action_repeat) == (1000, 0.5, "paper", 250_000, 2)
     m = parse(MemoryConfig, [*paper, "--memory", "rssm"])
     assert (m.hidden_size, m.groups, m.classes, m.max_norm) == (512, 32, 32, 1000)
     assert parse(VisionConfig, ["--env", "dmc:walker-walk"]).vision == "vae"

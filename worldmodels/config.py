@@ -185,9 +185,9 @@ class VisionConfig(TrainConfig):
     """HRSSM: share of each frame that is greyed out."""
     bisimulation: bool = True
     """HRSSM: the bisimulation loss."""
-    bisimulation_form: Literal["mended", "paper"] = "mended"
-    """HRSSM: the published loss (paper), or one whose distances can be attained, for which terminals and constant,
-    negative or unscaled rewards are no trap (mended)."""
+    losses: Literal["mended", "paper"] = "mended"
+    """HRSSM: the published losses (paper), or ours (mended): a bisimulation whose distances can be attained and for
+    which terminals and constant, negative or unscaled rewards are no trap; rewards predicted over the data's range."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -75,20 +75,21 @@ def _train_rssm(
     config: MemoryConfig, rollouts: Rollouts, codes: Codes, vision: models.Vision, run: Run, device: torch.device
 ) -> RSSMMemory:
     goes_on = isinstance(vision, HRSSM)
-    sizes: dict[str, int] = (
-        {name: vision.config[name] for name in ("hidden_size", "groups", "classes", "units", "layers")}
+    sizes: dict[str, Any] = (
+        {name: vision.config[name] for name in ("hidden_size", "groups", "classes", "units", "layers", "losses")}
         if goes_on
         else {name: getattr(config, name) for name in ("hidden_size", "groups", "classes", "units")}
     )
+    reward_range = rollouts.rewards((0, 100))
+    if goes_on and vision.config["losses"] == "mended":  # whose head spans the rewards that V was trained on
+        reward_range = vision.config["reward_range"]
     memory = RSSMMemory(
         vision.embed_size, vision.code_size, rollouts.action_size, explains=not goes_on, reward=config.reward,
-        termination=config.termination, termination_weight=config.termination_weight, **sizes,
+        termination=config.termination, termination_weight=config.termination_weight, reward_range=reward_range,
+        **sizes,
     )  # fmt: skip
     if isinstance(vision, HRSSM):
         memory.start_from(vision)
-    low, high = rollouts.reward_range()
-    memory.reward_low.fill_(low)
-    memory.reward_high.fill_(high)
     rows, length = config.batch_size, config.sequence_length
     examples = held_out_chunks(rollouts, "embed", codes.read, max(1, 4096 // length), length)
 

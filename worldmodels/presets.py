@@ -103,7 +103,7 @@ _MODELS: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
         "hrssm": {
             "tiny": _ROBUST_SMALL | {"depth": 8, "code_size": 32, "sequence_length": 16, "steps": 300},
             "laptop": _ROBUST_SMALL | {"depth": 16, "code_size": 64, "sequence_length": 32, "steps": 3000},
-            "paper": _ROBUST_PAPER | {"depth": 32, "code_size": 0, "steps": 250_000, "bisimulation_form": "paper"},
+            "paper": _ROBUST_PAPER | {"depth": 32, "code_size": 0, "steps": 250_000, "losses": "paper"},
         },
     },
     "MemoryConfig": {

@@ -184,10 +184,10 @@ class Rollouts:
         mean = total / self.num_steps
         return mean, float(np.sqrt(max(0.0, squares / self.num_steps - mean**2)))
 
-    def reward_range(self) -> tuple[float, float]:
-        """Lowest and highest reward, read shard by shard."""
-        rewards = [shard.read("reward") for shard in self.shards]
-        return float(min(r.min() for r in rewards)), float(max(r.max() for r in rewards))
+    def rewards(self, percentiles: Sequence[float]) -> list[float]:
+        """Percentiles of all rewards; 0 and 100 are the lowest and the highest."""
+        found = np.concatenate([shard.read("reward") for shard in self.shards])
+        return [float(value) for value in np.percentile(found, percentiles)]
 
     def training_frames(self, shard: Shard) -> int:
         """How many of a shard's frames are for training: all but its last episode's."""

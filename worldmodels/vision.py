@@ -55,8 +55,8 @@ def _train_hrssm(config: VisionConfig, rollouts: Rollouts, run: Run, device: tor
     vision = HRSSM(
         rollouts.action_size, config.depth, config.code_size, config.hidden_size, config.groups, config.classes,
         config.units, mask_ratio=config.mask_ratio if config.mask else 0.0,
-        bisimulation_form=config.bisimulation_form if config.bisimulation else "none",
-        reward_range=rollouts.reward_range(),
+        bisimulation=config.bisimulation, losses=config.losses, reward_range=rollouts.rewards((0, 100)),
+        usual_rewards=rollouts.rewards((5, 95)),
     )  # fmt: skip
     length = config.sequence_length
     examples = held_out_chunks(rollouts, "obs", _read_obs, max(1, EXAMPLES // length), length)

@@ -34,7 +34,7 @@ def test_against_pairs_in_float64(form: str) -> None:
     x, y, x_next, y_next = rng.normal(size=(4, 7, 5))
     reward, terminated = rng.normal(size=7) * 3, (rng.random(7) < 0.4).astype(float)
     tensors = [torch.tensor(v, dtype=torch.float32) for v in (x, y, x_next, y_next, reward, terminated)]
-    value = float(loss(*tensors, form=form, reward_range=(-4.0, 4.0)))
+    value = float(loss(*tensors, form=form, usual_rewards=(-4.0, 4.0)))
     assert value == pytest.approx(by_hand(x, y, x_next, y_next, reward, terminated, form, -4.0, 4.0), rel=1e-4)
 
 

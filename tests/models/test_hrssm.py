@@ -169,7 +169,7 @@ def test_losses_begin_where_they_should() -> None:
     _, metrics = losses(make())
     assert float(metrics["reward"]) == pytest.approx(5.541, abs=0.01)
     assert float(metrics["kl"]) > 0 and 0 <= float(metrics["bisimulation"]) < 0.5
-    assert "bisimulation" not in losses(make(bisimulation_form="none"))[1]
+    assert "bisimulation" not in losses(make(bisimulation=False))[1]
 
 
 def test_a_batch_that_breaks_the_loss_never_reaches_the_raw_branch(tmp_path) -> None:

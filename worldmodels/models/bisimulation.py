@@ -3,8 +3,11 @@
 `paper` is the published loss. Its fixed point |r - r'| + 0.99 D' exceeds what a cosine distance can be, so it acts as a
 saturating repulsion; where every living step is paid alike it pulls everything together; terminals do not count.
 `mended` weighs reward against future as a metric must, (1 - g) R + g D', with R in [0, 1]: the difference of rewards,
-in units of the data's range, or 1 where one state is terminal and the other is not; nothing follows a terminal state.
+in units of the range that most of the data's lie in, or 1 where one state is terminal and the other is not; nothing
+follows a terminal state.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -16,7 +19,7 @@ MENDED_DISCOUNT = 0.9  # at 0.99 what is paid now weighs 1 %, less than the nois
 
 def loss(
     online: Tensor, target: Tensor, online_next: Tensor, target_next: Tensor, reward: Tensor, terminated: Tensor,
-    form: str, reward_range: tuple[float, float] = (0.0, 1.0),
+    form: str, usual_rewards: Sequence[float] = (0.0, 1.0),
 ) -> Tensor:  # fmt: skip
     """Huber loss between the cosine distances of all pairs and what bisimulation says they should be.
 
@@ -27,14 +30,14 @@ def loss(
         reward: (N,) received on arriving at the state.
         terminated: (N,) 1 where the state is terminal.
         form: "paper" or "mended".
-        reward_range: lowest and highest reward of the data, for "mended".
+        usual_rewards: the range that most rewards lie in, for "mended"; beyond it a difference counts no more.
     """
     with torch.no_grad():
         following = _distance(online_next, target_next)
         if form == "paper":
             wanted = (reward[:, None] - reward[None]).abs() + DISCOUNT * following
         else:
-            low, high = reward_range
+            low, high = usual_rewards
             scaled = ((reward - low) / max(high - low, 1e-6)).clamp(0, 1)
             now = (scaled[:, None] - scaled[None]).abs()
             now = torch.maximum(now, (terminated[:, None] - terminated[None]).abs())

@@ -1,5 +1,7 @@
 """Small networks that read features: multi-layer perceptrons, and Dreamer's two-hot reward (HRSSM 1.3)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -56,7 +58,7 @@ class RewardHead(nn.Module):
 
     bins: Tensor
 
-    def __init__(self, inputs: int, units: int, layers: int, reward_range: tuple[float, float] | None = None) -> None:
+    def __init__(self, inputs: int, units: int, layers: int, reward_range: Sequence[float] | None = None) -> None:
         super().__init__()
         self.net = mlp(inputs, units, layers, BINS, zero=True)
         low, high = -LIMIT, LIMIT

@@ -8,6 +8,7 @@ is learnt, is learnt from rewards, terminals, the KL divergence, the raw branch'
 import copy
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -67,8 +68,10 @@ class HRSSM(nn.Module):
         hidden_size, groups, classes, units: of the RSSM.
         layers: of the reward and termination heads.
         mask_ratio: share of each frame that is greyed out; 0 is HRSSM without masks.
-        bisimulation_form: "mended", "paper" or "none" (models/bisimulation.py).
+        bisimulation: whether that loss is there.
+        losses: "paper" or "mended": models/bisimulation.py says how, and rewards are predicted over the data's range.
         reward_range: lowest and highest reward of the data.
+        usual_rewards: the range that most of them lie in; differences within it tell states apart.
         free_nats: of the KL divergence.
     """
 
@@ -76,23 +79,24 @@ class HRSSM(nn.Module):
 
     def __init__(
         self, action_size: int, depth: int, code_size: int, hidden_size: int, groups: int, classes: int, units: int,
-        layers: int = 2, mask_ratio: float = 0.5, bisimulation_form: str = "mended",
-        reward_range: tuple[float, float] = (0.0, 1.0), free_nats: float = 1.0,
+        layers: int = 2, mask_ratio: float = 0.5, bisimulation: bool = True, losses: str = "mended",
+        reward_range: Sequence[float] = (0.0, 1.0), usual_rewards: Sequence[float] = (0.0, 1.0),
+        free_nats: float = 1.0,
     ) -> None:  # fmt: skip
         super().__init__()
         self.config: dict[str, Any] = {
             "action_size": action_size, "depth": depth, "code_size": code_size, "hidden_size": hidden_size,
             "groups": groups, "classes": classes, "units": units, "layers": layers, "mask_ratio": mask_ratio,
-            "bisimulation_form": bisimulation_form, "reward_range": list(reward_range), "free_nats": free_nats,
+            "bisimulation": bisimulation, "losses": losses, "reward_range": list(reward_range),
+            "usual_rewards": list(usual_rewards), "free_nats": free_nats,
         }  # fmt: skip
-        self.mask_ratio, self.form, self.free_nats = mask_ratio, bisimulation_form, free_nats
-        self.reward_range = (float(reward_range[0]), float(reward_range[1]))
-        self.units, self.layers = units, layers
+        self.mask_ratio, self.bisimulation, self.losses, self.free_nats = mask_ratio, bisimulation, losses, free_nats
+        self.usual_rewards, bins = usual_rewards, reward_range if losses == "mended" else None
         self.encoder = Encoder(depth, code_size)
         self.embed_size = self.code_size = self.encoder.embed_size
         self.rssm = RSSM(self.embed_size, action_size, hidden_size, groups, classes, units)
         width = self.rssm.latent.size + hidden_size
-        self.reward_head = RewardHead(width, units, layers)
+        self.reward_head = RewardHead(width, units, layers, bins)
         self.end_head = mlp(width, units, layers, 1)
         self.decoder = PictureDecoder(self.code_size)  # for people: it learns from codes, and teaches them nothing
         self.target_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
@@ -135,12 +139,12 @@ class HRSSM(nn.Module):
         looked = self._look(raw_embed, clean)
         total = reward_loss + end_loss + kl_loss + alike + looked
         metrics = {"reward": reward_loss, "termination": end_loss, "kl": kl, "reconstruction": alike, "look": looked}
-        if self.form != "none":
+        if self.bisimulation:
             masked_next = torch.cat([rssm.latent.sample(prior, noise[3]), masked.h], -1)
             metrics["bisimulation"] = bisimulation.loss(
                 masked.feat[:, :-1].flatten(0, 1), raw[:, :-1].flatten(0, 1), masked_next[:, 1:].flatten(0, 1),
                 raw_next.flatten(0, 1), batch["reward"][:, :-1].flatten(),
-                batch["terminated"][:, :-1].float().flatten(), self.form, self.reward_range,
+                batch["terminated"][:, :-1].float().flatten(), self.losses, self.usual_rewards,
             )  # fmt: skip
             total = total + metrics["bisimulation"]
         return total, {name: value.detach() for name, value in metrics.items()}, carry

@@ -1,6 +1,7 @@
 """M of the robust family: an RSSM on V's codes, and the pairing of a V with it as one WorldModel."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -32,34 +33,34 @@ class RSSMMemory(nn.Module):
         termination: whether to predict the end of the episode.
         termination_weight: of terminal steps in that prediction's loss.
         free_nats: of the KL divergence.
+        reward_range: lowest and highest reward of the data: dreams pay no more and no less.
+        losses: "paper" or "mended"; mended rewards are predicted over the data's range.
     """
 
     family = "rssm"
-    reward_low: Tensor
-    reward_high: Tensor
 
     def __init__(
         self, embed_size: int, code_size: int, action_size: int, hidden_size: int, groups: int, classes: int,
         units: int, layers: int = 2, explains: bool = True, reward: str = "head", termination: bool = True,
-        termination_weight: float = 1.0, free_nats: float = 1.0,
+        termination_weight: float = 1.0, free_nats: float = 1.0, reward_range: Sequence[float] = (0.0, 1.0),
+        losses: str = "mended",
     ) -> None:  # fmt: skip
         super().__init__()
         self.config: dict[str, Any] = {
             "embed_size": embed_size, "code_size": code_size, "action_size": action_size, "hidden_size": hidden_size,
             "groups": groups, "classes": classes, "units": units, "layers": layers, "explains": explains,
             "reward": reward, "termination": termination, "termination_weight": termination_weight,
-            "free_nats": free_nats,
+            "free_nats": free_nats, "reward_range": list(reward_range), "losses": losses,
         }  # fmt: skip
         self.code_size, self.action_size, self.hidden_size = code_size, action_size, hidden_size
         self.explains, self.reward, self.termination = explains, reward, termination
         self.termination_weight, self.free_nats = termination_weight, free_nats
         self.rssm = RSSM(embed_size, action_size, hidden_size, groups, classes, units)
         width = self.rssm.latent.size + hidden_size
-        self.reward_head = RewardHead(width, units, layers)
+        self.reward_range = reward_range
+        self.reward_head = RewardHead(width, units, layers, reward_range if losses == "mended" else None)
         self.end_head = mlp(width, units, layers, 1)
         self.code_head = mlp(width, units, 1, 2 * code_size)
-        self.register_buffer("reward_low", torch.zeros(()))  # of the data: dreams pay no more and no less
-        self.register_buffer("reward_high", torch.ones(()))
 
     def start_from(self, vision: HRSSM) -> None:
         """Takes over the recurrent model and the heads that V was trained with: of the branch that V sees with."""
@@ -144,7 +145,7 @@ class RSSMWorldModel(nn.Module):
         z = rssm.latent.sample(params, noise, tau)
         feat = torch.cat([z, h], -1)
         if memory.reward == "head":
-            reward = torch.maximum(torch.minimum(memory.reward_head(feat), memory.reward_high), memory.reward_low)
+            reward = memory.reward_head(feat).clamp(*memory.reward_range)
         else:
             reward = torch.full_like(h[:, 0], float(memory.reward == "alive"))
         logit = memory.end_head(feat).float().squeeze(-1) if memory.termination else torch.full_like(reward, -torch.inf)
