@@ -76,9 +76,16 @@ def test_what_people_look_at_is_there(evolved: ControllerConfig, capsys: pytest.
 def test_evaluate_tells_mean_spread_and_baselines(evolved: ControllerConfig, capsys: pytest.CaptureFixture) -> None:
     scores = evaluate(EvaluateConfig(run=evolved.run, episodes=3, dream=True, workers=0))
     printed = capsys.readouterr().out
-    for name in ("stay still", "random", "left-right sweep", "in the dream, τ 1.15", "in the real doom", "scores.png"):
+    for name in (
+        "stay still",
+        "random, in the dream",
+        "sweep",
+        "in the dream, τ 1.15",
+        "in the real doom",
+        "scores.png",
+    ):
         assert name in printed
-    assert len(scores) == 5 and all(score.n == 3 for score in scores.values())
+    assert len(scores) == 8 and all(score.n == 3 for score in scores.values())
 
 
 def test_a_sweep_makes_one_controller_per_temperature_and_a_plot(world: World, tmp_path: Path) -> None:

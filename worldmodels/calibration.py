@@ -50,7 +50,7 @@ def one_step(
 
 
 @torch.no_grad()
-def dream_lengths(
+def blind_dreams(
     model: WorldModel,
     policy: str,
     episodes: int,
@@ -59,21 +59,25 @@ def dream_lengths(
     precision: str = "auto",
     tau: float = 1.0,
     sample_end: bool = False,
-) -> np.ndarray:
-    """How long dreams last under a blind policy, int64 (episodes,); compare with how long reality did."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a blind policy dreams: returns float64 and lengths int64, both (episodes,); to be compared with reality.
+
+    A dream that is too kind to a policy as simple as this will be found out by evolution.
+    """
     dream = Dream(model, tau, sample_end, precision)
     seeds = [integer(seed, "dream lengths", i) for i in range(episodes)]
     policies = [POLICIES[policy](rng(s, "policy"), model.action_size) for s in seeds]
     dream.begin(seeds)
-    lengths, alive = np.zeros(episodes, np.int64), np.ones(episodes, bool)
+    returns, lengths, alive = np.zeros(episodes), np.zeros(episodes, np.int64), np.ones(episodes, bool)
     for step in range(max_steps):
         action = torch.from_numpy(np.stack([p(step) for p in policies])).to(dream.device)
-        _, terminated = dream.step(action)
+        reward, terminated = dream.step(action)
+        returns += reward.cpu().numpy() * alive
         lengths += alive
         alive &= ~terminated.cpu().numpy()
         if not alive.any():
             break
-    return lengths
+    return returns, lengths
 
 
 def _pad(rows: np.ndarray, length: int) -> np.ndarray:

@@ -7,13 +7,15 @@ import torch
 from tqdm import tqdm
 
 from worldmodels import films, models, plots, seeding
-from worldmodels.actor import load_controller
+from worldmodels.actor import Actor, load_controller
+from worldmodels.calibration import blind_dreams
 from worldmodels.config import EvaluateConfig, parse
 from worldmodels.envspec import EnvSpec
 from worldmodels.errors import command
 from worldmodels.evaluators import DreamEvaluator, RealEvaluator
 from worldmodels.evolve import score_baselines, test_seeds
-from worldmodels.models.base import device_of
+from worldmodels.models.base import WorldModel, device_of
+from worldmodels.policies import baselines
 from worldmodels.report import Summary, paths, say, summarise, table
 from worldmodels.workers import Workers
 
@@ -32,6 +34,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Summary]:
             scores |= score_baselines(actor.env, actor.max_steps, config.episodes, config.seed, workers)
         if config.dream:
             tau = next(value for value in (config.tau, about["tau"], 1.0) if value is not None)
+            if config.baselines:
+                scores |= _blind_dreams(model, actor, tau, about["sample_end"], config)
             dream_seeds = [seeding.integer(config.seed, "final dream", i) for i in range(config.episodes)]
             dreamt = DreamEvaluator(model, actor, tau, about["sample_end"]).evaluate(params[None], dream_seeds).returns
             scores[f"our controller in the dream, τ {tau:g}"] = summarise(dreamt)
@@ -49,6 +53,17 @@ def evaluate(config: EvaluateConfig) -> dict[str, Summary]:
     else:
         say(paths(plot=chart))
     return scores
+
+
+def _blind_dreams(
+    model: WorldModel, actor: Actor, tau: float, sample_end: bool, config: EvaluateConfig
+) -> dict[str, Summary]:
+    """What the trivial policies would get in the dream: if that is more than they really get, it is too kind."""
+    settings = (config.episodes, actor.max_steps, config.seed, actor.precision, tau, sample_end)
+    return {
+        f"{label}, in the dream": summarise(blind_dreams(model, policy, *settings)[0])
+        for label, policy in baselines(actor.env.name).items()
+    }
 
 
 def _shown(env: EnvSpec, config: EvaluateConfig) -> EnvSpec:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from worldmodels import films, models, plots, seeding
-from worldmodels.calibration import dream_lengths, one_step
+from worldmodels.calibration import blind_dreams, one_step
 from worldmodels.chunks import chunk_batches, held_out_chunks
 from worldmodels.codes import Codes, EpisodeCodes, cut, sequence_batches
 from worldmodels.collect import rollout_folder
@@ -125,7 +125,9 @@ def _report(
             real = np.concatenate([s.lengths for s in blind if s.attributes["policy"] == policy])
             rows += [(f"steps, {policy} policy, real", str(summarise(real)))]
             for how, sample_end in (("the model decides", False), ("--sample-end", True)):
-                lengths = dream_lengths(model, policy, 256, limit, config.seed, config.precision, sample_end=sample_end)
+                _, lengths = blind_dreams(
+                    model, policy, 256, limit, config.seed, config.precision, sample_end=sample_end
+                )
                 rows += [(f"steps, dreamt at tau 1, {how}", str(summarise(lengths)))]
     film, curve = run.folder / "dream_beside_reality.mp4", run.folder / "curves.png"
     films.open_loop(film, model, next(rollouts.held_out()), config.precision)

@@ -96,13 +96,13 @@ _DMC: dict[str, dict[str, dict[str, Any]]] = {
 # What a V or M of the robust family asks for, over what its environment asks for. The paper: HRSSM sections 1, 2, 4.
 _ROBUST_PAPER = {"hidden_size": 512, "groups": 32, "classes": 32, "units": 512, "batch_size": 16, "sequence_length": 64,
                  "learning_rate": 1e-4, "final_learning_rate": 1e-4, "clip": 0.0, "max_norm": 1000.0}  # fmt: skip
-_ROBUST_SMALL = {"hidden_size": 128, "groups": 8, "classes": 8, "units": 128, "batch_size": 16, "learning_rate": 2e-3,
-                 "final_learning_rate": 1e-4, "clip": 0.0, "max_norm": 100.0}  # fmt: skip
+_ROBUST_SMALL = {"hidden_size": 128, "groups": 8, "classes": 8, "units": 128, "batch_size": 32, "learning_rate": 3e-3,
+                 "final_learning_rate": 3e-4, "clip": 0.0, "max_norm": 100.0}  # fmt: skip
 _MODELS: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
     "VisionConfig": {
         "hrssm": {
             "tiny": _ROBUST_SMALL | {"depth": 8, "code_size": 32, "sequence_length": 16, "steps": 300},
-            "laptop": _ROBUST_SMALL | {"depth": 16, "code_size": 64, "sequence_length": 32, "steps": 3000},
+            "laptop": _ROBUST_SMALL | {"depth": 16, "code_size": 64, "sequence_length": 16, "steps": 3000},
             "paper": _ROBUST_PAPER | {"depth": 32, "code_size": 0, "steps": 250_000, "losses": "paper"},
         },
     },
@@ -110,7 +110,7 @@ _MODELS: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
         "rssm": {
             "all": {"restart_input": False, "termination_weight": 1.0},
             "tiny": _ROBUST_SMALL | {"sequence_length": 16, "steps": 200},
-            "laptop": _ROBUST_SMALL | {"sequence_length": 64, "batch_size": 32, "steps": 3000},
+            "laptop": _ROBUST_SMALL | {"sequence_length": 32, "steps": 3000},
             "paper": _ROBUST_PAPER | {"steps": 10_000},
         },
     },
