@@ -4,6 +4,7 @@ Rendered by MuJoCo without a display, at the size of an observation and without 
 (multisampling, fine shadows): HRSSM section 9.
 """
 
+import atexit
 import ctypes.util
 import os
 from typing import Any
@@ -114,6 +115,7 @@ class _View:
     def __init__(self, model: Any, camera: int, hide_scenery: bool) -> None:
         if _View._context is None:
             _View._context = mujoco.GLContext(*OBS_SHAPE[:2])
+            atexit.register(_View._context.free)  # before the display is closed, which mujoco does at exit
         _View._context.make_current()
         quality, size = model.vis.quality, model.vis.global_
         quality.offsamples, quality.shadowsize, size.offwidth, size.offheight = 0, SHADOWS, *OBS_SHAPE[:2]
