@@ -37,6 +37,14 @@ def test_other_settings_are_refused_before_they_mix(tiny: CollectConfig, change:
         collect(dataclasses.replace(tiny, **change))
 
 
+def test_another_environments_folder_is_left_as_it_is(tiny: CollectConfig) -> None:
+    collect(tiny)
+    before = names(tiny)
+    with pytest.raises(UserError, match=r"comes from env doom, not doom \+ noise; give another --data"):
+        collect(dataclasses.replace(tiny, distractor="noise", episodes=8))
+    assert names(tiny) == before
+
+
 def test_fresh_deletes_what_it_makes_anew_and_nothing_else(tiny: CollectConfig) -> None:
     collect(tiny)
     collect(dataclasses.replace(tiny, policy="sweep"))

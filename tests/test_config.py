@@ -58,6 +58,8 @@ def test_a_moving_background_has_folders_of_its_own() -> None:
     config = parse(CollectConfig, ["--env", "dmc:walker-walk", "--distractor", "video", "--distractor-videos", "clips"])
     assert str(config.data) == "data/walker-walk-video" and str(config.run) == "runs/walker-walk-video"
     assert config.spec.label == "dmc:walker-walk x2 + video" and config.spec.videos.endswith("/clips")
+    steps = [parse(CollectConfig, ["--env", "dmc:walker-walk", "--action-repeat", n]).max_steps for n in "124"]
+    assert steps == [1000, 500, 250] and parse(CollectConfig, ["--env", "dmc:walker-walk"]).max_steps == 500
     assert not parse(VisionConfig, ["--no-mask", "--vision", "hrssm"]).mask
     assert not parse(VisionConfig, ["--no-bisimulation", "--vision", "hrssm"]).bisimulation
 
@@ -83,6 +85,11 @@ def test_flags_override_presets() -> None:
         (["--dream", "--tau", "1", "2", "--name", "x"], "leave out --name"),
         (["--pop-size", "2"], "--pop-size 2 is too small"),
         (["--distractor", "vidio"], "--distractor"),
+        (["--distractor-colour"], "--distractor-colour colours a moving background; add --distractor"),
+        (
+            ["--distractor", "noise", "--distractor-videos", "x"],
+            "--distractor-videos holds clips for --distractor video",
+        ),
     ],
 )
 def test_a_wrong_command_line_is_one_clear_line(argv: list[str], message: str) -> None:

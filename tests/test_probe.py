@@ -83,17 +83,23 @@ def test_the_command_compares_runs_and_leaves_table_and_plot(
     assert record["r2"]["a: code"]["place"] == list(found["a: code"]["place"]) and record["episodes"] == 8
     assert (tmp_path / "a/probe.png").read_bytes()[:4] == b"\x89PNG"
     assert "R² of a linear probe, doom" in capsys.readouterr().out
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c/a").symlink_to(tmp_path / "b")
+    twins = (tmp_path / "a", tmp_path / "c/a")  # named alike: told apart by their paths
+    assert len(probe(ProbeConfig(run=twins, episodes=8, workers=0, policy="held"))) == 4
 
 
 def test_mistakes_are_told(world: World, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"vision/model.safetensors does not exist"):
         probe(ProbeConfig(run=(tmp_path,), workers=0))
+    with pytest.raises(UserError, match=r"--inputs probs is not a feature of .*: z, h, c"):
+        probe(ProbeConfig(run=(world.run,), inputs=("z", "probs"), workers=0))
     with pytest.raises(UserError, match="--episodes 3 are too few"):
         ProbeConfig(run=(world.run,), episodes=3)
     with pytest.raises(UserError, match=r"--policy hald is unknown; did you mean held\?"):
         probe(ProbeConfig(run=(world.run,), policy="hald", workers=0))
     module, _ = models.load_module(world.run / "vision", "vision")
     spec = EnvSpec("ALE/Pong-v5").plain()
-    models.save_module(module, tmp_path / "vision", "vision", env="ALE/Pong-v5", spec=spec)
+    models.save_module(module, tmp_path / "vision", "vision", env="ALE/Pong-v5", spec=spec, clips=[])
     with pytest.raises(UserError, match="--env ALE/Pong-v5 cannot tell its true state"):
         probe(ProbeConfig(run=(tmp_path,), workers=0))

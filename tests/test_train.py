@@ -59,6 +59,14 @@ def test_the_same_command_again_changes_nothing(world: World) -> None:
     assert metrics(world.run / "vision") == lines
 
 
+def test_a_command_that_was_refused_leaves_no_run_behind(world: World, tmp_path: Path) -> None:
+    too_long = dataclasses.replace(world.vision, run=tmp_path, vision="hrssm", sequence_length=10_000, depth=4)
+    with pytest.raises(UserError, match="--sequence-length 10000 is too long"):
+        train_vision(too_long)
+    train_vision(dataclasses.replace(world.vision, run=tmp_path))  # as its advice, or anything else, may ask
+    assert metrics(tmp_path / "vision") == metrics(world.run / "vision")
+
+
 def test_other_settings_for_a_run_that_was_begun_name_the_flag(world: World) -> None:
     with pytest.raises(UserError, match=r"begun with --learning-rate 0\.001, not 0\.5; .*--fresh"):
         train_vision(dataclasses.replace(world.vision, learning_rate=0.5))

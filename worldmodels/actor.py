@@ -61,6 +61,8 @@ def load_controller(folder: Path) -> tuple[Actor, np.ndarray, dict[str, Any]]:
         raise UserError(f"--run {folder}: {names}" + ("" if found else "; run pipelines/04_train_controller.py first"))
     folder = found[0].resolve()
     tree = checkpoint.load(folder / FILE, "controller")
+    if not isinstance(tree["env"], dict):
+        raise UserError(f"{folder / FILE} was saved by another version; run stage 4 again with --fresh")
     run = folder.parents[1]
     if models.fingerprint(run) != tree["model"]:
         raise UserError(f"{folder} was evolved for another V or M than {run} holds now; run stage 4 again with --fresh")

@@ -95,13 +95,19 @@ def held_out_chunks(rollouts: Rollouts, name: str, read: Read, rows: int, length
 
 def _table(pool: list[Shard], name: str, read: Read, held_out: bool) -> dict[str, np.ndarray]:
     """All frames of the training episodes (or of the held-out ones) of some shards, end to end."""
-    parts = []
-    for shard in pool:
-        count = len(shard.lengths)
-        episodes = range(count - 1, count) if held_out else range(count - 1)
+    table: dict[str, np.ndarray] = {}
+    counts = [len(shard.lengths) for shard in pool]
+    chosen = [range(n - 1, n) if held_out else range(n - 1) for n in counts]
+    total = sum(int(s.obs_starts[e.stop] - s.obs_starts[e.start]) for s, e in zip(pool, chosen, strict=True))
+    at = 0
+    for shard, episodes in zip(pool, chosen, strict=True):
         frames = slice(int(shard.obs_starts[episodes.start]), int(shard.obs_starts[episodes.stop]))
-        parts.append(arrivals(shard, episodes) | {name: read(shard, frames)})
-    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        rows = slice(at, at := at + frames.stop - frames.start)
+        for key, values in (arrivals(shard, episodes) | {name: read(shard, frames)}).items():
+            if key not in table:
+                table[key] = np.empty((total, *values.shape[1:]), values.dtype)
+            table[key][rows] = values
+    return table
 
 
 def _windows(table: dict[str, np.ndarray], starts: np.ndarray, length: int) -> dict[str, torch.Tensor]:

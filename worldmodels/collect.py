@@ -12,6 +12,7 @@ from worldmodels import models
 from worldmodels.actor import Actor, load_controller
 from worldmodels.agents import Agent, BlindAgent, ModelAgent
 from worldmodels.config import CollectConfig, flag
+from worldmodels.envs.distract import train_clips
 from worldmodels.errors import UserError, nearest
 from worldmodels.evaluators import cached_model, envs
 from worldmodels.policies import POLICIES, paper_policy
@@ -45,6 +46,9 @@ def collect(config: CollectConfig) -> None:
     parts = [range(start, min(start + config.shard_size, config.episodes)) for start in starts]
     tasks = [Task(config, _path(config, policy, part.start), policy, actor, part) for part in parts]
     envs(config.spec, 1)  # an unknown environment is told of here, not by every worker, and before anything is deleted
+    folder = rollout_folder(config.data)
+    if any(folder.glob("*.h5")):
+        Rollouts(folder, config.spec.label)  # refuses a folder of another environment before anything is added to it
     if config.fresh:
         for path in rollout_folder(config.data).glob(_path(config, policy, 0).name.replace("000000", "*")):
             path.unlink()
@@ -100,7 +104,7 @@ def collect_shard(task: Task) -> tuple[int, int]:
     attributes = {
         "env": config.spec.label, "policy": task.policy, "seed": config.seed, "max_steps": config.max_steps,
         "min_steps": config.min_steps, "shard_size": config.shard_size, "noise": config.noise if task.actor else 0.0,
-        "returns": [o.episode_return for o in outcomes],
+        "returns": [o.episode_return for o in outcomes], "clips": sorted(train_clips(config.spec)),
     }  # fmt: skip
     write_shard(task.path, [o.episode for o in outcomes if o.episode], attributes)
     return len(outcomes), sum(o.length + 1 for o in outcomes)

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import tyro
 
-from worldmodels.envspec import Distractor, EnvSpec
+from worldmodels.envspec import Distractor, EnvSpec, usual_repeat
 from worldmodels.errors import UserError, nearest
 from worldmodels.presets import PRESETS
 
@@ -97,6 +97,10 @@ class Stage:
             object.__setattr__(self, "data", Path("data") / self.spec.slug)
         check_numbers(self)
         check_preset(self.preset)
+        if self.distractor_colour and self.distractor == "none":
+            raise UserError("--distractor-colour colours a moving background; add --distractor noise, stills or video")
+        if self.distractor_videos != Path() and self.distractor != "video":
+            raise UserError("--distractor-videos holds clips for --distractor video; add that")
 
     @property
     def spec(self) -> EnvSpec:
@@ -241,7 +245,7 @@ class ControllerConfig(Stage):
     """Folder of the controller below <run>/controller. Default: real, or tau<value>."""
     inputs: Inputs = ()
     """What C sees of V's code and M's memory. MDN-RNN: z, h, c; RSSM: z (sampled), probs (what it was sampled from), h,
-    projection. Default: what serves best (docs/results.md); World Models: z h, in Doom z c h; its ablation: z."""
+    projection (HRSSM's). Default: z h, for the MDN-RNN of Doom z c h, as the paper; its ablation: z."""
     hidden_size: int = 0
     """Units of a tanh layer between (the paper's ablation: 40); 0 for a linear C."""
     bias: bool = True
@@ -370,6 +374,10 @@ def parse(kind: type[Config], argv: list[str] | None = None) -> Config:
     model = _value(argv, "--vision", "") or _value(argv, "--memory", "")
     preset = preset_of(kind, _value(argv, "--env", "doom"), _value(argv, "--preset", "laptop"), model)
     # what decides on other defaults must be among them
+    if "max_steps" in preset and (repeat := _value(argv, "--action-repeat", "")).isdigit() and int(repeat):
+        preset["max_steps"] = (
+            preset["max_steps"] * usual_repeat(preset["env"]) // int(repeat)
+        )  # as long in the env's time
     for name in ("distractor", "vision", "memory"):
         if name in fields and (given := _value(argv, flag(name), "")) in get_args(fields[name].type):
             preset[name] = given

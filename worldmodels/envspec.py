@@ -3,8 +3,14 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+CONTROL = "dmc:"
 Distractor = Literal["none", "noise", "stills", "video"]
 Split = Literal["train", "test"]
+
+
+def usual_repeat(name: str) -> int:
+    """How often an action is applied where nothing else is said: twice in dm_control (HRSSM 5.1), else once."""
+    return 2 if name.startswith(CONTROL) else 1
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,9 @@ class EnvSpec:
     def slug(self) -> str:
         """The same for the name of a folder."""
         name = self.name.split(":")[-1].replace("/", "-").lower()
-        return name + (f"-{self.distractor}" if self.distractor != "none" else "")
+        repeat = "" if self.action_repeat == usual_repeat(self.name) else f"-x{self.action_repeat}"
+        kind = ("-colour" if self.colour else "") + f"-{self.distractor}"
+        return name + repeat + (kind if self.distractor != "none" else "")
 
     def tested(self) -> "EnvSpec":
         """The same before backgrounds that were never met in training."""

@@ -10,6 +10,7 @@ from worldmodels import films, models, plots, seeding
 from worldmodels.actor import Actor, load_controller
 from worldmodels.calibration import blind_dreams
 from worldmodels.config import EvaluateConfig, parse
+from worldmodels.envs.distract import check_test_clips
 from worldmodels.envspec import EnvSpec
 from worldmodels.errors import command
 from worldmodels.evaluators import DreamEvaluator, RealEvaluator
@@ -27,6 +28,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Summary]:
     folder = Path(about["folder"])
     model = models.load(actor.run, device_of(config.device), actor.env.label)
     actor = dataclasses.replace(actor, env=_shown(actor.env, config))
+    check_test_clips(actor.env, models.load_module(actor.run / "vision", "vision")[1]["clips"])
     scores: dict[str, Summary] = {}
     seeds = test_seeds(config.seed, config.episodes)
     with Workers(config.workers) as workers:

@@ -13,6 +13,7 @@ from worldmodels import films, models, plots, seeding
 from worldmodels.actor import FILE, Actor, save_controller
 from worldmodels.cma_es import CMAES, FULL_COVARIANCE_LIMIT
 from worldmodels.config import ControllerConfig
+from worldmodels.envs.distract import background, check_test_clips
 from worldmodels.envspec import EnvSpec
 from worldmodels.errors import UserError
 from worldmodels.evaluators import BaselineEvaluator, DreamEvaluator, Evaluator, RealEvaluator
@@ -34,6 +35,7 @@ class Evolved:
 
 def train_controller(config: ControllerConfig) -> None:
     """Stage 4: one controller, or with several --tau one for each, and the comparison."""
+    config = _with_backgrounds(config)
     torch.set_num_threads(max(1, config.workers))
     with Workers(config.workers, config.deadline) as workers:
         each = [dataclasses.replace(config, tau=(tau,)) for tau in config.tau] if config.dream else [config]
@@ -106,6 +108,23 @@ def evolve(config: ControllerConfig, workers: Workers) -> Evolved:
     tested = dataclasses.replace(actor, env=actor.env.tested())  # before backgrounds that evolution never met
     final = RealEvaluator(workers, tested, config.lockstep)
     return _finish(config, tested, model, world if config.dream else final, final, best)
+
+
+def _with_backgrounds(config: ControllerConfig) -> ControllerConfig:
+    """The same, with the folder of clips that V was trained before if none is given; opens them before hours are spent.
+
+    Raises:
+        UserError: if clips are missing, or tests would show what V was trained before.
+    """
+    if config.distractor != "video":
+        return config
+    _, about = models.load_module(config.run / "vision", "vision")
+    if config.distractor_videos == Path():
+        config = dataclasses.replace(config, distractor_videos=Path(about["spec"]["videos"]))
+    check_test_clips(config.spec, about["clips"])
+    for spec in (config.spec, config.spec.tested()):
+        background(spec)
+    return config
 
 
 def score_baselines(env: EnvSpec, max_steps: int, episodes: int, seed: int, workers: Workers) -> dict[str, Summary]:

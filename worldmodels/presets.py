@@ -111,7 +111,9 @@ _MODELS: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
             "all": {"restart_input": False, "termination_weight": 1.0},
             "tiny": _ROBUST_SMALL | {"sequence_length": 16, "steps": 200},
             "laptop": _ROBUST_SMALL | {"sequence_length": 32, "steps": 3000},
-            "paper": _ROBUST_PAPER | {"steps": 10_000},
+            # codes of 4,096 numbers are 8 KB a frame; heads as HRSSM's, whatever World Models had there
+            "paper": _ROBUST_PAPER
+            | {"steps": 10_000, "shuffle_buffer": 100_000, "reward": "head", "termination": True, "save_every": 250},
         },
     },
 }

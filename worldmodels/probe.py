@@ -18,6 +18,7 @@ from tqdm import tqdm
 from worldmodels import checkpoint, models, plots
 from worldmodels.config import CollectConfig, ProbeConfig, parse, preset_of
 from worldmodels.envs import make_env
+from worldmodels.envs.distract import check_test_clips
 from worldmodels.envspec import EnvSpec
 from worldmodels.errors import UserError, command, nearest
 from worldmodels.models.base import WorldModel, device_of
@@ -56,17 +57,23 @@ def probe(config: ProbeConfig) -> dict[str, dict[str, tuple[float, float]]]:
                 f"--run {run} was trained in {other.label}, {config.run[0]} in {spec.label}; not comparable"
             )
     policy = _policy(config, spec.name)
+    loaded = {run: models.load(run, device, spec.label) for run in config.run}
+    parts = {run: config.inputs or model.default_inputs for run, model in loaded.items()}
+    for run, inputs in parts.items():  # before anything is played
+        if unknown := [part for part in inputs if part not in loaded[run].feat_sizes]:
+            raise UserError(f"--inputs {unknown[0]} is not a feature of {run}: {', '.join(loaded[run].feat_sizes)}")
     with Workers(config.workers) as workers, tqdm(total=2 * config.episodes, unit="episode", desc="play") as bar:
         fitted = _play_all(workers, spec, policy, config, "fit", bar)
         scored = _play_all(workers, spec.tested(), policy, config, "score", bar)
     results: dict[str, dict[str, tuple[float, float]]] = {}
-    for run in config.run:
-        model = models.load(run, device, spec.label)
-        inputs = config.inputs or model.default_inputs
+    named = {run: run.name for run in config.run}
+    named = named if len(set(named.values())) == len(named) else {run: str(run) for run in config.run}
+    for run, model in loaded.items():
+        inputs = parts[run]
         ours = {"code": ("code",), " ".join(inputs): inputs}
         known, tested = (features(model, seen, tuple(ours.values()), config.seed) for seen in (fitted, scored))
         for column, fit_on, score_on in zip(ours, known, tested, strict=True):
-            results[f"{run.name}: {column}"] = r_squared(fit_on, score_on, fitted, scored, config.seed)
+            results[f"{named[run]}: {column}"] = r_squared(fit_on, score_on, fitted, scored, config.seed)
     _report(config, spec, policy, results)
     return results
 
@@ -194,11 +201,14 @@ def _telling(spec: EnvSpec) -> gymnasium.Env:
 
 def _spec(run: Path, config: ProbeConfig) -> EnvSpec:
     """The environment that a run was trained in, before clips that may lie elsewhere by now."""
-    spec = EnvSpec(**models.load_module(run / "vision", "vision")[1]["spec"])
+    _, about = models.load_module(run / "vision", "vision")
+    spec = EnvSpec(**about["spec"])
     if not spec.name.startswith("dmc:") and spec.name not in ("doom", "carracing"):
         raise UserError(f"--run {run}: --env {spec.name} cannot tell its true state; dmc:..., carracing and doom can")
-    moved = config.distractor_videos != Path()
-    return dataclasses.replace(spec, videos=str(config.distractor_videos.resolve())) if moved else spec
+    if config.distractor_videos != Path():
+        spec = dataclasses.replace(spec, videos=str(config.distractor_videos.resolve()))
+    check_test_clips(spec, about["clips"])
+    return spec
 
 
 def _policy(config: ProbeConfig, env: str) -> str:

@@ -93,7 +93,7 @@ class Run:
 
     def _agree(self, config: Stage, built_on: dict[str, str]) -> None:
         path = self.folder / "config.json"
-        if not path.exists():
+        if not path.exists() or not self.checkpoint_path.exists():  # nothing was learnt yet: nothing to agree with
             return
         try:
             begun = json.loads(path.read_text())

@@ -150,7 +150,8 @@ class Rollouts:
         if not self.shards:
             others = [p.parent.name for p in folder.parent.parent.glob("*/rollouts")]
             hint = f" (there are some of: {nearest(env, others)})" if others else ""
-            raise UserError(f"{folder} holds no rollouts; run pipelines/01_collect.py --env {env} first{hint}")
+            flags = f"--env {env.split(' ')[0]}" + (" and the same --distractor" if " + " in env else "")
+            raise UserError(f"{folder} holds no rollouts; run pipelines/01_collect.py {flags} first{hint}")
         for shard in self.shards:
             if shard.attributes["env"] != env:
                 raise UserError(

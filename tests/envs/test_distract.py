@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from worldmodels.envs import make_env
-from worldmodels.envs.distract import PAN, background, split_clips
+from worldmodels.envs.distract import PAN, background, check_test_clips, split_clips, train_clips
 from worldmodels.envspec import EnvSpec
 from worldmodels.errors import UserError
 
@@ -67,6 +67,19 @@ def test_a_clip_in_both_splits_is_refused(clips: Path) -> None:
         shutil.copy(clips / "clip0.mp4", clips / "both" / split / name)
     with pytest.raises(UserError, match=r"renamed\.mp4 and .*a\.mp4 are the same clip"):
         make_env(spec("doom", "video", clips / "both"))
+
+
+def test_a_test_clip_that_v_was_trained_before_is_refused(clips: Path) -> None:
+    known = train_clips(spec("doom", "video", clips))
+    assert len(known) == 3
+    check_test_clips(spec("doom", "video", clips), known)
+    write_clip(clips / "clip4.mp4", 60)  # now clip3 trains, clip4 tests
+    check_test_clips(spec("doom", "video", clips), known)
+    (clips / "clip4.mp4").rename(clips / "a.mp4")
+    (clips / "clip3.mp4").unlink()  # now clip2, of which V learnt, would be for tests
+    with pytest.raises(UserError, match=r"clip2\.mp4 is (for tests|a test clip), but V was trained before it"):
+        check_test_clips(spec("doom", "video", clips), known)
+    assert not train_clips(spec("doom", "noise"))
 
 
 def test_missing_and_damaged_clips_are_told(tmp_path: Path) -> None:
@@ -142,6 +155,17 @@ def test_the_same_seed_shows_the_same_background_whatever_was_played_before(env:
     assert np.array_equal(*films)
 
 
+@pytest.mark.parametrize("env", ["doom", "carracing", "dmc:reacher-easy"])
+def test_unseeded_resets_follow_from_the_first_seed(env: str) -> None:
+    firsts = []
+    for _ in range(2):
+        made = make_env(spec(env, "stills"))
+        made.reset(seed=3)
+        firsts.append(made.reset()[0])
+        made.close()
+    assert np.array_equal(*firsts)
+
+
 def test_who_cannot_tell_background_from_foreground_is_told_so() -> None:
     with pytest.raises(UserError, match="--distractor noise: --env ALE/Pong-v5 cannot tell background from foreground"):
         make_env(spec("ALE/Pong-v5", "noise"))
@@ -150,4 +174,5 @@ def test_who_cannot_tell_background_from_foreground_is_told_so() -> None:
 def test_labels_and_folder_names_tell_settings_apart() -> None:
     assert EnvSpec("dmc:walker-walk", 2, "video", colour=True).label == "dmc:walker-walk x2 + colour video"
     assert EnvSpec("dmc:walker-walk", 2, "video").slug == "walker-walk-video" and EnvSpec("doom").label == "doom"
+    assert EnvSpec("dmc:walker-walk", 4, "video", colour=True).slug == "walker-walk-x4-colour-video"
     assert EnvSpec("doom", videos="here").label == EnvSpec("doom", videos="there", split="test").label

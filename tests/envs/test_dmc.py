@@ -85,6 +85,22 @@ def test_two_environments_of_different_tasks_share_a_process() -> None:
     a.close()
 
 
+def test_terrain_is_that_of_the_episode_whatever_was_played_before() -> None:
+    env = make_env("dmc:quadruped-escape")
+    first = env.reset(seed=5)[0]
+    for seed in (6, 7):
+        env.reset(seed=seed)
+    assert np.array_equal(env.reset(seed=5)[0], first) and not np.array_equal(env.reset(seed=6)[0], first)
+    env.close()
+
+
+def test_actuators_without_a_range_get_one() -> None:
+    env = make_env("dmc:lqr-lqr_2_1")
+    env.reset(seed=0)
+    assert abs(env.step(np.full(1, 0.1, np.float32))[1]) < 10
+    env.close()
+
+
 def test_unknown_tasks_and_repeats_elsewhere_are_told() -> None:
     with pytest.raises(UserError, match=r"--env dmc:walker-wolk is unknown; did you mean walker-walk\?"):
         make_env("dmc:walker-wolk")

@@ -9,7 +9,7 @@ def unit(x: np.ndarray) -> np.ndarray:
     return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-3)
 
 
-def by_hand(x, y, x_next, y_next, reward, terminated, form: str, low: float, high: float) -> float:
+def by_hand(x, y, x_next, y_next, reward, terminated, ends, form: str, low: float, high: float) -> float:
     """Pair by pair, in float64."""
     total = 0.0
     for i in range(len(x)):
@@ -21,7 +21,7 @@ def by_hand(x, y, x_next, y_next, reward, terminated, form: str, low: float, hig
             else:
                 a, b = (np.clip((r - low) / (high - low), 0, 1) for r in (reward[i], reward[j]))
                 now = max(abs(a - b), abs(terminated[i] - terminated[j]))
-                alive = (1 - terminated[i]) * (1 - terminated[j])
+                alive = (1 - ends[i]) * (1 - ends[j])
                 wanted = (1 - MENDED_DISCOUNT) * now + MENDED_DISCOUNT * alive * following
             error = abs(distance - wanted)
             total += 0.5 * error**2 if error < 1 else error - 0.5
@@ -33,14 +33,15 @@ def test_against_pairs_in_float64(form: str) -> None:
     rng = np.random.default_rng(0)
     x, y, x_next, y_next = rng.normal(size=(4, 7, 5))
     reward, terminated = rng.normal(size=7) * 3, (rng.random(7) < 0.4).astype(float)
-    tensors = [torch.tensor(v, dtype=torch.float32) for v in (x, y, x_next, y_next, reward, terminated)]
+    ends = np.maximum(terminated, rng.random(7) < 0.3)
+    tensors = [torch.tensor(v, dtype=torch.float32) for v in (x, y, x_next, y_next, reward, terminated, ends)]
     value = float(loss(*tensors, form=form, usual_rewards=(-4.0, 4.0)))
-    assert value == pytest.approx(by_hand(x, y, x_next, y_next, reward, terminated, form, -4.0, 4.0), rel=1e-4)
+    assert value == pytest.approx(by_hand(x, y, x_next, y_next, reward, terminated, ends, form, -4.0, 4.0), rel=1e-4)
 
 
 def test_only_the_masked_branch_gets_a_gradient() -> None:
     x, y, x_next, y_next = (torch.randn(6, 4, requires_grad=True) for _ in range(4))
-    loss(x, y, x_next, y_next, torch.rand(6), torch.zeros(6), "paper").backward()
+    loss(x, y, x_next, y_next, torch.rand(6), torch.zeros(6), torch.zeros(6), "paper").backward()
     assert x.grad is not None and x.grad.any() and y.grad is None and x_next.grad is None and y_next.grad is None
 
 
@@ -51,7 +52,7 @@ def distances_after(form: str, reward: torch.Tensor, terminated: torch.Tensor) -
     optimizer = torch.optim.Adam([x], 0.05)
     for _ in range(1500):
         optimizer.zero_grad()
-        loss(x, x.detach(), x.detach(), x.detach(), reward, terminated, form, (0.0, 1.0)).backward()
+        loss(x, x.detach(), x.detach(), x.detach(), reward, terminated, terminated, form, (0.0, 1.0)).backward()
         optimizer.step()
     with torch.no_grad():
         y = torch.nn.functional.normalize(x, dim=-1)
@@ -69,9 +70,9 @@ def test_alive_rewards_collapse_the_papers_form_but_not_terminals_in_the_mended_
 def test_the_mended_forms_fixed_point_is_attained_by_unscaled_and_negative_rewards() -> None:
     x = torch.eye(4)  # four states at distance 1 of each other
     reward = torch.tensor([-100.0, 3.2, -100.0, 3.2])
-    at = loss(x, x, x, x, reward, torch.zeros(4), "paper")
+    at = loss(x, x, x, x, reward, torch.zeros(4), torch.zeros(4), "paper")
     assert float(at) > 10  # a hundred times what a cosine can be
-    assert float(loss(x, x, x, x, reward, torch.zeros(4), "mended", (-100.0, 3.2))) < 0.5
+    assert float(loss(x, x, x, x, reward, torch.zeros(4), torch.zeros(4), "mended", (-100.0, 3.2))) < 0.5
 
 
 def test_reconstruction_is_two_minus_two_cosines() -> None:

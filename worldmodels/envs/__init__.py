@@ -10,11 +10,10 @@ from typing import Any
 import gymnasium
 
 from worldmodels.envs.distract import background
-from worldmodels.envspec import EnvSpec
+from worldmodels.envspec import CONTROL, EnvSpec, usual_repeat
 from worldmodels.errors import UserError, nearest
 
 OWN = {"doom": "worldmodels.envs.doom:Doom", "carracing": "worldmodels.envs.carracing:CarRacing"}
-CONTROL = "dmc:"
 
 
 def make_env(env: str | EnvSpec, seed: int | None = None, **options: Any) -> gymnasium.Env:
@@ -29,7 +28,7 @@ def make_env(env: str | EnvSpec, seed: int | None = None, **options: Any) -> gym
     Raises:
         UserError: if there is no such environment, its spaces do not fit, or it cannot do what the spec asks for.
     """
-    spec = EnvSpec(env) if isinstance(env, str) else env
+    spec = EnvSpec(env, usual_repeat(env)) if isinstance(env, str) else env
     made = _make(spec, options)
     if seed is not None:
         made.reset(seed=seed)

@@ -12,6 +12,7 @@ from gymnasium.envs.box2d import car_racing
 
 from worldmodels.envs.distract import Background
 from worldmodels.envs.images import ImageEnv, to_obs
+from worldmodels.seeding import rng
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # no window, no display needed
 import pygame
@@ -36,8 +37,9 @@ class CarRacing(ImageEnv):
         super().__init__(gymnasium.wrappers.TimeLimit(self._track, MAX_STEPS))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
-        if self._background:
-            self._background.begin(np.random.default_rng(seed))
+        gymnasium.Env.reset(self, seed=seed)
+        if self._background:  # by a stream of its own, for the track is laid from the same seed
+            self._background.begin(rng(int(self.np_random.integers(2**31)), "background"))
         obs, info = super().reset(seed=seed, options=options)
         return obs, info | self._info()
 

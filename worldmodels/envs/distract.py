@@ -7,7 +7,9 @@ Training and test backgrounds are disjoint. Each episode starts at a moment of i
 
 import functools
 import hashlib
+import itertools
 import logging
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +28,7 @@ STILLS = {
     "train": ("astronaut", "coffee", "rocket", "motorcycle_left", "hubble_deep_field"),
     "test": ("chelsea", "retina", "ihc"),
 }
+FRAMES = 1000  # of a clip at most, 12 KB each (the authors: of all clips together)
 PAN = 0.5  # pixels per frame: the motion of the hard DMControl-GB clips (HRSSM section 9)
 
 
@@ -142,11 +145,40 @@ def split_clips(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
+def train_clips(spec: EnvSpec) -> dict[str, Path]:
+    """The training clips of a video background, by their contents; none for other backgrounds."""
+    if spec.distractor != "video":
+        return {}
+    return {_content(path): path for path in split_clips(_folder(spec.videos))["train"]}
+
+
+def check_test_clips(spec: EnvSpec, known: Collection[str]) -> None:
+    """Makes sure that tests show what was never learnt from.
+
+    Args:
+        spec: the environment, whose clips may not be those it was collected with.
+        known: contents of the clips that V was trained before (`train_clips`).
+
+    Raises:
+        UserError: naming a test clip that is among them.
+    """
+    if spec.distractor == "video":
+        for path in split_clips(_folder(spec.videos))["test"]:
+            if _content(path) in known:
+                raise UserError(
+                    f"--distractor-videos: {path} is for tests, but V was trained before it; give other clips"
+                )
+
+
 @functools.lru_cache(maxsize=4)
 def _clips(folder: str, split: str, colour: bool) -> tuple[np.ndarray, ...]:
-    if not folder:
+    return tuple(_read(path, colour) for path in split_clips(_folder(folder))[split])
+
+
+def _folder(videos: str) -> Path:
+    if not videos:
         raise UserError("--distractor video needs --distractor-videos DIR with mp4 clips (or take --distractor stills)")
-    return tuple(_read(path, colour) for path in split_clips(Path(folder))[split])
+    return Path(videos)
 
 
 def _read(path: Path, colour: bool) -> np.ndarray:
@@ -155,7 +187,7 @@ def _read(path: Path, colour: bool) -> np.ndarray:
     try:
         reader = imageio_ffmpeg.read_frames(str(path), output_params=scale)
         next(reader)
-        frames = [np.frombuffer(data, np.uint8).reshape(SIDE, SIDE, 3) for data in reader]
+        frames = [np.frombuffer(data, np.uint8).reshape(SIDE, SIDE, 3) for data in itertools.islice(reader, FRAMES)]
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(f"{path} could not be read as a video; replace or remove it") from error
     if not frames:

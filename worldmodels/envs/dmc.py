@@ -17,8 +17,10 @@ from worldmodels.envs.distract import Background
 from worldmodels.episode import OBS_SHAPE
 from worldmodels.errors import UserError, nearest
 
+ADVICE = "please run 'apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri'"
 SHADOWS = 256  # texels; the suite's 2048 are most of a frame's cost and look alike at this size
 CAMERAS = {"quadruped": 2}  # elsewhere 0
+UNBOUNDED = 1e9  # an actuator that goes further has no range, and gets [-1, 1]
 HIDDEN = 5  # a geom group that is not drawn
 
 
@@ -28,13 +30,18 @@ def choose_renderer() -> None:
         libraries = {"egl": "EGL", "osmesa": "OSMesa"}
         found = [name for name, library in libraries.items() if ctypes.util.find_library(library)]
         if not found:
-            raise UserError("dmc environments need a headless OpenGL: please run 'apt-get install libegl1 libgl1'")
+            raise UserError(f"dmc environments need a headless OpenGL; {ADVICE}")
         os.environ["MUJOCO_GL"] = found[0]
 
 
 choose_renderer()
-import mujoco  # noqa: E402
-from dm_control import suite  # noqa: E402
+try:
+    import mujoco
+    from dm_control import suite
+except (ImportError, AttributeError, RuntimeError) as error:  # what PyOpenGL raises without a driver
+    raise UserError(
+        f"dmc environments cannot draw by MUJOCO_GL={os.environ['MUJOCO_GL']} ({error}); {ADVICE}"
+    ) from error
 
 
 class ControlSuite(gymnasium.Env):
@@ -61,7 +68,8 @@ class ControlSuite(gymnasium.Env):
         self._model, self._data = self._env.physics.model.ptr, self._env.physics.data.ptr
         self._view = _View(self._model, CAMERAS.get(domain, 0), hide_scenery=background is not None)
         spec = self._env.action_spec()
-        self._low, self._high = spec.minimum, spec.maximum
+        bounded = np.abs([spec.minimum, spec.maximum]).max(0) < UNBOUNDED
+        self._low, self._high = np.where(bounded, spec.minimum, -1), np.where(bounded, spec.maximum, 1)
         self.observation_space = spaces.Box(0, 255, OBS_SHAPE, np.uint8)
         self.action_space = spaces.Box(-1, 1, spec.shape, np.float32)
 
@@ -71,6 +79,7 @@ class ControlSuite(gymnasium.Env):
         if self._background:
             self._background.begin(np.random.default_rng(int(self.np_random.integers(2**31))))
         time_step = self._env.reset()
+        self._view.terrain()
         return self._see(), self._info(time_step)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
@@ -96,7 +105,7 @@ class ControlSuite(gymnasium.Env):
     def _info(self, time_step: Any) -> dict[str, Any]:
         if not self._tell:
             return {}
-        truth = {name: np.atleast_1d(value).astype(np.float32) for name, value in time_step.observation.items()}
+        truth = {name: np.ravel(value).astype(np.float32) for name, value in time_step.observation.items()}
         return {"truth": truth}
 
     def _see(self) -> np.ndarray:
@@ -114,7 +123,10 @@ class _View:
 
     def __init__(self, model: Any, camera: int, hide_scenery: bool) -> None:
         if _View._context is None:
-            _View._context = mujoco.GLContext(*OBS_SHAPE[:2])
+            try:
+                _View._context = mujoco.GLContext(*OBS_SHAPE[:2])
+            except Exception as error:  # each backend has errors of its own
+                raise UserError(f"dmc environments cannot draw: no OpenGL context ({error}); {ADVICE}") from error
             atexit.register(_View._context.free)  # before the display is closed, which mujoco does at exit
         _View._context.make_current()
         quality, size = model.vis.quality, model.vis.global_
@@ -122,6 +134,7 @@ class _View:
         self._model, self._option, self._hide = model, mujoco.MjvOption(), hide_scenery
         self._camera = mujoco.MjvCamera()
         self._camera.type, self._camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, camera
+        self._option.flags[mujoco.mjtVisFlag.mjVIS_RANGEFINDER] = 0  # sensors' rays are no part of the picture
         self._scene = mujoco.MjvScene(model, maxgeom=1000)
         if hide_scenery:
             scenery = np.isin(model.geom_type, (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD))
@@ -142,6 +155,12 @@ class _View:
         mujoco.mjr_render(self._rect, self._scene, self._gl)
         mujoco.mjr_readPixels(self._rgb, self._depth if self._hide else None, self._rect, self._gl)
         return self._rgb[::-1].copy(), self._depth[::-1] == 1  # rows come from the bottom up
+
+    def terrain(self) -> None:
+        """Shows height fields as they are now; some tasks lay theirs anew for every episode."""
+        _View._context.make_current()
+        for field in range(self._model.nhfield):
+            mujoco.mjr_uploadHField(self._model, self._gl, field)
 
     def close(self) -> None:
         self._gl.free()

@@ -47,6 +47,8 @@ def load_module(folder: Path, kind: str) -> tuple[Any, dict[str, Any]]:
         module = FAMILIES[tree["family"]](**tree["config"])
     except TypeError as error:
         raise UserError(f"{path} was saved by another version ({error})") from error
+    if kind == "vision" and not {"spec", "clips"} <= set(tree):
+        raise UserError(f"{path} was saved by another version; run stage 2 again with --fresh")
     checkpoint.load_weights(module, tree.pop("weights"), path)
     return module.eval(), tree
 

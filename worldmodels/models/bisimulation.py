@@ -4,7 +4,7 @@
 saturating repulsion; where every living step is paid alike it pulls everything together; terminals do not count.
 `mended` weighs reward against future as a metric must, (1 - g) R + g D', with R in [0, 1]: the difference of rewards,
 in units of the range that most of the data's lie in, or 1 where one state is terminal and the other is not; nothing
-follows a terminal state.
+follows an episode's last state.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ MENDED_DISCOUNT = 0.9  # at 0.99 what is paid now weighs 1 %, less than the nois
 
 def loss(
     online: Tensor, target: Tensor, online_next: Tensor, target_next: Tensor, reward: Tensor, terminated: Tensor,
-    form: str, usual_rewards: Sequence[float] = (0.0, 1.0),
+    ends: Tensor, form: str, usual_rewards: Sequence[float] = (0.0, 1.0),
 ) -> Tensor:  # fmt: skip
     """Huber loss between the cosine distances of all pairs and what bisimulation says they should be.
 
@@ -29,6 +29,7 @@ def loss(
         online_next, target_next: (N, F) what each branch expects one step later.
         reward: (N,) received on arriving at the state.
         terminated: (N,) 1 where the state is terminal.
+        ends: (N,) 1 where what comes next belongs to another episode (terminal states, and truncated ones).
         form: "paper" or "mended".
         usual_rewards: the range that most rewards lie in, for "mended"; beyond it a difference counts no more.
     """
@@ -41,7 +42,7 @@ def loss(
             scaled = ((reward - low) / max(high - low, 1e-6)).clamp(0, 1)
             now = (scaled[:, None] - scaled[None]).abs()
             now = torch.maximum(now, (terminated[:, None] - terminated[None]).abs())
-            goes_on = (1 - terminated)[:, None] * (1 - terminated)[None]
+            goes_on = (1 - ends)[:, None] * (1 - ends)[None]
             wanted = (1 - MENDED_DISCOUNT) * now + MENDED_DISCOUNT * goes_on * following
     return F.huber_loss(_distance(online, target.detach()), wanted)
 

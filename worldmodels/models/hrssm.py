@@ -43,7 +43,7 @@ class Encoder(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(o, EPS) for o in channels[1:])
         flat = 16 * channels[-1]
         # Normalised over frames, not within one: what all frames share would else drown what tells them apart, and a
-        # toy task that takes 120 steps with it is not begun to be learnt in 360.
+        # toy task that takes 100 steps with it is not begun to be learnt in 360.
         self.code: nn.Module = nn.Identity()
         if code_size:
             self.code = nn.Sequential(nn.Linear(flat, code_size, bias=False), nn.BatchNorm1d(code_size, affine=False))
@@ -144,7 +144,8 @@ class HRSSM(nn.Module):
             metrics["bisimulation"] = bisimulation.loss(
                 masked.feat[:, :-1].flatten(0, 1), raw[:, :-1].flatten(0, 1), masked_next[:, 1:].flatten(0, 1),
                 raw_next.flatten(0, 1), batch["reward"][:, :-1].flatten(),
-                batch["terminated"][:, :-1].float().flatten(), self.losses, self.usual_rewards,
+                batch["terminated"][:, :-1].float().flatten(), is_first[:, 1:].flatten(), self.losses,
+                self.usual_rewards,
             )  # fmt: skip
             total = total + metrics["bisimulation"]
         return total, {name: value.detach() for name, value in metrics.items()}, carry

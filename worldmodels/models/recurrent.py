@@ -122,9 +122,10 @@ class RSSMWorldModel(nn.Module):
         self.action_size, self.code_size, self.noise_size = memory.action_size, vision.code_size, latent.noise_size
         self.rewardless = memory.reward == "none"
         self.feat_sizes = {
-            "z": latent.size, "probs": latent.size, "h": memory.hidden_size,
-            "projection": memory.rssm.projection.out_features,
+            "z": latent.size, "probs": latent.size, "h": memory.hidden_size
         }  # fmt: skip
+        if not memory.explains:  # HRSSM's, as V's training left it
+            self.feat_sizes["projection"] = memory.rssm.projection.out_features
         self.default_inputs = ("z", "h")
 
     def initial(self, batch_size: int) -> State:

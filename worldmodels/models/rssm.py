@@ -1,7 +1,7 @@
 """The recurrent state-space model: a memory h, and a code z that is inferred from what is seen or sampled from what h
 expects (HRSSM 1.2)."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ class Unrolled(NamedTuple):
 
 
 class RSSM(nn.Module):
-    """About 5.1 million numbers at the authors' size (h 512, z 32 x 32, embed 4096).
+    """5,828,096 numbers at the authors' size (h 512, z 32 x 32, embed 4096, six actions).
 
     Args:
         embed_size: E.
@@ -42,10 +42,6 @@ class RSSM(nn.Module):
         projection_size: int = 32,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.config: dict[str, Any] = {
-            "embed_size": embed_size, "action_size": action_size, "hidden_size": hidden_size, "groups": groups,
-            "classes": classes, "units": units, "projection_size": projection_size,
-        }  # fmt: skip
         self.embed_size, self.action_size, self.hidden_size = embed_size, action_size, hidden_size
         self.latent: Latent = Categorical(groups, classes) if classes else Gaussian(groups)
         size, params = self.latent.size, self.latent.params_size
@@ -85,10 +81,7 @@ class RSSM(nn.Module):
         params = self.posterior(h, embed)
         return h, self.latent.sample(params, noise), params
 
-    def unroll(
-        self, embed: Tensor, action: Tensor, is_first: Tensor, noise: Tensor, h: Tensor | None = None,
-        z: Tensor | None = None,
-    ) -> Unrolled:  # fmt: skip
+    def unroll(self, embed: Tensor, action: Tensor, is_first: Tensor, noise: Tensor) -> Unrolled:
         """All steps of B sequences with eyes open.
 
         What the embeddings and actions contribute is one matrix product each, before the loop over time.
@@ -98,12 +91,10 @@ class RSSM(nn.Module):
             action: (B, T, A), the *previous* action of each step.
             is_first: (B, T), 1 where an episode begins.
             noise: uniform (B, T, N).
-            h, z: the state before the first step; the initial one if not given.
         """
         rows, steps = is_first.shape
         first = is_first.float().T.unsqueeze(-1)  # (T, B, 1)
-        h0, z0 = self.initial(rows)
-        h, z = h0 if h is None else h, z0 if z is None else z
+        h, z = h0, z0 = self.initial(rows)
         z_weight, action_weight = self.input.linear.weight.split([self.latent.size, self.action_size], 1)
         h_weight, embed_weight = self.posterior_in.linear.weight.split([self.hidden_size, self.embed_size], 1)
         act = action.transpose(0, 1) * (1 - first)
