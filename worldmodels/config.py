@@ -245,7 +245,7 @@ class ControllerConfig(Stage):
     """Folder of the controller below <run>/controller. Default: real, or tau<value>."""
     inputs: Inputs = ()
     """What C sees of V's code and M's memory. MDN-RNN: z, h, c; RSSM: z (sampled), probs (what it was sampled from), h,
-    projection (HRSSM's). Default: z h, for the MDN-RNN of Doom z c h, as the paper; its ablation: z."""
+    projection (HRSSM's). Default: h for an RSSM (docs/results.md); else as the paper: z h, in Doom z c h."""
     hidden_size: int = 0
     """Units of a tanh layer between (the paper's ablation: 40); 0 for a linear C."""
     bias: bool = True

@@ -126,7 +126,7 @@ class RSSMWorldModel(nn.Module):
         }  # fmt: skip
         if not memory.explains:  # HRSSM's, as V's training left it
             self.feat_sizes["projection"] = memory.rssm.projection.out_features
-        self.default_inputs = ("z", "h")
+        self.default_inputs = ("h",)  # z adds nothing that a linear map finds (docs/results.md)
 
     def initial(self, batch_size: int) -> State:
         h, z = self.memory.rssm.initial(batch_size)
