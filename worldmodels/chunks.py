@@ -85,8 +85,7 @@ def chunk_batches(
 
 def held_out_chunks(rollouts: Rollouts, name: str, read: Read, rows: int, length: int) -> list[dict[str, torch.Tensor]]:
     """One batch of windows, spread over the held-out episodes."""
-    chosen = np.unique(np.linspace(0, len(rollouts.shards) - 1, min(rows, len(rollouts.shards))).round().astype(int))
-    table = _table([rollouts.shards[i] for i in chosen], name, read, held_out=True)
+    table = _table(rollouts.spread(rows), name, read, held_out=True)
     length = min(length, len(table["reward"]))
     last = len(table["reward"]) - length
     starts = np.unique(np.linspace(0, last, rows).round().astype(int))
@@ -96,8 +95,7 @@ def held_out_chunks(rollouts: Rollouts, name: str, read: Read, rows: int, length
 def _table(pool: list[Shard], name: str, read: Read, held_out: bool) -> dict[str, np.ndarray]:
     """All frames of the training episodes (or of the held-out ones) of some shards, end to end."""
     table: dict[str, np.ndarray] = {}
-    counts = [len(shard.lengths) for shard in pool]
-    chosen = [range(n - 1, n) if held_out else range(n - 1) for n in counts]
+    chosen = [shard.split(held_out) for shard in pool]
     total = sum(int(s.obs_starts[e.stop] - s.obs_starts[e.start]) for s, e in zip(pool, chosen, strict=True))
     at = 0
     for shard, episodes in zip(pool, chosen, strict=True):

@@ -73,10 +73,8 @@ class Codes:
         """The training episodes of a shard, or the one that is held out."""
         embed = self.read(shard, slice(None))
         action, reward = shard.read("action"), shard.read("reward")
-        count = len(shard.lengths)
-        chosen = range(count - 1, count) if held_out else range(count - 1)
         episodes = []
-        for index in chosen:
+        for index in shard.split(held_out):
             start, steps = int(shard.obs_starts[index]), int(shard.lengths[index])
             acts = slice(start - index, start - index + steps)
             ended = bool(shard.terminated[index])
@@ -85,9 +83,7 @@ class Codes:
 
     def held_out(self, limit: int = 64) -> list[EpisodeCodes]:
         """Up to `limit` held-out episodes, from shards spread evenly over all."""
-        shards = self.rollouts.shards
-        chosen = np.unique(np.linspace(0, len(shards) - 1, min(limit, len(shards))).round().astype(int))
-        return [episode for i in chosen for episode in self.episodes(shards[i], held_out=True)]
+        return [e for shard in self.rollouts.spread(limit) for e in self.episodes(shard, held_out=True)]
 
     def starts(self, limit: int = 1000) -> torch.Tensor:
         """float32 (S, E): the first embeddings of up to `limit` training episodes, where dreams begin."""

@@ -50,7 +50,7 @@ def collect(config: CollectConfig) -> None:
     if any(folder.glob("*.h5")):
         Rollouts(folder, config.spec.label)  # refuses a folder of another environment before anything is added to it
     if config.fresh:
-        for path in rollout_folder(config.data).glob(_path(config, policy, 0).name.replace("000000", "*")):
+        for path in folder.glob(_path(config, policy, 0).name.replace("000000", "*")):
             path.unlink()
     missing = [task for task in tasks if not _is_there(task)]
     with (
@@ -66,7 +66,7 @@ def collect(config: CollectConfig) -> None:
             bar.set_postfix_str(f"{frames / bar.format_dict['elapsed']:.0f} frames/s")
 
         workers.map(collect_shard, missing, done=show)
-    rollouts = Rollouts(rollout_folder(config.data), config.spec.label)
+    rollouts = Rollouts(folder, config.spec.label)
     returns = np.concatenate([shard.attributes["returns"] for shard in rollouts.shards])
     lengths = np.concatenate([shard.lengths for shard in rollouts.shards])
     size = sum(shard.path.stat().st_size for shard in rollouts.shards)

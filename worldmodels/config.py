@@ -105,8 +105,8 @@ class Stage:
     @property
     def spec(self) -> EnvSpec:
         """The environment in full."""
-        videos = "" if self.distractor_videos == Path() else str(self.distractor_videos.resolve())
-        return EnvSpec(self.env, self.action_repeat, self.distractor, videos, self.distractor_colour)
+        spec = EnvSpec(self.env, self.action_repeat, self.distractor, colour=self.distractor_colour)
+        return spec.with_videos(self.distractor_videos)
 
     def identity(self) -> dict[str, Any]:
         """The settings that a resumed run must share with the run it goes on with, as plain data."""
@@ -154,6 +154,12 @@ class TrainConfig(Stage):
     """Arithmetic of matrix products: auto is bf16 where the processor has it, else fp32. Weights are always fp32."""
     save_every: int = 250
     """Steps between checkpoints."""
+    groups: int = 32
+    """HRSSM and RSSM: categorical variables in z."""
+    classes: int = 32
+    """HRSSM and RSSM: classes of each; 0 makes z Gaussian."""
+    units: int = 512
+    """HRSSM and RSSM: width of the layers between."""
 
     FREE: ClassVar[frozenset[str]] = Stage.FREE | {"save_every"}
 
@@ -177,12 +183,6 @@ class VisionConfig(TrainConfig):
     """HRSSM: channels of the encoder's first convolution."""
     hidden_size: int = 512
     """HRSSM: numbers in the memory h."""
-    groups: int = 32
-    """HRSSM: categorical variables in z."""
-    classes: int = 32
-    """HRSSM: classes of each; 0 makes z Gaussian."""
-    units: int = 512
-    """HRSSM: width of the layers between."""
     mask: bool = True
     """HRSSM: grey out cubes of space-time for the branch that is trained."""
     mask_ratio: float = 0.5
@@ -209,12 +209,6 @@ class MemoryConfig(TrainConfig):
     """Numbers in the memory h (World Models: 256 for CarRacing, 512 for Doom; HRSSM: 512)."""
     mixtures: int = 5
     """MDN-RNN: Gaussians per code dimension."""
-    groups: int = 32
-    """RSSM: categorical variables in z."""
-    classes: int = 32
-    """RSSM: classes of each; 0 makes z Gaussian."""
-    units: int = 512
-    """RSSM: width of the layers between."""
     sequence_length: int = 128
     """Steps of truncated back-propagation. MDN-RNN: its state is carried on to the next batch."""
     restart_input: bool = False

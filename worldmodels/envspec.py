@@ -1,6 +1,7 @@
 """Which environment, in full: its name and what is done to it. Plain data: it travels to workers and into files."""
 
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 CONTROL = "dmc:"
@@ -48,6 +49,10 @@ class EnvSpec:
         repeat = "" if self.action_repeat == usual_repeat(self.name) else f"-x{self.action_repeat}"
         kind = ("-colour" if self.colour else "") + f"-{self.distractor}"
         return name + repeat + (kind if self.distractor != "none" else "")
+
+    def with_videos(self, folder: Path) -> "EnvSpec":
+        """The same with its clips in `folder`, or where they were if none is given."""
+        return self if folder == Path() else replace(self, videos=str(folder.resolve()))
 
     def tested(self) -> "EnvSpec":
         """The same before backgrounds that were never met in training."""

@@ -11,7 +11,6 @@ from worldmodels.actor import Actor, load_controller
 from worldmodels.calibration import blind_dreams
 from worldmodels.config import EvaluateConfig, parse
 from worldmodels.envs.distract import check_test_clips
-from worldmodels.envspec import EnvSpec
 from worldmodels.errors import command
 from worldmodels.evaluators import DreamEvaluator, RealEvaluator
 from worldmodels.evolve import score_baselines, test_seeds
@@ -27,7 +26,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Summary]:
     actor, params, about = load_controller(config.run)
     folder = Path(about["folder"])
     model = models.load(actor.run, device_of(config.device), actor.env.label)
-    actor = dataclasses.replace(actor, env=_shown(actor.env, config))
+    actor = dataclasses.replace(actor, env=actor.env.with_videos(config.distractor_videos).tested())
     check_test_clips(actor.env, models.load_module(actor.run / "vision", "vision")[1]["clips"])
     scores: dict[str, Summary] = {}
     seeds = test_seeds(config.seed, config.episodes)
@@ -66,12 +65,6 @@ def _blind_dreams(
         f"{label}, in the dream": summarise(blind_dreams(model, policy, *settings)[0])
         for label, policy in baselines(actor.env.name).items()
     }
-
-
-def _shown(env: EnvSpec, config: EvaluateConfig) -> EnvSpec:
-    """The environment before test backgrounds, which may lie elsewhere by now."""
-    moved = config.distractor_videos != Path()
-    return dataclasses.replace(env, videos=str(config.distractor_videos.resolve())).tested() if moved else env.tested()
 
 
 @command

@@ -65,34 +65,28 @@ _DOOM: dict[str, dict[str, dict[str, Any]]] = {
                   "real_episodes": 100},
     },
 }  # fmt: skip
-_DMC: dict[str, dict[str, dict[str, Any]]] = {
+# What dm_control asks for, over what any environment does.
+_DMC_CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     "CollectConfig": {
         "all": {"action_repeat": 2, "max_steps": 500, "policy": "varied"},
-        "tiny": {"episodes": 32, "shard_size": 8, "max_steps": 100},
-        "laptop": {"episodes": 240},
+        "tiny": {"max_steps": 100},
         "paper": {"episodes": 2000, "policy": "uniform"},
     },
-    "VisionConfig": {
-        "all": {"action_repeat": 2, "code_size": 32},
-        "tiny": _VISION_SMALL | {"steps": 600},
-        "laptop": _VISION_SMALL | {"steps": 6000},
-        "paper": _VISION_PAPER | {"steps": 1_000_000},
-    },
+    "VisionConfig": {"all": {"action_repeat": 2}},
     "MemoryConfig": {
-        "all": {"action_repeat": 2, "hidden_size": 256, "termination": False},
-        "tiny": _MEMORY_SMALL | {"steps": 200, "batch_size": 32, "sequence_length": 64},
-        "laptop": _MEMORY_SMALL | {"steps": 1500},
-        "paper": _MEMORY_SMALL | {"steps": 20_000},
+        "all": {"action_repeat": 2, "termination": False},
+        "paper": _MEMORY_SMALL | {"steps": 20_000, "sequence_length": 128, "reward": "head", "save_every": 250},
     },
     "ControllerConfig": {
         "all": {"action_repeat": 2, "max_steps": 500},
-        "tiny": {"generations": 5, "pop_size": 8, "episodes": 2, "max_steps": 100, "test_every": 5,
-                 "test_episodes": 8, "real_episodes": 4, "final_episodes": 16},
-        "laptop": {"generations": 60, "pop_size": 32, "episodes": 2, "test_every": 10, "test_episodes": 16,
-                   "final_episodes": 20},
-        "paper": {"generations": 1800, "pop_size": 64, "episodes": 16, "test_every": 25, "test_episodes": 256},
+        "tiny": {"max_steps": 100},
+        "paper": {"test_episodes": 256},
     },
-}  # fmt: skip
+}
+_DMC = {
+    stage: {name: settings | _DMC_CHANGES[stage].get(name, {}) for name, settings in table.items()}
+    for stage, table in _OTHER.items()
+}
 # What a V or M of the robust family asks for, over what its environment asks for. The paper: HRSSM sections 1, 2, 4.
 _ROBUST_PAPER = {"hidden_size": 512, "groups": 32, "classes": 32, "units": 512, "batch_size": 16, "sequence_length": 64,
                  "learning_rate": 1e-4, "final_learning_rate": 1e-4, "clip": 0.0, "max_norm": 1000.0}  # fmt: skip

@@ -205,8 +205,7 @@ def _spec(run: Path, config: ProbeConfig) -> EnvSpec:
     spec = EnvSpec(**about["spec"])
     if not spec.name.startswith("dmc:") and spec.name not in ("doom", "carracing"):
         raise UserError(f"--run {run}: --env {spec.name} cannot tell its true state; dmc:..., carracing and doom can")
-    if config.distractor_videos != Path():
-        spec = dataclasses.replace(spec, videos=str(config.distractor_videos.resolve()))
+    spec = spec.with_videos(config.distractor_videos)
     check_test_clips(spec, about["clips"])
     return spec
 

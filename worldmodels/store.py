@@ -44,6 +44,11 @@ class Shard:
         """int64 (E+1,): where each episode's observations begin, and where all end."""
         return np.concatenate([[0], np.cumsum(self.lengths + 1)])
 
+    def split(self, held_out: bool) -> range:
+        """Which episodes are held out from training (the last one), or which are not."""
+        count = len(self.lengths)
+        return range(count - 1, count) if held_out else range(count - 1)
+
     @cached_property
     def fingerprint(self) -> str:
         """Changes with the episodes: who played them, from which seeds, for how long."""
@@ -193,6 +198,11 @@ class Rollouts:
     def training_frames(self, shard: Shard) -> int:
         """How many of a shard's frames are for training: all but its last episode's."""
         return int(shard.obs_starts[-2])
+
+    def spread(self, limit: int) -> list[Shard]:
+        """Up to `limit` shards, spread evenly over all."""
+        chosen = np.linspace(0, len(self.shards) - 1, min(limit, len(self.shards)))
+        return [self.shards[i] for i in np.unique(chosen.round().astype(int))]
 
     def held_out(self) -> Iterator[Episode]:
         """The last episode of every shard."""
