@@ -72,7 +72,7 @@ def _train_mdnrnn(
 
 
 def _train_rssm(
-    config: MemoryConfig, rollouts: Rollouts, codes: Codes, vision: models.Vision, run: Run, device: torch.device
+    config: MemoryConfig, rollouts: Rollouts, codes: Codes, vision: Any, run: Run, device: torch.device
 ) -> RSSMMemory:
     goes_on = isinstance(vision, HRSSM)
     sizes: dict[str, Any] = (
@@ -88,7 +88,7 @@ def _train_rssm(
         termination=config.termination, termination_weight=config.termination_weight, reward_range=reward_range,
         **sizes,
     )  # fmt: skip
-    if isinstance(vision, HRSSM):
+    if goes_on:
         memory.start_from(vision)
     rows, length = config.batch_size, config.sequence_length
     examples = held_out_chunks(rollouts, "embed", codes.read, max(1, 4096 // length), length)

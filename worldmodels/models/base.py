@@ -1,9 +1,11 @@
 """The contracts: what a world model is to those who use it, and what a module is to the loop that trains it."""
 
+import math
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from worldmodels.errors import UserError, nearest
 
@@ -112,6 +114,19 @@ def sample_code(embed: Tensor, noise: Tensor) -> Tensor:
         return embed + POINT_STD * noise
     mu, logvar = embed.chunk(2, -1)
     return mu + (logvar / 2).exp() * noise
+
+
+def end_loss(logit: Tensor, ended: Tensor, weight: float) -> Tensor:
+    """Cross-entropy of predicted ends (...,), in mean; steps that did end (`ended` = 1) weigh `weight` times."""
+    return F.binary_cross_entropy_with_logits(logit, ended, 1 + (weight - 1) * ended)
+
+
+def end_of(logit: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+    """A predicted end's calibrated probability, and the model's decision whether it comes.
+
+    Ends weighed more in training (`end_loss`), so their odds are too high by that weight; the paper decides by them.
+    """
+    return torch.sigmoid(logit - math.log(weight)), logit > 0
 
 
 def device_of(name: str) -> torch.device:

@@ -1,11 +1,9 @@
 """The classic pairing: a V whose codes are sampled and an M that expects the next code, as one WorldModel."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 
-from worldmodels.models.base import Dreamed, State, Vision, normal, sample_code
+from worldmodels.models.base import Dreamed, State, Vision, end_of, normal, sample_code
 from worldmodels.models.mdnrnn import MDNRNN, sample_mixture
 
 
@@ -51,8 +49,7 @@ class ClassicWorldModel(nn.Module):
         else:
             reward = expected.reward * memory.reward_std + memory.reward_mean
         logit = torch.full_like(reward, -torch.inf) if expected.end is None else expected.end
-        # last steps weighed more in training, so the head's odds are too high by that weight; the paper decides by them
-        end, terminated = torch.sigmoid(logit - math.log(memory.termination_weight)), logit > 0
+        end, terminated = end_of(logit, memory.termination_weight)
         return Dreamed({"z": z, "h": h, "c": c, "first": torch.zeros_like(state["first"])}, reward, end, terminated)
 
     def features(self, state: State, parts: tuple[str, ...]) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodels.models import lstm
-from worldmodels.models.base import State, normal, sample_code
+from worldmodels.models.base import State, end_loss, normal, sample_code
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -114,10 +114,8 @@ class MDNRNN(nn.Module):
         nll = (mixture_nll(prediction, target) * goes_on).sum() / goes_on.sum().clamp_min(1)
         total, metrics = nll, {"nll": nll.detach()}
         if prediction.end is not None:
-            ended = batch["terminated"].float()
-            weight = 1 + (self.termination_weight - 1) * ended
-            end_loss = F.binary_cross_entropy_with_logits(prediction.end, ended, weight)
-            total, metrics["termination"] = total + end_loss, end_loss.detach()
+            ends = end_loss(prediction.end, batch["terminated"].float(), self.termination_weight)
+            total, metrics["termination"] = total + ends, ends.detach()
         if prediction.reward is not None:
             reward_loss = F.mse_loss(prediction.reward, (batch["reward"] - self.reward_mean) / self.reward_std)
             total, metrics["reward"] = total + reward_loss, reward_loss.detach()

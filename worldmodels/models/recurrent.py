@@ -1,6 +1,5 @@
 """M of the robust family: an RSSM on V's codes, and the pairing of a V with it as one WorldModel."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodels.models.base import Dreamed, State, Vision, sample_code
+from worldmodels.models.base import Dreamed, State, Vision, end_loss, end_of, sample_code
 from worldmodels.models.heads import RewardHead, mlp
 from worldmodels.models.hrssm import HRSSM
 from worldmodels.models.latent import balanced_kl
@@ -98,10 +97,8 @@ class RSSMMemory(nn.Module):
             metrics["reward"] = self.reward_head.loss(states.feat, batch["reward"]).mean()
             total = total + metrics["reward"]
         if self.termination:
-            ended = batch["terminated"].float()
-            weight = 1 + (self.termination_weight - 1) * ended
             logit = self.end_head(states.feat).float().squeeze(-1)
-            metrics["termination"] = F.binary_cross_entropy_with_logits(logit, ended, weight)
+            metrics["termination"] = end_loss(logit, batch["terminated"].float(), self.termination_weight)
             total = total + metrics["termination"]
         return total, {name: value.detach() for name, value in metrics.items()}, carry
 
@@ -150,8 +147,7 @@ class RSSMWorldModel(nn.Module):
         else:
             reward = torch.full_like(h[:, 0], float(memory.reward == "alive"))
         logit = memory.end_head(feat).float().squeeze(-1) if memory.termination else torch.full_like(reward, -torch.inf)
-        end = torch.sigmoid(logit - math.log(memory.termination_weight))
-        return Dreamed({"h": h, "z": z, "params": params}, reward, end, logit > 0)
+        return Dreamed({"h": h, "z": z, "params": params}, reward, *end_of(logit, memory.termination_weight))
 
     def features(self, state: State, parts: tuple[str, ...]) -> Tensor:
         return torch.cat([self._part(state, part) for part in parts], -1)
