@@ -17,9 +17,14 @@ SIZE = (7.0, 4.0)
 
 
 def curves(path: Path, history: History, names: Sequence[str], title: str) -> None:
-    """One panel per metric, over steps."""
-    figure, axes = plt.subplots(1, len(names), figsize=(4.5 * len(names), 3.5), squeeze=False)
-    for axis, name in zip(axes[0], names, strict=True):
+    """One panel per metric, over steps, three in a row."""
+    wide = min(3, len(names))
+    high = -(-len(names) // wide)
+    size = (4.5 * wide, 3.5 * high)
+    figure, axes = plt.subplots(high, wide, figsize=size, squeeze=False, layout="constrained")
+    for axis in axes.flat[len(names) :]:
+        axis.remove()
+    for axis, name in zip(axes.flat, names, strict=False):
         for prefix, style in (("", "-"), ("held_out_", "o--")):
             points = [(h["step"], h[prefix + name]) for h in history if prefix + name in h]
             if points:

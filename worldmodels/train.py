@@ -47,7 +47,7 @@ def fit(
     """
     torch.set_num_threads(max(1, config.workers))
     module.to(device).train()
-    optimizer = torch.optim.Adam(module.parameters(), config.learning_rate)
+    optimizer = torch.optim.Adam(module.parameters(), config.learning_rate, fused=True)
     step, carry = 0, {}
     saved = run.resume()
     if saved:

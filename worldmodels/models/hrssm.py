@@ -23,7 +23,7 @@ from worldmodels.models.pictures import PictureDecoder, to_input, to_obs
 from worldmodels.models.rssm import RSSM, Unrolled
 
 EMA_RATE = 0.05
-LOOKED_AT = 64  # frames per update that the decoder learns from
+LOOKED_AT = 32  # frames per update that the decoder learns from
 
 
 class Encoder(nn.Module):
@@ -126,7 +126,8 @@ class HRSSM(nn.Module):
         device = is_first.device
         noise = torch.rand(4, rows, steps, rssm.latent.noise_size, generator=generator).clamp_min(1e-7).to(device)
         clean = _centred(obs).unflatten(0, (rows, steps))
-        visible = masks.cubes(steps, self.mask_ratio, clean.shape[-1], generator).to(device)[:, None]  # (T, 1, 64, 64)
+        visible = masks.cubes(steps, self.mask_ratio, clean.shape[-1], generator).to(device)
+        visible = visible.unsqueeze(-1).repeat(1, 1, 1, 3).movedim(-1, 1)  # laid out as the frames: half the time
         embed = self.encoder((clean * visible).flatten(0, 1)).unflatten(0, (rows, steps))
         masked = rssm.unroll(embed, batch["action"], is_first, noise[0])
         prior = rssm.prior(masked.h)
