@@ -7,7 +7,7 @@ DEMO := --env doom --preset tiny --run runs/demo --data data/demo
 ENGINE = $$($(PY) -c "import pathlib, vizdoom; print(pathlib.Path(vizdoom.__file__).parent / 'vizdoom')")
 export MPLBACKEND := Agg
 
-.PHONY: demo test slow lint clean setup
+.PHONY: demo test slow bench lint clean setup
 .DEFAULT_GOAL := test
 
 setup: $(READY)
@@ -41,6 +41,9 @@ test: $(READY)
 
 slow: $(READY)
 	$(PY) -m pytest -m slow
+
+bench: $(READY)  ## how fast everything is, beside the obvious code and the limit; half an hour on a quiet machine
+	$(PY) -m benchmarks
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

@@ -1,0 +1,61 @@
+"""`python -m benchmarks [row ...]`: a table and a JSON of ratios measured side by side. `make bench` runs all rows."""
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import statistics
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from benchmarks.measure import Ratio, measure
+from worldmodels.report import say, table
+
+GROUPS = ("carracing", "doom", "dmc", "vision", "memory", "dream", "hrssm", "generation", "reading", "workers")
+OUT = Path("benchmarks/bench.json")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("groups", nargs="*", metavar="row", help=f"which of {', '.join(GROUPS)}; default: all")
+    parser.add_argument("--rounds", type=int, default=7, help="how often each side is timed")
+    options = parser.parse_args()
+    if unknown := set(options.groups) - set(GROUPS):
+        parser.error(f"no such rows: {', '.join(sorted(unknown))}")
+    torch.set_num_threads(1)
+    results = []
+    for name in options.groups or GROUPS:
+        rows = importlib.import_module(f"benchmarks.{name}").rows()
+        for row in rows:
+            with tqdm(desc=row.name, unit="run", leave=False) as bar:
+                results.append(measure(row, options.rounds, bar.update))
+            say(f"{row.name}: " + ", ".join(f"{k} {v}" for k, v in results[-1].items() if isinstance(v, Ratio)))
+    say(table("medians of rates; ratios with their range", HEAD, [_line(result) for result in results]))
+    about = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
+    aside = OUT.with_suffix(".tmp")
+    aside.write_text(json.dumps(about | {"rounds": options.rounds, "rows": [_plain(r) for r in results]}, indent=1))
+    aside.replace(OUT)
+    say(f"all figures: {OUT}")
+
+
+HEAD = ("", "unit", "ours", "reference", "limit", "ours / reference", "ours / limit")
+
+
+def _line(result: dict[str, Any]) -> tuple[object, ...]:
+    rates = [f"{statistics.median(result['rates'][s]):,.0f}" if s in result["rates"] else "" for s in SIDES]
+    return (result["name"], result["unit"], *rates, str(result.get("reference", "")), str(result.get("limit", "")))
+
+
+SIDES = ("ours", "reference", "limit")
+
+
+def _plain(result: dict[str, Any]) -> dict[str, Any]:
+    return {k: v._asdict() | {"reached": v.reached} if isinstance(v, Ratio) else v for k, v in result.items()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""Steps of CarRacing with the picture that V sees, beside Gymnasium's own environment."""
+
+from collections.abc import Iterator
+
+import gymnasium
+import numpy as np
+from PIL import Image
+
+from benchmarks.measure import Row
+from worldmodels.envs import make_env
+from worldmodels.envspec import EnvSpec
+
+STEPS = 300
+
+
+def rows() -> Iterator[Row]:
+    ours, plain = make_env(EnvSpec("carracing")), gymnasium.make("CarRacing-v3")
+    rng = np.random.default_rng(0)
+    actions = rng.uniform(-1, 1, (STEPS, 3)).astype(np.float32)
+    yield Row("CarRacing", "steps/s", lambda: play(ours, actions), lambda: play_plain(plain, actions), None, 3.0)
+    ours.close()
+    plain.close()
+
+
+def play(env: gymnasium.Env, actions: np.ndarray) -> float:
+    env.reset(seed=0)
+    for action in actions:
+        env.step(action)
+    return len(actions)
+
+
+def play_plain(env: gymnasium.Env, actions: np.ndarray) -> float:
+    """The obvious code: Gymnasium's picture, cut and made small."""
+    env.reset(seed=0)
+    for steer, gas, brake in actions:
+        picture, *_ = env.step(np.array([steer, (gas + 1) / 2, max(brake, 0.0)], np.float32))
+        np.asarray(Image.fromarray(picture[:84]).resize((64, 64), Image.Resampling.BILINEAR))
+    return len(actions)
