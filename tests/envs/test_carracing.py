@@ -1,29 +1,88 @@
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import gymnasium
 import numpy as np
 import pytest
 
 from worldmodels.envs.carracing import ROWS, CarRacing, FastCarRacing
 
+Driver = Callable[[Any, np.random.Generator], Iterator[Any]]
+"""Yields actions for an environment, which it may look at."""
 
-@pytest.mark.parametrize("seed", [0, 1, 2, 3])
-def test_it_is_gymnasiums_own_to_the_pixel_and_to_the_reward(seed: int) -> None:
-    """Random and driven steps: also where the car leaves the road, and after tiles change colour."""
-    theirs = gymnasium.make("CarRacing-v3", disable_env_checker=True)
-    ours = gymnasium.wrappers.TimeLimit(FastCarRacing(), 1000)
-    rng = np.random.default_rng(seed)
-    for _ in range(2):
-        expected, found = theirs.reset(seed=seed)[0], ours.reset(seed=seed)[0]
-        action = np.array([0.0, 0.4, 0.0], np.float32)
-        for step in range(150):
-            assert np.array_equal(expected[:ROWS], found[:ROWS]), f"step {step}"
-            if step % 8 == 0 and step > 30:
-                action = rng.uniform([-1, 0, 0], [1, 1, 0.3]).astype(np.float32)
-            expected, *rest = theirs.step(action)
-            found, *other = ours.step(action)
-            assert rest[:3] == other[:3]
-        seed += 100
+
+def at_random(env: Any, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    while True:
+        yield from [rng.uniform([-1, 0, 0], [1, 1, 0.3]).astype(np.float32)] * 8  # a car that shivers gets nowhere
+
+
+def along_the_road(env: Any, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    while True:
+        hull, track = env.car.hull, np.array(env.track)[:, 2:]
+        nearest = ((track - hull.position) ** 2).sum(1).argmin()
+        aside, ahead = hull.GetLocalPoint(track[(nearest + 6) % len(track)].tolist())
+        gas = 0.5 if hull.linearVelocity.length < 45 else 0.0
+        yield np.array([np.arctan2(aside, ahead), gas, 0], np.float32).clip(-1, 1)
+
+
+def straight_on(env: Any, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    while True:
+        yield np.array([0, 1, 0], np.float32)
+
+
+def by_buttons(env: Any, rng: np.random.Generator) -> Iterator[int]:
+    while True:
+        yield int(rng.choice(5, p=[0.1, 0.2, 0.2, 0.4, 0.1]))
+
+
+def play_both(seed: int, steps: int, driver: Driver, **options: Any) -> list[dict]:
+    """Drives Gymnasium's environment and ours, and compares every step; what they told of each episode's end."""
+    theirs = gymnasium.make("CarRacing-v3", disable_env_checker=True, **options)
+    ours = gymnasium.wrappers.TimeLimit(FastCarRacing(**options), 1000)
+    actions = driver(theirs.unwrapped, np.random.default_rng(seed))
+    ends: list[dict] = []
+    over = True
+    for step in range(steps):
+        if over:
+            seed += 100
+            expected, found = theirs.reset(seed=seed)[0], ours.reset(seed=seed)[0]
+            assert np.array_equal(expected[:ROWS], found[:ROWS]), f"reset at step {step}"
+        action = next(actions)
+        expected, *rest = theirs.step(action)
+        found, *other = ours.step(action)
+        assert found.dtype == np.uint8 and np.array_equal(expected[:ROWS], found[:ROWS]), f"step {step}"
+        assert rest == other, f"step {step}"  # reward, terminated, truncated, info
+        over = rest[1] or rest[2]
+        ends += [rest[3]] if over else []
     theirs.close()
     ours.close()
+    return ends
+
+
+@pytest.mark.parametrize("driver", [at_random, along_the_road])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_it_is_gymnasiums_own_to_the_pixel_and_to_the_reward(seed: int, driver: Driver) -> None:
+    play_both(seed, 300, driver)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("driver", [at_random, along_the_road])
+@pytest.mark.parametrize("seed", [10, 11, 12, 13, 14])
+def test_it_stays_so_for_ten_thousand_steps_of_each_kind(seed: int, driver: Driver) -> None:
+    play_both(seed, 2000, driver)
+
+
+def test_beyond_the_edge_of_the_field_too() -> None:
+    ends = play_both(0, 400, straight_on)
+    assert ends and not ends[0]["lap_finished"]
+
+
+@pytest.mark.parametrize(
+    ("driver", "options"),
+    [(at_random, {"domain_randomize": True}), (by_buttons, {"continuous": False})],
+)
+def test_gymnasiums_options_hold(driver: Driver, options: dict[str, Any]) -> None:
+    play_both(1, 120, driver, **options)
 
 
 def test_people_see_the_whole_picture_with_its_indicators() -> None:
