@@ -1,0 +1,46 @@
+"""Doom from the game to the disk, in one worker, beside a bare loop over the same game."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import vizdoom
+
+from benchmarks.measure import Row
+from worldmodels.collect import Task, collect_shard
+from worldmodels.config import CollectConfig
+from worldmodels.envs import make_env
+from worldmodels.policies import held
+from worldmodels.seeding import rng
+
+EPISODES = 8
+
+
+def rows() -> Iterator[Row]:
+    with tempfile.TemporaryDirectory() as folder:
+        config = CollectConfig(env="doom", data=Path(folder), workers=0, episodes=EPISODES, shard_size=EPISODES)
+        task = Task(config, Path(folder) / "shard.h5", "held", None, range(EPISODES))
+        env = make_env("doom")
+        game: vizdoom.DoomGame = env.unwrapped.game
+        yield Row(
+            "Doom, collected", "frames/s", lambda: collect_shard(task)[1], None, lambda: step(game), of_limit=0.75
+        )
+        env.close()
+
+
+def step(game: vizdoom.DoomGame) -> float:
+    """What nothing can pass: the game, its pictures taken and thrown away."""
+    frames = 0
+    for episode in range(EPISODES):
+        policy = held(rng(episode, "policy"), 1)
+        game.set_seed(episode)
+        game.new_episode()
+        tics = 0
+        while not game.is_episode_finished():
+            assert game.get_state().screen_buffer is not None
+            frames += 1
+            lateral = policy(tics)[0]
+            game.make_action([lateral < -1 / 3, lateral > 1 / 3])
+            tics += 1
+        frames += 1  # ours keeps one more, after the last step
+    return frames
