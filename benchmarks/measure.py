@@ -60,3 +60,14 @@ def measure(row: Row, rounds: int, progress: Callable[[], Any] = lambda: None) -
             each = [a / b for a, b in zip(rates["ours"], rates[other], strict=True)]
             result[other] = Ratio(statistics.median(each), min(each), max(each), must)
     return result
+
+
+def work(amount: float, function: Callable[[], Any], times: int = 1) -> Work:
+    """`times` calls of `function`, which together do `amount`."""
+
+    def done() -> float:
+        for _ in range(times):
+            function()
+        return amount
+
+    return done

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from worldmodels import films, models, plots, seeding
 from worldmodels.actor import FILE, Actor, save_controller
+from worldmodels.allocator import keep_freed_memory
 from worldmodels.cma_es import CMAES, FULL_COVARIANCE_LIMIT
 from worldmodels.config import ControllerConfig
 from worldmodels.envs.distract import background, check_test_clips
@@ -37,6 +38,7 @@ def train_controller(config: ControllerConfig) -> None:
     """Stage 4: one controller, or with several --tau one for each, and the comparison."""
     config = _with_backgrounds(config)
     torch.set_num_threads(max(1, config.workers))
+    keep_freed_memory()
     with Workers(config.workers, config.deadline) as workers:
         each = [dataclasses.replace(config, tau=(tau,)) for tau in config.tau] if config.dream else [config]
         results = [evolve(one, workers) for one in each]

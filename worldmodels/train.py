@@ -9,6 +9,7 @@ import torch
 from tqdm import tqdm
 
 from worldmodels import checkpoint, seeding
+from worldmodels.allocator import keep_freed_memory
 from worldmodels.config import TrainConfig
 from worldmodels.errors import UserError
 from worldmodels.models.base import autocast
@@ -46,6 +47,7 @@ def fit(
         UserError: if a loss or a gradient is not finite; the last checkpoint is untouched.
     """
     torch.set_num_threads(max(1, config.workers))
+    keep_freed_memory()
     module.to(device).train()
     optimizer = torch.optim.Adam(module.parameters(), config.learning_rate, fused=True)
     step, carry = 0, {}

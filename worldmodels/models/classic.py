@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from worldmodels.models.base import Dreamed, State, Vision, end_of, normal, sample_code
-from worldmodels.models.mdnrnn import MDNRNN, sample_mixture
+from worldmodels.models.mdnrnn import MDNRNN
+from worldmodels.models.mixture import sample
 
 
 class ClassicWorldModel(nn.Module):
@@ -43,7 +44,7 @@ class ClassicWorldModel(nn.Module):
         memory = self.memory
         h, c = memory.step(state["z"], action, state["first"], state["h"], state["c"])
         expected = memory.predict(h)
-        z = sample_mixture(expected, noise, tau)
+        z = sample(expected.code, noise, tau)
         if expected.reward is None:
             reward = torch.full_like(z[:, 0], float(memory.reward == "alive"))
         else:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+sigmoid_backward, tanh_backward = torch.ops.aten.sigmoid_backward, torch.ops.aten.tanh_backward
+
 
 def step(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """One step from pre-activations (B, 4H), ordered input, forget, cell, output, and c (B, H), to the new h and c."""
@@ -18,67 +20,80 @@ def step(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     return torch.sigmoid(o) * torch.tanh(c), c
 
 
-def sequence(
-    inputs: Tensor, weight: Tensor, keep: Tensor, h: Tensor, c: Tensor, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor]:
+def sequence(inputs: Tensor, weight: Tensor, keep: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """All steps of a sequence.
 
     Args:
-        inputs: (T, B, 4H), what the inputs and the bias contribute to the gates.
+        inputs: (T, B, 4H), what the inputs and the bias contribute to the gates; products and outputs have its dtype.
         weight: (4H, H), recurrent.
         keep: (T, B, 1), 0 where an episode begins (h and c are zeroed before the step), else 1.
-        h, c: (B, H), the state before.
-        dtype: of the matrix products; everything else keeps the dtype of `inputs`.
+        h, c: (B, H), the state before; their dtype is that of all that is not a product.
 
     Returns:
         h of every step (T, B, H), and the last h and c.
     """
-    outputs, last_c = _Sequence.apply(inputs, weight, keep, h, c, dtype)
-    return outputs, outputs[-1], last_c
+    return _Sequence.apply(inputs, weight, keep, h, c)
 
 
 class _Sequence(Function):
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, keep: Tensor, h: Tensor, c: Tensor, dtype: Any) -> Any:
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, keep: Tensor, h: Tensor, c: Tensor) -> Any:
         steps, rows, width = inputs.shape
         size = width // 4
-        low = weight.to(dtype)
-        gates = torch.empty_like(inputs)  # after their activations
-        hs, cs, tanhs = (inputs.new_empty(steps + 1, rows, size) for _ in range(3))
-        h_before = inputs.new_empty(steps, rows, size, dtype=dtype)
-        hs[0], cs[0] = h, c
+        low = weight.to(inputs.dtype)
+        begins = _begins(keep)
+        gates = c.new_empty(steps, rows, width)  # after their activations
+        cs = c.new_empty(steps + 1, rows, size)
+        outputs, h_before = (inputs.new_empty(steps, rows, size) for _ in range(2))
+        cs[0] = c
         for t in range(steps):
-            h_before[t] = hs[t] * keep[t]
-            torch.add(inputs[t], h_before[t] @ low.T, out=gates[t])
+            h_before[t] = h * keep[t] if begins[t] else h
+            gates[t] = torch.addmm(inputs[t], h_before[t], low.T)
             i, f, g, o = gates[t].split(size, -1)
-            gates[t, :, : 2 * size].sigmoid_(), g.tanh_(), o.sigmoid_()
-            torch.addcmul(f * (cs[t] * keep[t]), i, g, out=cs[t + 1])
-            torch.tanh(cs[t + 1], out=tanhs[t])
-            torch.mul(o, tanhs[t], out=hs[t + 1])
-        ctx.save_for_backward(weight, keep, gates, cs, tanhs, h_before)
-        ctx.dtype = dtype
-        return hs[1:], cs[-1]
+            gates[t, :, : 2 * size].sigmoid_(), g.copy_(_tanh(g)), o.sigmoid_()
+            torch.mul(f, cs[t] * keep[t] if begins[t] else cs[t], out=cs[t + 1])
+            cs[t + 1].addcmul_(i, g)
+            h = _tanh(cs[t + 1]).mul_(o)
+            outputs[t] = h
+        ctx.save_for_backward(weight, keep, gates, cs, h_before)
+        return outputs, h, cs[-1].clone()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        weight, keep, gates, cs, tanhs, h_before = ctx.saved_tensors
-        d_hs, d_c = grads[0], grads[1].clone()
-        steps, width = len(gates), gates.shape[-1]
+        weight, keep, gates, cs, h_before = ctx.saved_tensors
+        d_outputs, d_h, d_c = grads[0], grads[1], grads[2].clone()
+        steps, rows, width = gates.shape
         size = width // 4
-        low = weight.to(ctx.dtype)
-        d_gates = torch.empty_like(gates)
-        d_h = torch.zeros_like(d_c)
+        low = weight.to(h_before.dtype)
+        begins = _begins(keep)
+        d_gates = h_before.new_empty(steps, rows, width)
+        now = torch.empty_like(gates[0])
+        upstream = now.new_empty(rows, 2 * size)
         for t in reversed(range(steps)):
             i, f, g, o = gates[t].split(size, -1)
-            d_i, d_f, d_g, d_o = d_gates[t].split(size, -1)
-            d_h = d_h + d_hs[t]
-            d_c = d_c + d_h * o * (1 - tanhs[t] ** 2)
-            torch.mul(d_h * tanhs[t], o * (1 - o), out=d_o)
-            torch.mul(d_c * g, i * (1 - i), out=d_i)
-            torch.mul(d_c * i, 1 - g**2, out=d_g)
-            torch.mul(d_c * (cs[t] * keep[t]), f * (1 - f), out=d_f)
-            d_c = d_c * f * keep[t]
-            d_h = (d_gates[t].to(ctx.dtype) @ low).to(gates.dtype) * keep[t]
-        flat = d_gates.reshape(-1, width).to(ctx.dtype)
-        d_weight = (flat.T @ h_before.reshape(-1, size)).to(weight.dtype)
-        return d_gates, d_weight, None, d_h, d_c, None
+            tanh = _tanh(cs[t + 1])
+            d_h = d_h + d_outputs[t]
+            d_c += tanh_backward(d_h * o, tanh)
+            before = cs[t] * keep[t] if begins[t] else cs[t]
+            torch.mul(d_c, g, out=upstream[:, :size]), torch.mul(d_c, before, out=upstream[:, size:])
+            now[:, : 2 * size] = sigmoid_backward(upstream, gates[t, :, : 2 * size])
+            now[:, 2 * size : 3 * size] = tanh_backward(d_c * i, g)
+            now[:, 3 * size :] = sigmoid_backward(d_h.mul_(tanh), o)
+            d_gates[t] = now
+            d_c *= f
+            d_h = (d_gates[t] @ low).to(now.dtype)
+            if begins[t]:
+                d_c *= keep[t]
+                d_h *= keep[t]
+        d_weight = (d_gates.reshape(-1, width).T @ h_before.reshape(-1, size)).to(weight.dtype)
+        return d_gates, d_weight, None, d_h, d_c
+
+
+def _tanh(x: Tensor) -> Tensor:
+    """The hyperbolic tangent at a third of the time of torch's on a CPU, to 1e-7."""
+    return torch.sigmoid(x * 2).mul_(2).sub_(1)
+
+
+def _begins(keep: Tensor) -> list[bool]:
+    """At which steps any episode begins."""
+    return (keep == 0).flatten(1).any(1).tolist()

@@ -1,6 +1,5 @@
 """M: the mixture-density recurrent network of World Models (CLASSIC 1.4, 2.5, 2.7; paper, appendix A.2)."""
 
-import math
 from typing import Any, NamedTuple
 
 import torch
@@ -8,17 +7,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodels.models import lstm
-from worldmodels.models.base import State, end_loss, normal, sample_code
-
-HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+from worldmodels.models.base import State, end_loss, sample_code
+from worldmodels.models.mixture import Mixture, mixture, nll
 
 
 class Prediction(NamedTuple):
-    """What M expects of the next step. Every code dimension has K Gaussians of its own."""
+    """What M expects of the next step."""
 
-    logpi: Tensor  # (..., K, Z), log weights, normalised over K
-    mu: Tensor  # (..., K, Z)
-    logstd: Tensor  # (..., K, Z)
+    code: Mixture
     end: Tensor | None  # (...), logit of termination
     reward: Tensor | None  # (...), in units of the data's standard deviation, about its mean
 
@@ -82,12 +78,8 @@ class MDNRNN(nn.Module):
 
     def predict(self, h: Tensor) -> Prediction:
         """What is expected after memory `h` (..., H)."""
-        out = self.head(h).float()
-        mixture = 3 * self.mixtures * self.code_size
-        logits, mu, logstd = out[..., :mixture].unflatten(-1, (3, self.mixtures, self.code_size)).unbind(-3)
-        end = out[..., mixture] if self.termination else None
-        reward = out[..., -1] if self.reward == "head" else None
-        return Prediction(logits - logits.logsumexp(-2, keepdim=True), mu, logstd, end, reward)
+        out, end, reward = self._heads(h)
+        return Prediction(mixture(out.float(), self.mixtures), end, reward)
 
     def loss(
         self, batch: dict[str, Tensor], carry: State, generator: torch.Generator
@@ -109,50 +101,33 @@ class MDNRNN(nn.Module):
         h = carry.get("h", z.new_zeros(rows, self.hidden_size))
         c = carry.get("c", z.new_zeros(rows, self.hidden_size))
         hs, h, c = self._unroll(z, batch["action"], batch["is_first"].float(), h, c)
-        prediction = self.predict(hs)
-        goes_on = 1 - batch["terminated"].float()
-        nll = (mixture_nll(prediction, target) * goes_on).sum() / goes_on.sum().clamp_min(1)
-        total, metrics = nll, {"nll": nll.detach()}
-        if prediction.end is not None:
-            ends = end_loss(prediction.end, batch["terminated"].float(), self.termination_weight)
-            total, metrics["termination"] = total + ends, ends.detach()
-        if prediction.reward is not None:
-            reward_loss = F.mse_loss(prediction.reward, (batch["reward"] - self.reward_mean) / self.reward_std)
-            total, metrics["reward"] = total + reward_loss, reward_loss.detach()
-        return total, metrics, {"h": h.detach(), "c": c.detach()}
+        out, end, reward = self._heads(hs)
+        ended = batch["terminated"].float().T
+        error = nll(out, target.transpose(0, 1), self.mixtures)
+        total = (error * (1 - ended)).sum() / (1 - ended).sum().clamp_min(1)
+        metrics = {"nll": total}
+        if end is not None:
+            metrics["termination"] = end_loss(end, ended, self.termination_weight)
+            total = total + metrics["termination"]
+        if reward is not None:
+            metrics["reward"] = F.mse_loss(reward, (batch["reward"].T - self.reward_mean) / self.reward_std)
+            total = total + metrics["reward"]
+        carry = {"h": h.detach(), "c": c.detach()}
+        return total, {name: value.detach() for name, value in metrics.items()}, carry
+
+    def _heads(self, h: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """From memory `h` (..., H): the mixtures' numbers (..., 3KZ), the logit of termination and the reward (...)."""
+        count = 3 * self.mixtures * self.code_size
+        (weight, others), (bias, other_bias) = (x.tensor_split([count]) for x in (self.head.weight, self.head.bias))
+        rest = F.linear(h, others, other_bias).float()
+        end = rest[..., 0] if self.termination else None
+        reward = rest[..., -1] if self.reward == "head" else None
+        return F.linear(h, weight, bias), end, reward
 
     def _unroll(self, z: Tensor, action: Tensor, first: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Memory after every step (B, T, H), and the last h and c; state is zeroed where `first` (B, T) is 1."""
+        """Memory after every step (T, B, H), and the last h and c; state is zeroed where `first` (B, T) is 1."""
         inputs = [z, action, first.unsqueeze(-1)] if self.restart_input else [z, action]
         weight_in, weight_h = self.cell.weight.split([self.input_size, self.hidden_size], 1)
-        low = torch.is_autocast_enabled(z.device.type)
-        gates = F.linear(torch.cat(inputs, -1).transpose(0, 1), weight_in, self.cell.bias).to(z.dtype)  # (T, B, 4H)
-        keep = (1 - first).T.unsqueeze(-1)
+        gates = F.linear(torch.cat(inputs, -1).transpose(0, 1).contiguous(), weight_in, self.cell.bias)  # (T, B, 4H)
         with torch.autocast(z.device.type, enabled=False):  # the LSTM casts its own products
-            dtype = torch.bfloat16 if low else z.dtype
-            hs, h, c = lstm.sequence(gates.contiguous(), weight_h, keep, h, c, dtype)
-        return hs.transpose(0, 1), h, c
-
-
-def mixture_nll(prediction: Prediction, target: Tensor) -> Tensor:
-    """-log p(target) in nats per dimension: (...,) for a target (..., Z) (CLASSIC 1.4)."""
-    scaled = (target.unsqueeze(-2) - prediction.mu) * (-prediction.logstd).exp()
-    log_density = prediction.logpi - 0.5 * scaled**2 - prediction.logstd - HALF_LOG_2PI
-    return -log_density.logsumexp(-2).mean(-1)
-
-
-def sample_mixture(prediction: Prediction, noise: Tensor, tau: float) -> Tensor:
-    """The next code at temperature tau: component ~ softmax(logpi / tau), then mu + sigma sqrt(tau) eps (CLASSIC 2.7).
-
-    Args:
-        prediction: of B rows.
-        noise: uniform (B, 2Z); its first half chooses components, its second half becomes eps.
-        tau: above 0.
-    """
-    choice, eps = noise.chunk(2, -1)
-    weights = torch.softmax(prediction.logpi / tau, -2)
-    below = weights[..., :-1, :].cumsum(-2)  # (B, K-1, Z)
-    component = (choice.unsqueeze(-2) > below).sum(-2, keepdim=True)  # (B, 1, Z)
-    mu = prediction.mu.gather(-2, component).squeeze(-2)
-    logstd = prediction.logstd.gather(-2, component).squeeze(-2)
-    return mu + logstd.exp() * math.sqrt(tau) * normal(eps)
+            return lstm.sequence(gates, weight_h, (1 - first).T.unsqueeze(-1), h, c)

@@ -11,7 +11,7 @@ from worldmodels.models.base import Dreamed, State, Vision, end_loss, end_of, sa
 from worldmodels.models.heads import RewardHead, mlp
 from worldmodels.models.hrssm import HRSSM
 from worldmodels.models.latent import balanced_kl
-from worldmodels.models.mdnrnn import HALF_LOG_2PI
+from worldmodels.models.mixture import HALF_LOG_2PI
 from worldmodels.models.rssm import RSSM
 
 
