@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.measure import Ratio, measure
+from worldmodels.allocator import keep_freed_memory
 from worldmodels.report import say, table
 
 GROUPS = ("carracing", "doom", "dmc", "vision", "memory", "dream", "hrssm", "generation", "reading", "workers")
@@ -27,6 +28,7 @@ def main() -> None:
     if unknown := set(options.groups) - set(GROUPS):
         parser.error(f"no such rows: {', '.join(sorted(unknown))}")
     torch.set_num_threads(1)
+    keep_freed_memory()
     results = []
     for name in options.groups or GROUPS:
         rows = importlib.import_module(f"benchmarks.{name}").rows()
@@ -46,7 +48,8 @@ HEAD = ("", "unit", "ours", "reference", "limit", "ours / reference", "ours / li
 
 
 def _line(result: dict[str, Any]) -> tuple[object, ...]:
-    rates = [f"{statistics.median(result['rates'][s]):,.0f}" if s in result["rates"] else "" for s in SIDES]
+    medians = [statistics.median(result["rates"].get(side, [0.0])) for side in SIDES]
+    rates = [f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}" if rate else "" for rate in medians]
     return (result["name"], result["unit"], *rates, str(result.get("reference", "")), str(result.get("limit", "")))
 
 

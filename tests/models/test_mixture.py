@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from worldmodels.models.mixture import BLOCK, Mixture, mixture, nll, sample
+from worldmodels.models.mixture import BLOCK, nll, parts, sample
 
 
 def outputs(rows: int = 4, components: int = 5, code: int = 3) -> torch.Tensor:
@@ -47,14 +47,13 @@ def test_nll_in_closed_form() -> None:
 @pytest.mark.parametrize("tau", [0.1, 0.5, 1.0, 1.15, 2.0])
 def test_samples_at_a_temperature_follow_the_formula(tau: float) -> None:
     """Weights softmax(logpi / tau), standard deviations sigma sqrt(tau): mean and variance over 400,000 samples."""
-    one = mixture(outputs(rows=1), 5)
-    n = 400_000
-    many = Mixture(*(value.expand(n, -1, -1) for value in one))
+    out, n = outputs(rows=1), 400_000
     noise = torch.rand(n, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).clamp_min(1e-12)
-    z = sample(many, noise, tau)
-    weights = torch.softmax(one.logpi / tau, -2)[0]
-    mean = (weights * one.mu[0]).sum(0)
-    second = (weights * (one.mu[0] ** 2 + (2 * one.logstd[0]).exp() * tau)).sum(0)
+    z = sample(out.expand(n, -1), noise, tau, 5)
+    logits, mu, logstd = (part[0] for part in parts(out, 5))
+    weights = torch.softmax(logits / tau, 0)
+    mean = (weights * mu).sum(0)
+    second = (weights * (mu**2 + (2 * logstd).exp() * tau)).sum(0)
     variance = second - mean**2
     assert ((z.mean(0) - mean).abs() < 5 * (variance / n).sqrt()).all()
     assert torch.allclose(z.var(0), variance, rtol=0.02)

@@ -44,7 +44,7 @@ class ClassicWorldModel(nn.Module):
         memory = self.memory
         h, c = memory.step(state["z"], action, state["first"], state["h"], state["c"])
         expected = memory.predict(h)
-        z = sample(expected.code, noise, tau)
+        z = sample(expected.code, noise, tau, memory.mixtures)
         if expected.reward is None:
             reward = torch.full_like(z[:, 0], float(memory.reward == "alive"))
         else:

@@ -16,8 +16,8 @@ sigmoid_backward, tanh_backward = torch.ops.aten.sigmoid_backward, torch.ops.ate
 def step(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """One step from pre-activations (B, 4H), ordered input, forget, cell, output, and c (B, H), to the new h and c."""
     i, f, g, o = gates.float().chunk(4, -1)
-    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-    return torch.sigmoid(o) * torch.tanh(c), c
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * _tanh(g)
+    return torch.sigmoid(o) * _tanh(c), c
 
 
 def sequence(inputs: Tensor, weight: Tensor, keep: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:

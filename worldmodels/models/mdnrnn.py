@@ -8,13 +8,13 @@ from torch.nn import functional as F
 
 from worldmodels.models import lstm
 from worldmodels.models.base import State, end_loss, sample_code
-from worldmodels.models.mixture import Mixture, mixture, nll
+from worldmodels.models.mixture import nll
 
 
 class Prediction(NamedTuple):
     """What M expects of the next step."""
 
-    code: Mixture
+    code: Tensor  # (..., 3KZ), a mixture (mixture.py)
     end: Tensor | None  # (...), logit of termination
     reward: Tensor | None  # (...), in units of the data's standard deviation, about its mean
 
@@ -78,8 +78,12 @@ class MDNRNN(nn.Module):
 
     def predict(self, h: Tensor) -> Prediction:
         """What is expected after memory `h` (..., H)."""
-        out, end, reward = self._heads(h)
-        return Prediction(mixture(out.float(), self.mixtures), end, reward)
+        count = 3 * self.mixtures * self.code_size
+        (weight, others), (bias, other_bias) = (x.tensor_split([count]) for x in (self.head.weight, self.head.bias))
+        rest = F.linear(h, others, other_bias).float()
+        end = rest[..., 0] if self.termination else None
+        reward = rest[..., -1] if self.reward == "head" else None
+        return Prediction(F.linear(h, weight, bias), end, reward)
 
     def loss(
         self, batch: dict[str, Tensor], carry: State, generator: torch.Generator
@@ -101,9 +105,9 @@ class MDNRNN(nn.Module):
         h = carry.get("h", z.new_zeros(rows, self.hidden_size))
         c = carry.get("c", z.new_zeros(rows, self.hidden_size))
         hs, h, c = self._unroll(z, batch["action"], batch["is_first"].float(), h, c)
-        out, end, reward = self._heads(hs)
+        code, end, reward = self.predict(hs)
         ended = batch["terminated"].float().T
-        error = nll(out, target.transpose(0, 1), self.mixtures)
+        error = nll(code, target.transpose(0, 1), self.mixtures)
         total = (error * (1 - ended)).sum() / (1 - ended).sum().clamp_min(1)
         metrics = {"nll": total}
         if end is not None:
@@ -114,15 +118,6 @@ class MDNRNN(nn.Module):
             total = total + metrics["reward"]
         carry = {"h": h.detach(), "c": c.detach()}
         return total, {name: value.detach() for name, value in metrics.items()}, carry
-
-    def _heads(self, h: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """From memory `h` (..., H): the mixtures' numbers (..., 3KZ), the logit of termination and the reward (...)."""
-        count = 3 * self.mixtures * self.code_size
-        (weight, others), (bias, other_bias) = (x.tensor_split([count]) for x in (self.head.weight, self.head.bias))
-        rest = F.linear(h, others, other_bias).float()
-        end = rest[..., 0] if self.termination else None
-        reward = rest[..., -1] if self.reward == "head" else None
-        return F.linear(h, weight, bias), end, reward
 
     def _unroll(self, z: Tensor, action: Tensor, first: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Memory after every step (T, B, H), and the last h and c; state is zeroed where `first` (B, T) is 1."""

@@ -1,7 +1,7 @@
 """Mixtures of Gaussians, one for each dimension of a code (CLASSIC 1.4, 2.7; paper, appendix A.2)."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,20 +11,6 @@ from worldmodels.models.base import normal
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 BLOCK = 128  # rows whose intermediate results stay in a processor's cache
-
-
-class Mixture(NamedTuple):
-    """Every code dimension has K Gaussians of its own."""
-
-    logpi: Tensor  # (..., K, Z), log weights, normalised over K
-    mu: Tensor  # (..., K, Z)
-    logstd: Tensor  # (..., K, Z)
-
-
-def mixture(out: Tensor, components: int) -> Mixture:
-    """A network's output (..., 3KZ) as mixtures."""
-    logits, mu, logstd = out.unflatten(-1, (3, components, -1)).unbind(-3)
-    return Mixture(logits - logits.logsumexp(-2, keepdim=True), mu, logstd)
 
 
 def nll(out: Tensor, target: Tensor, components: int) -> Tensor:
@@ -37,21 +23,29 @@ def nll(out: Tensor, target: Tensor, components: int) -> Tensor:
     return rows.unflatten(0, target.shape[:-1])
 
 
-def sample(expected: Mixture, noise: Tensor, tau: float) -> Tensor:
+def sample(out: Tensor, noise: Tensor, tau: float, components: int) -> Tensor:
     """The next code at temperature tau: component ~ softmax(logpi / tau), then mu + sigma sqrt(tau) eps (CLASSIC 2.7).
 
     Args:
-        expected: of B rows.
+        out: a network's output (B, 3KZ).
         noise: uniform (B, 2Z); its first half chooses components, its second half becomes eps.
         tau: above 0.
     """
     choice, eps = noise.chunk(2, -1)
-    weights = torch.softmax(expected.logpi / tau, -2)
-    below = weights[..., :-1, :].cumsum(-2)  # (B, K-1, Z)
-    component = (choice.unsqueeze(-2) > below).sum(-2, keepdim=True)  # (B, 1, Z)
-    mu = expected.mu.gather(-2, component).squeeze(-2)
-    logstd = expected.logstd.gather(-2, component).squeeze(-2)
-    return mu + logstd.exp() * math.sqrt(tau) * normal(eps)
+    logits, mus, logstds = parts(out, components)
+    weights = ((logits - logits.amax(1, keepdim=True)).float() / tau).exp_()
+    left = choice * weights.sum(1)
+    mu, logstd = mus[:, 0], logstds[:, 0]
+    for k in range(1, components):  # on as long as the choice lies beyond the components so far
+        left = left - weights[:, k - 1]
+        mu, logstd = torch.where(left > 0, mus[:, k], mu), torch.where(left > 0, logstds[:, k], logstd)
+    return mu + logstd.float().exp() * math.sqrt(tau) * normal(eps)
+
+
+def parts(out: Tensor, components: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, means and log standard deviations of every component, (..., K, Z) each."""
+    logits, mu, logstd = out.unflatten(-1, (3, components, -1)).unbind(-3)
+    return logits, mu, logstd
 
 
 class _NLL(Function):
@@ -62,17 +56,18 @@ class _NLL(Function):
         block = BLOCK if out.device.type == "cpu" else len(out)
         for rows in (slice(i, i + block) for i in range(0, len(out), block)):
             shown = out[rows].to(target.dtype)
-            logpi, mu, logstd = mixture(shown, components)
+            logits, mu, logstd = parts(shown, components)
+            logpi = logits - logits.logsumexp(1, keepdim=True)
             precision = (-logstd).exp()
             scaled = (target[rows].unsqueeze(-2) - mu) * precision
             log_density = torch.addcmul(logpi - logstd, scaled, scaled, value=-0.5)
             density = log_density.logsumexp(-2, keepdim=True)
             total[rows] = HALF_LOG_2PI - density.mean((-2, -1))
             share = (log_density - density).exp_().div_(target.shape[-1])  # each component's, of the probability
-            parts = grad[rows].unflatten(-1, (3, components, -1))
-            parts[:, 0] = torch.sub(logpi.exp_().div_(target.shape[-1]), share)
-            parts[:, 1] = (share * scaled).mul_(precision).neg_()
-            parts[:, 2] = torch.addcmul(share, share, scaled.square_(), value=-1)
+            d_logits, d_mu, d_logstd = parts(grad[rows], components)
+            d_logits.copy_(torch.sub(logpi.exp_().div_(target.shape[-1]), share))
+            d_mu.copy_((share * scaled).mul_(precision).neg_())
+            d_logstd.copy_(torch.addcmul(share, share, scaled.square_(), value=-1))
         ctx.save_for_backward(grad)
         return total
 

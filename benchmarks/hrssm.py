@@ -1,0 +1,86 @@
+"""Updates of HRSSM (laptop size), beside the same losses with everything computed step by step."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from benchmarks.measure import Row, work
+from benchmarks.products import CPU
+from worldmodels.models import bisimulation, masks
+from worldmodels.models.base import autocast
+from worldmodels.models.hrssm import HRSSM
+from worldmodels.models.latent import balanced_kl
+
+ROWS, STEPS, ACTION = 32, 16, 6
+
+
+def rows() -> Iterator[Row]:
+    batch = {
+        "obs": torch.randint(0, 256, (ROWS, STEPS, 64, 64, 3), dtype=torch.uint8), "reward": torch.rand(ROWS, STEPS),
+        "action": torch.rand(ROWS, STEPS, ACTION), "terminated": torch.zeros(ROWS, STEPS),
+        "is_first": torch.zeros(ROWS, STEPS),
+    }  # fmt: skip
+    batch["is_first"][:, 0] = 1
+    model, plain = (HRSSM(ACTION, 16, 64, 128, 8, 8, 128) for _ in range(2))
+    ours = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
+    theirs = torch.optim.Adam(plain.parameters(), 1e-3)
+
+    def update() -> None:
+        with autocast(CPU, "auto"):
+            loss, _, _ = model.loss(batch, {}, torch.Generator().manual_seed(0))
+        ours.zero_grad(set_to_none=True)
+        loss.backward()
+        ours.step()
+        model.follow()
+
+    def plain_update() -> None:
+        theirs.zero_grad()
+        plain_loss(plain, batch).backward()
+        theirs.step()
+        plain.follow()
+
+    yield Row("HRSSM training", "updates/s", work(1, update), work(1, plain_update), None, 1.5)
+
+
+def plain_loss(model: HRSSM, batch: dict[str, Tensor]) -> Tensor:
+    """The obvious code: for each step of time, both encoders and all heads in turn; fp32."""
+    generator = torch.Generator().manual_seed(0)
+    rssm, target = model.rssm, model.target_rssm
+    clean = batch["obs"].permute(0, 1, 4, 2, 3).contiguous().float() / 255 - 0.5
+    visible = masks.cubes(STEPS, model.mask_ratio, 64, generator)
+    (h, z), (nothing_h, nothing_z) = rssm.initial(ROWS), target.initial(ROWS)
+    total = torch.zeros(())
+    feats: list[list[Tensor]] = [[], [], [], []]
+
+    def draw() -> Tensor:
+        return torch.rand(ROWS, rssm.latent.noise_size, generator=generator).clamp_min(1e-7)
+
+    for t in range(STEPS):
+        first, action, reward = batch["is_first"][:, t, None], batch["action"][:, t], batch["reward"][:, t]
+        before_h = torch.lerp(h, nothing_h.expand_as(h), first).detach()
+        h, z, posterior = rssm.observe(h, z, action, first, model.encoder(clean[:, t] * visible[t]), draw())
+        prior = rssm.prior(h)
+        feat = torch.cat([z, h], -1)
+        with torch.no_grad():
+            embed = model.target_encoder(clean[:, t])
+            raw_z = target.latent.sample(target.posterior(h, embed), draw())
+            raw = torch.cat([raw_z, h], -1)
+            if t:
+                next_h = target.advance(torch.lerp(feats[1][-1][:, : z.shape[1]], nothing_z, first), action, before_h)
+                feats[3].append(torch.cat([target.latent.sample(target.prior(next_h), draw()), next_h], -1))
+        feats[0].append(feat)
+        feats[1].append(raw)
+        feats[2].append(torch.cat([rssm.latent.sample(prior, draw()), h], -1))
+        kl, _ = balanced_kl(rssm.latent, posterior, prior, model.free_nats)
+        end = model.end_head(feat).squeeze(-1)
+        total = total + kl + model.reward_head.loss(feat, reward).mean()
+        total = total + torch.nn.functional.binary_cross_entropy_with_logits(end, batch["terminated"][:, t])
+        total = total + bisimulation.reconstruction(rssm.projection(feat), target.projection(raw))
+        if t == 0:  # as many pictures as ours
+            total = total + torch.nn.functional.mse_loss(model.decoder(embed), clean[:, t] + 0.5)
+    online, raw, expected = (torch.cat(part) for part in (feats[0][:-1], feats[1][:-1], feats[2][1:]))
+    zeros = torch.zeros(len(online))
+    return total / STEPS + bisimulation.loss(
+        online, raw, expected, torch.cat(feats[3]), batch["reward"][:, :-1].T.flatten(), zeros, zeros, model.losses
+    )
