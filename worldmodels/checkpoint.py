@@ -44,10 +44,15 @@ def atomic(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes `content` to `path`, whole or not at all."""
+    with atomic(path) as aside:
+        aside.write_bytes(content)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes `text` to `path`, whole or not at all."""
-    with atomic(path) as aside:
-        aside.write_text(text)
+    write_bytes(path, text.encode())
 
 
 def versions() -> dict[str, str]:

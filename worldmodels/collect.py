@@ -1,7 +1,10 @@
-"""Stage 1: rollouts to shards. A shard is a worker's task, so a kill loses at most the shards in hand."""
+"""Stage 1: rollouts to shards. A shard is a worker's task, so a kill loses at most the shards in hand.
+
+Workers send shards home as bytes: on a cluster they have no part in this machine's disk.
+"""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +14,17 @@ from tqdm import tqdm
 from worldmodels import models
 from worldmodels.actor import Actor, load_controller
 from worldmodels.agents import Agent, BlindAgent, ModelAgent
+from worldmodels.checkpoint import write_bytes
 from worldmodels.config import CollectConfig, flag
 from worldmodels.envs.distract import train_clips
 from worldmodels.errors import UserError, nearest
 from worldmodels.evaluators import cached_model, envs
 from worldmodels.policies import POLICIES, paper_policy
+from worldmodels.ray_workers import hire
 from worldmodels.report import paths, say, summarise, table
 from worldmodels.rollout import rollout
 from worldmodels.seeding import integer
-from worldmodels.store import Rollouts, Shard, open_shard, write_shard
-from worldmodels.workers import Workers
+from worldmodels.store import Rollouts, Shard, open_shard, pack_shard
 
 LOCKSTEP = 8  # environments that one worker steps side by side
 ATTEMPTS = 20  # how often an episode shorter than --min-steps is collected anew
@@ -54,18 +58,19 @@ def collect(config: CollectConfig) -> None:
             path.unlink()
     missing = [task for task in tasks if not _is_there(task)]
     with (
-        Workers(config.workers, deadline=3600) as workers,
+        hire(config.workers, config.ray, deadline=3600) as workers,
         tqdm(total=sum(len(task.episodes) for task in missing), unit="episode", desc=f"collect {config.env}") as bar,
     ):
+        if actor:
+            there = workers.send(actor[0].run, models.FILES)
+            sent = (replace(actor[0], run=there), *actor[1:])
+            missing = [replace(task, actor=sent) for task in missing]
         frames = 0
-
-        def show(shard: tuple[int, int]) -> None:
-            nonlocal frames
-            frames += shard[1]
-            bar.update(shard[0])
+        for index, (shard, played) in workers.each(collect_shard, missing):
+            write_bytes(missing[index].path, shard)
+            frames += played
+            bar.update(len(missing[index].episodes))
             bar.set_postfix_str(f"{frames / bar.format_dict['elapsed']:.0f} frames/s")
-
-        workers.map(collect_shard, missing, done=show)
     rollouts = Rollouts(folder, config.spec.label)
     returns = np.concatenate([shard.attributes["returns"] for shard in rollouts.shards])
     lengths = np.concatenate([shard.lengths for shard in rollouts.shards])
@@ -85,8 +90,8 @@ def rollout_folder(data: Path) -> Path:
     return data / "rollouts"
 
 
-def collect_shard(task: Task) -> tuple[int, int]:
-    """A worker's task: plays the episodes of one shard, LOCKSTEP at a time, and writes them; counts them and frames."""
+def collect_shard(task: Task) -> tuple[bytes, int]:
+    """A worker's task: plays the episodes of one shard, LOCKSTEP at a time; the shard, and how many frames it holds."""
     config = task.config
     kept: dict[int, Any] = {}
     for attempt in range(ATTEMPTS):
@@ -106,8 +111,8 @@ def collect_shard(task: Task) -> tuple[int, int]:
         "min_steps": config.min_steps, "shard_size": config.shard_size, "noise": config.noise if task.actor else 0.0,
         "returns": [o.episode_return for o in outcomes], "clips": sorted(train_clips(config.spec)),
     }  # fmt: skip
-    write_shard(task.path, [o.episode for o in outcomes if o.episode], attributes)
-    return len(outcomes), sum(o.length + 1 for o in outcomes)
+    shard = pack_shard([o.episode for o in outcomes if o.episode], attributes)
+    return shard, sum(o.length + 1 for o in outcomes)
 
 
 def _agent(task: Task, pool: list) -> Agent:

@@ -130,8 +130,11 @@ class CollectConfig(Stage):
     """Steps after which an episode is truncated."""
     min_steps: int = 0
     """Episodes shorter than this are collected again with another seed (the authors: 100 in Doom)."""
+    ray: str = ""
+    """Play on a Ray cluster instead of --workers of this machine: auto (the one that this machine is a node of), or the
+    address of its head. Results are the same (docs/cluster.md)."""
 
-    FREE: ClassVar[frozenset[str]] = Stage.FREE | {"episodes"}
+    FREE: ClassVar[frozenset[str]] = Stage.FREE | {"episodes", "ray"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,8 +274,11 @@ class ControllerConfig(Stage):
     """Real environments that one worker steps side by side."""
     deadline: float = 900.0
     """Seconds after which a worker's task counts as hung and is tried on a new worker."""
+    ray: str = ""
+    """Play on a Ray cluster instead of --workers of this machine: auto (the one that this machine is a node of), or the
+    address of its head. Results are the same (docs/cluster.md)."""
 
-    FREE: ClassVar[frozenset[str]] = Stage.FREE | {"generations", "deadline", "final_episodes", "name"}
+    FREE: ClassVar[frozenset[str]] = Stage.FREE | {"generations", "deadline", "final_episodes", "name", "ray"}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -314,6 +320,9 @@ class EvaluateConfig:
     """Seed of the test episodes (a stream of its own, never met in training)."""
     workers: int = Stage.workers
     """Cores to use."""
+    ray: str = ""
+    """Play on a Ray cluster instead of --workers of this machine: auto (the one that this machine is a node of), or the
+    address of its head. Results are the same (docs/cluster.md)."""
     device: str = "auto"
     """Where networks compute: auto, cpu, cuda."""
 

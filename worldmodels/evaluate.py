@@ -16,8 +16,8 @@ from worldmodels.evaluators import DreamEvaluator, RealEvaluator
 from worldmodels.evolve import score_baselines, test_seeds
 from worldmodels.models.base import WorldModel, device_of
 from worldmodels.policies import baselines
+from worldmodels.ray_workers import hire
 from worldmodels.report import Summary, paths, say, summarise, table
-from worldmodels.workers import Workers
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Summary]:
@@ -30,7 +30,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Summary]:
     check_test_clips(actor.env, models.load_module(actor.run / "vision", "vision")[1]["clips"])
     scores: dict[str, Summary] = {}
     seeds = test_seeds(config.seed, config.episodes)
-    with Workers(config.workers) as workers:
+    with hire(config.workers, config.ray) as workers:
         if config.baselines:
             scores |= score_baselines(actor.env, actor.max_steps, config.episodes, config.seed, workers)
         if config.dream:

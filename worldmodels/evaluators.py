@@ -1,5 +1,6 @@
 """Params and seeds in, returns out; in the real environment or in dreams, by the same call."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -88,9 +89,10 @@ class RealEvaluator:
         population, episodes = len(params), len(seeds)
         params = np.asarray(params, np.float32)
         version = models.fingerprint(self._actor.run)
+        actor = dataclasses.replace(self._actor, run=self._workers.send(self._actor.run, models.FILES))
         candidate, seed = np.repeat(np.arange(population), episodes), np.tile(seeds, population)
         tasks = [
-            (self._actor, version, params[candidate[i : i + self._lockstep]], seed[i : i + self._lockstep].tolist())
+            (actor, version, params[candidate[i : i + self._lockstep]], seed[i : i + self._lockstep].tolist())
             for i in range(0, population * episodes, self._lockstep)
         ]
         outcomes = [outcome for group in self._workers.map(play_group, tasks, _count(done)) for outcome in group]

@@ -20,6 +20,7 @@ from worldmodels.errors import UserError
 from worldmodels.evaluators import BaselineEvaluator, DreamEvaluator, Evaluator, RealEvaluator
 from worldmodels.models.base import device_of
 from worldmodels.policies import baselines
+from worldmodels.ray_workers import hire
 from worldmodels.report import Summary, paths, say, summarise, table
 from worldmodels.run import Run
 from worldmodels.workers import Workers
@@ -39,7 +40,7 @@ def train_controller(config: ControllerConfig) -> None:
     config = _with_backgrounds(config)
     torch.set_num_threads(max(1, config.workers))
     keep_freed_memory()
-    with Workers(config.workers, config.deadline) as workers:
+    with hire(config.workers, config.ray, config.deadline) as workers:
         each = [dataclasses.replace(config, tau=(tau,)) for tau in config.tau] if config.dream else [config]
         results = [evolve(one, workers) for one in each]
         references = score_baselines(

@@ -20,7 +20,7 @@ import hdf5plugin
 import numpy as np
 import torch
 
-from worldmodels.checkpoint import atomic, fingerprint, versions
+from worldmodels.checkpoint import fingerprint, versions, write_bytes
 from worldmodels.episode import OBS_SHAPE, Episode
 from worldmodels.errors import UserError, nearest
 
@@ -81,10 +81,14 @@ class Shard:
 
 
 def write_shard(path: Path, episodes: Sequence[Episode], attributes: dict[str, Any]) -> None:
-    """Writes `episodes` to `path`, whole or not at all.
+    """Writes `pack_shard(episodes, attributes)` to `path`, whole or not at all."""
+    write_bytes(path, pack_shard(episodes, attributes))
+
+
+def pack_shard(episodes: Sequence[Episode], attributes: dict[str, Any]) -> bytes:
+    """A shard file of `episodes`.
 
     Args:
-        path: the shard's final name.
         episodes: at least one.
         attributes: plain data for the record; must hold "env" (its name), may hold options, policy, seed.
     """
@@ -98,7 +102,8 @@ def write_shard(path: Path, episodes: Sequence[Episode], attributes: dict[str, A
         "reward": np.concatenate([e.reward for e in episodes]),
     }
     starts = np.concatenate([[0], np.cumsum(columns["length"] + 1)])
-    with whole_hdf5(path) as file:
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
         file.attrs["format"] = FORMAT
         file.attrs["about"] = json.dumps(attributes | {"versions": versions()})
         for name, values in columns.items():
@@ -107,6 +112,7 @@ def write_shard(path: Path, episodes: Sequence[Episode], attributes: dict[str, A
         obs = file.create_dataset("obs", shape, np.uint8, chunks=chunk, compression=zstd)
         for start, episode in zip(starts, episodes, strict=False):
             obs[start : start + len(episode) + 1] = episode.obs
+    return buffer.getvalue()
 
 
 @contextmanager
@@ -118,8 +124,7 @@ def whole_hdf5(path: Path) -> Iterator[h5py.File]:
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
         yield file
-    with atomic(path) as aside:
-        aside.write_bytes(buffer.getbuffer())
+    write_bytes(path, buffer.getvalue())
 
 
 def open_shard(path: Path) -> Shard:

@@ -13,6 +13,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -56,11 +57,15 @@ class Workers:
         """
         tasks = list(tasks)
         results: list[Any] = [None] * len(tasks)
-        for index, result in self._run(function, tasks):
+        for index, result in self.each(function, tasks):
             results[index] = result
             if done:
                 done(result)
         return results
+
+    def send(self, folder: Path, names: Iterable[str]) -> Path:
+        """The folder where tasks find the files `names` of `folder`: itself, since these workers share its disk."""
+        return folder
 
     def close(self) -> None:
         """Ends all processes; those that are idle may tidy up first."""
@@ -76,7 +81,8 @@ class Workers:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _run(self, function: Callable[[Any], Any], tasks: list[Any]) -> Iterator[tuple[int, Any]]:
+    def each(self, function: Callable[[Any], Any], tasks: list[Any]) -> Iterator[tuple[int, Any]]:
+        """As `map`, but yields each result as it comes, with its task's index, and keeps none."""
         if not self._num:
             yield from ((index, function(task)) for index, task in enumerate(tasks))
             return
@@ -118,7 +124,7 @@ class Workers:
             raise UserError(f"a worker {what} {TRIES} times at the same task (exit code {code}); try fewer --workers")
 
 
-class _Answer:
+class Answer:
     """What a worker sends back: a result, or what went wrong."""
 
     def __init__(self, result: Any = None, mistake: str = "", trace: str = "") -> None:
@@ -130,6 +136,16 @@ class _Answer:
         if self.trace:
             raise WorkerError(f"in a worker:\n{self.trace}")
         return self.result
+
+
+def attempt(function: Callable[[Any], Any], task: Any) -> Answer:
+    """What comes of `function(task)`, in a worker."""
+    try:
+        return Answer(function(task))
+    except UserError as error:
+        return Answer(mistake=str(error))
+    except Exception:
+        return Answer(trace=traceback.format_exc())
 
 
 class _Worker:
@@ -147,7 +163,7 @@ class _Worker:
         with contextlib.suppress(BrokenPipeError):  # it died while idle: `answer` will meet the end of file
             self.connection.send((function, tasks[index]))
 
-    def answer(self) -> tuple[int, _Answer | None]:
+    def answer(self) -> tuple[int, Answer | None]:
         """The task and its answer, or None if the process is dead."""
         try:
             return self.task, self.connection.recv()
@@ -178,13 +194,7 @@ def _serve(connection: Connection) -> None:
             atexit._run_exitfuncs()  # multiprocess leaves by os._exit, which would skip what environments tidy up
             return
         try:
-            answer = _Answer(function(task))
-        except UserError as error:
-            answer = _Answer(mistake=str(error))
-        except Exception:
-            answer = _Answer(trace=traceback.format_exc())
-        try:
-            connection.send(answer)
+            connection.send(attempt(function, task))
         except BrokenPipeError:  # the parent was killed
             return
 

@@ -19,12 +19,25 @@ from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.recurrent import RSSMMemory, RSSMWorldModel
 from worldmodels.models.vae import VAE
 
-__all__ = ["FAMILIES", "FILE", "PAIRINGS", "Vision", "WorldModel", "fingerprint", "load", "load_module", "save_module"]
+__all__ = [
+    "FAMILIES",
+    "FILE",
+    "FILES",
+    "PAIRINGS",
+    "Vision",
+    "WorldModel",
+    "fingerprint",
+    "load",
+    "load_module",
+    "save_module",
+]
 
 FAMILIES: dict[str, Any] = {"vae": VAE, "hrssm": HRSSM, "mdnrnn": MDNRNN, "rssm": RSSMMemory}
 PAIRINGS: dict[str, Any] = {"mdnrnn": ClassicWorldModel, "rssm": RSSMWorldModel}
 """By M's family: any V goes with any M."""
 FILE = "model.safetensors"
+FILES = (f"vision/{FILE}", f"memory/{FILE}")
+"""What of a run folder `load` reads."""
 
 
 def save_module(module: Any, folder: Path, kind: str, **extra: object) -> None:

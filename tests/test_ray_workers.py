@@ -1,0 +1,174 @@
+"""Two nodes on this machine, and what happens when one of them dies."""
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.conftest import World
+from tests.test_workers import bug, die, die_once, hang_once, mistake, square, threads
+from worldmodels.actor import Actor, save_controller
+from worldmodels.checkpoint import write_bytes
+from worldmodels.collect import collect
+from worldmodels.config import CollectConfig, ControllerConfig, EvaluateConfig
+from worldmodels.envspec import EnvSpec
+from worldmodels.errors import UserError
+from worldmodels.evaluators import RealEvaluator
+from worldmodels.evolve import train_controller
+from worldmodels.ray_workers import RayWorkers, hire
+from worldmodels.workers import Answer, WorkerError, Workers
+
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'worldmodels[ray]'")
+SMALL = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args=SMALL)
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def workers(cluster: Any) -> Iterator[Workers]:
+    with hire(0, cluster.address, deadline=4.0) as pool:
+        yield pool
+
+
+def node_of(task: int) -> str:
+    time.sleep(0.5)
+    return ray.get_runtime_context().get_node_id()
+
+
+def read(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+class Mortal:
+    """A cluster's second node, which dies as soon as something is told for the second time."""
+
+    def __init__(self, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._cluster, self._node, self._told = cluster, cluster.add_node(**SMALL), 0
+        self.deaths: list[str] = []
+        answer = RayWorkers._answer
+
+        def spied(workers: RayWorkers, ref: Any) -> Answer | str:
+            came = answer(workers, ref)
+            if isinstance(came, str):
+                self.deaths.append(came)
+            return came
+
+        monkeypatch.setattr(RayWorkers, "_answer", spied)
+
+    def tell(self, *_: object) -> None:
+        self._told += 1
+        if self._told == 2:
+            self._cluster.remove_node(self._node, allow_graceful=False)
+
+
+@pytest.fixture
+def mortal(cluster: Any, workers: Workers, monkeypatch: pytest.MonkeyPatch) -> Mortal:
+    """Both nodes are warm: the second will be in the middle of a task when it dies."""
+    made, nodes = Mortal(cluster, monkeypatch), set[str]()
+    while len(nodes) < 2:
+        nodes = set(workers.map(node_of, range(4)))
+    return made
+
+
+def test_results_come_in_the_order_of_tasks(workers: Workers) -> None:
+    ticks: list[int] = []
+    assert isinstance(workers, RayWorkers)
+    assert workers.map(square, range(20), done=ticks.append) == [x * x for x in range(20)]
+    assert sorted(ticks) == [x * x for x in range(20)] and workers.map(square, []) == []
+    assert set(workers.map(threads, range(4))) == {(1, "1")}
+
+
+@pytest.mark.parametrize("function", [die_once, hang_once])
+def test_a_worker_that_dies_or_hangs_does_not_stop_the_rest(workers: Workers, tmp_path: Path, function) -> None:
+    tasks = [(tmp_path / f"marker{i == 3}", i) for i in range(6)]
+    (tmp_path / "markerFalse").touch()
+    assert workers.map(function, tasks) == list(range(6))
+
+
+def test_a_task_that_always_kills_its_worker_is_given_up(workers: Workers) -> None:
+    with pytest.raises(UserError, match="a worker died or hung 3 times at the same task"):
+        workers.map(die, [0])
+    assert workers.map(square, [3]) == [9]
+
+
+def test_errors_come_home(workers: Workers) -> None:
+    with pytest.raises(UserError, match="--flag is wrong"):
+        workers.map(mistake, range(3))
+    with pytest.raises(WorkerError, match=r"(?s)in bug.*ZeroDivisionError: deep inside"):
+        workers.map(bug, range(3))
+    assert workers.map(square, [4]) == [16]
+
+
+def test_files_are_found_by_tasks_on_nodes_that_do_not_share_the_disk(workers: Workers, tmp_path: Path) -> None:
+    content = os.urandom(1000)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/b").write_bytes(content)
+    there = workers.send(tmp_path, ["a/b"])
+    (tmp_path / "a/b").unlink()
+    assert workers.map(read, [there / "a/b"] * 2) == [content] * 2
+
+
+def test_scores_are_those_of_local_workers_though_a_node_dies(workers: Workers, world: World, mortal: Mortal) -> None:
+    params, seeds = np.random.default_rng(0).normal(0, 1, (4, 40)), [1, 2, 3]
+    actor = Actor(EnvSpec("doom"), world.run, ("z", "c", "h"), 0, False, 400, "auto")
+    local = RealEvaluator(Workers(0), actor, lockstep=1).evaluate(params, seeds)
+    ours = RealEvaluator(workers, actor, lockstep=1).evaluate(params, seeds, mortal.tell)
+    assert mortal.deaths and all("node" in death for death in mortal.deaths)
+    assert np.array_equal(local.returns, ours.returns) and np.array_equal(local.lengths, ours.lengths)
+
+
+def test_shards_are_those_of_local_workers_though_a_node_dies(
+    workers: Workers, world: World, mortal: Mortal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Path(shutil.copytree(world.run, tmp_path / "run"))
+    actor = Actor(EnvSpec("doom"), run, ("z", "c", "h"), 0, False, 400, "auto")
+    folder = run / "controller/any"
+    save_controller(folder / "controller.safetensors", actor, np.random.default_rng(0).normal(0, 1, 40), {})
+    config = CollectConfig(
+        env="doom", policy=str(folder), data=tmp_path / "local", workers=0, episodes=12, shard_size=2, max_steps=200
+    )
+    collect(config)
+    monkeypatch.setattr("worldmodels.collect.write_bytes", lambda *file: (write_bytes(*file), mortal.tell()))
+    monkeypatch.setattr("worldmodels.collect.hire", lambda *_, **__: contextlib.nullcontext(workers))
+    collect(dataclasses.replace(config, data=tmp_path / "ray"))
+    assert mortal.deaths and all("node" in death for death in mortal.deaths)
+    shards = [
+        {file.name: file.read_bytes() for file in (tmp_path / d / "rollouts").iterdir()} for d in ("local", "ray")
+    ]
+    assert len(shards[0]) == 6 and shards[0] == shards[1]
+
+
+def test_it_is_told_in_one_line_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = f"127.0.0.1:{taken.getsockname()[1]}"
+    for address in (nobody, "nonsense"):
+        with pytest.raises(UserError, match=rf"--ray {address}: no cluster to join .*ray start") as error:
+            collect(CollectConfig(env="doom", data=tmp_path, episodes=2, shard_size=2, ray=address))
+        assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match=f"--ray {nobody}"):
+        train_controller(ControllerConfig(env="doom", ray=nobody))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"--ray auto needs Ray .*: pip install 'worldmodels\[ray\]'"):
+        hire(2, "auto")
+
+
+def test_where_it_computes_may_change_on_resume() -> None:
+    for kind in (CollectConfig, ControllerConfig):
+        assert kind(ray="auto").identity() == kind().identity()
+    assert EvaluateConfig(run=Path("x")).ray == ""
