@@ -16,7 +16,19 @@ from benchmarks.measure import Ratio, measure
 from worldmodels.allocator import keep_freed_memory
 from worldmodels.report import say, table
 
-GROUPS = ("carracing", "doom", "dmc", "vision", "memory", "dream", "hrssm", "generation", "reading", "workers")
+GROUPS = (
+    "carracing",
+    "doom",
+    "dmc",
+    "vision",
+    "memory",
+    "dream",
+    "hrssm",
+    "generation",
+    "reading",
+    "workers",
+    "ray_cluster",
+)
 OUT = Path("benchmarks/bench.json")
 
 

@@ -6,8 +6,10 @@ import os
 import shutil
 import socket
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import World
-from tests.test_workers import bug, die, die_once, hang_once, mistake, square, threads
+from tests.test_workers import bug, die, hang_once, mistake, square, threads
 from worldmodels.actor import Actor, save_controller
-from worldmodels.checkpoint import write_bytes
 from worldmodels.collect import collect
 from worldmodels.config import CollectConfig, ControllerConfig, EvaluateConfig
 from worldmodels.envspec import EnvSpec
@@ -25,7 +26,7 @@ from worldmodels.errors import UserError
 from worldmodels.evaluators import RealEvaluator
 from worldmodels.evolve import train_controller
 from worldmodels.ray_workers import RayWorkers, hire
-from worldmodels.workers import Answer, WorkerError, Workers
+from worldmodels.workers import WorkerError, Workers
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'worldmodels[ray]'")
 SMALL = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
@@ -42,7 +43,7 @@ def cluster() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def workers(cluster: Any) -> Iterator[Workers]:
-    with hire(0, cluster.address, deadline=4.0) as pool:
+    with hire(0, cluster.address) as pool:
         yield pool
 
 
@@ -55,35 +56,56 @@ def read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-class Mortal:
-    """A cluster's second node, which dies as soon as something is told for the second time."""
-
-    def __init__(self, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._cluster, self._node, self._told = cluster, cluster.add_node(**SMALL), 0
-        self.deaths: list[str] = []
-        answer = RayWorkers._answer
-
-        def spied(workers: RayWorkers, ref: Any) -> Answer | str:
-            came = answer(workers, ref)
-            if isinstance(came, str):
-                self.deaths.append(came)
-            return came
-
-        monkeypatch.setattr(RayWorkers, "_answer", spied)
-
-    def tell(self, *_: object) -> None:
-        self._told += 1
-        if self._told == 2:
-            self._cluster.remove_node(self._node, allow_graceful=False)
+def stranded(node: str, mark: Path, function: Callable[[Any], Any], task: Any) -> Any:
+    """On `node`, a task that never ends; elsewhere the task itself."""
+    if ray.get_runtime_context().get_node_id() == node:
+        mark.touch()
+        time.sleep(1000)
+    return function(task)
 
 
 @pytest.fixture
-def mortal(cluster: Any, workers: Workers, monkeypatch: pytest.MonkeyPatch) -> Mortal:
-    """Both nodes are warm: the second will be in the middle of a task when it dies."""
-    made, nodes = Mortal(cluster, monkeypatch), set[str]()
-    while len(nodes) < 2:
-        nodes = set(workers.map(node_of, range(4)))
-    return made
+def death(cluster: Any, workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A second node, which dies in the middle of its first task; the path exists from then on."""
+    node, mark = cluster.add_node(**SMALL), tmp_path / "died"
+    while len(set(workers.map(node_of, range(4)))) < 2:  # until its worker is as warm as the other
+        pass
+    each = RayWorkers.each
+
+    def mortal(self: RayWorkers, function: Callable[[Any], Any], tasks: list[Any]) -> Iterator[tuple[int, Any]]:
+        return each(self, partial(stranded, node.node_id, mark, function), tasks)
+
+    monkeypatch.setattr(RayWorkers, "each", mortal)
+
+    def kill() -> None:
+        while not mark.exists():
+            time.sleep(0.01)
+        cluster.remove_node(node, allow_graceful=False)
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    yield mark
+    thread.join(timeout=10)
+
+
+def test_it_is_told_in_one_line_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = f"127.0.0.1:{taken.getsockname()[1]}"
+    for address in (nobody, "nonsense"):
+        with pytest.raises(UserError, match=rf"--ray {address}: no cluster to join .*ray start") as error:
+            collect(CollectConfig(env="doom", data=tmp_path, episodes=2, shard_size=2, ray=address))
+        assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match=f"--ray {nobody}"):
+        train_controller(ControllerConfig(env="doom", ray=nobody))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"--ray auto needs Ray .*: pip install 'worldmodels\[ray\]'"):
+        hire(2, "auto")
+
+
+def test_where_it_computes_may_change_on_resume() -> None:
+    for kind in (CollectConfig, ControllerConfig):
+        assert kind(ray="auto").identity() == kind().identity()
+    assert EvaluateConfig(run=Path("x")).ray == ""
 
 
 def test_results_come_in_the_order_of_tasks(workers: Workers) -> None:
@@ -94,11 +116,13 @@ def test_results_come_in_the_order_of_tasks(workers: Workers) -> None:
     assert set(workers.map(threads, range(4))) == {(1, "1")}
 
 
-@pytest.mark.parametrize("function", [die_once, hang_once])
-def test_a_worker_that_dies_or_hangs_does_not_stop_the_rest(workers: Workers, tmp_path: Path, function) -> None:
+def test_a_worker_that_hangs_does_not_stop_the_rest(
+    workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_deadline", 1.0)
     tasks = [(tmp_path / f"marker{i == 3}", i) for i in range(6)]
     (tmp_path / "markerFalse").touch()
-    assert workers.map(function, tasks) == list(range(6))
+    assert workers.map(hang_once, tasks) == list(range(6))
 
 
 def test_a_task_that_always_kills_its_worker_is_given_up(workers: Workers) -> None:
@@ -124,51 +148,30 @@ def test_files_are_found_by_tasks_on_nodes_that_do_not_share_the_disk(workers: W
     assert workers.map(read, [there / "a/b"] * 2) == [content] * 2
 
 
-def test_scores_are_those_of_local_workers_though_a_node_dies(workers: Workers, world: World, mortal: Mortal) -> None:
+def test_scores_are_those_of_local_workers_though_a_node_dies(workers: Workers, world: World, death: Path) -> None:
     params, seeds = np.random.default_rng(0).normal(0, 1, (4, 40)), [1, 2, 3]
-    actor = Actor(EnvSpec("doom"), world.run, ("z", "c", "h"), 0, False, 400, "auto")
+    actor = Actor(EnvSpec("doom"), world.run, ("z", "c", "h"), 0, False, 100, "auto")
     local = RealEvaluator(Workers(0), actor, lockstep=1).evaluate(params, seeds)
-    ours = RealEvaluator(workers, actor, lockstep=1).evaluate(params, seeds, mortal.tell)
-    assert mortal.deaths and all("node" in death for death in mortal.deaths)
+    ours = RealEvaluator(workers, actor, lockstep=1).evaluate(params, seeds)
+    assert death.exists()
     assert np.array_equal(local.returns, ours.returns) and np.array_equal(local.lengths, ours.lengths)
 
 
 def test_shards_are_those_of_local_workers_though_a_node_dies(
-    workers: Workers, world: World, mortal: Mortal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workers: Workers, world: World, death: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Path(shutil.copytree(world.run, tmp_path / "run"))
-    actor = Actor(EnvSpec("doom"), run, ("z", "c", "h"), 0, False, 400, "auto")
+    actor = Actor(EnvSpec("doom"), run, ("z", "c", "h"), 0, False, 100, "auto")
     folder = run / "controller/any"
     save_controller(folder / "controller.safetensors", actor, np.random.default_rng(0).normal(0, 1, 40), {})
     config = CollectConfig(
-        env="doom", policy=str(folder), data=tmp_path / "local", workers=0, episodes=12, shard_size=2, max_steps=200
+        env="doom", policy=str(folder), data=tmp_path / "local", workers=0, episodes=12, shard_size=2, max_steps=100
     )
     collect(config)
-    monkeypatch.setattr("worldmodels.collect.write_bytes", lambda *file: (write_bytes(*file), mortal.tell()))
     monkeypatch.setattr("worldmodels.collect.hire", lambda *_, **__: contextlib.nullcontext(workers))
     collect(dataclasses.replace(config, data=tmp_path / "ray"))
-    assert mortal.deaths and all("node" in death for death in mortal.deaths)
+    assert death.exists()
     shards = [
         {file.name: file.read_bytes() for file in (tmp_path / d / "rollouts").iterdir()} for d in ("local", "ray")
     ]
     assert len(shards[0]) == 6 and shards[0] == shards[1]
-
-
-def test_it_is_told_in_one_line_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        nobody = f"127.0.0.1:{taken.getsockname()[1]}"
-    for address in (nobody, "nonsense"):
-        with pytest.raises(UserError, match=rf"--ray {address}: no cluster to join .*ray start") as error:
-            collect(CollectConfig(env="doom", data=tmp_path, episodes=2, shard_size=2, ray=address))
-        assert "\n" not in str(error.value)
-    with pytest.raises(UserError, match=f"--ray {nobody}"):
-        train_controller(ControllerConfig(env="doom", ray=nobody))
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"--ray auto needs Ray .*: pip install 'worldmodels\[ray\]'"):
-        hire(2, "auto")
-
-
-def test_where_it_computes_may_change_on_resume() -> None:
-    for kind in (CollectConfig, ControllerConfig):
-        assert kind(ray="auto").identity() == kind().identity()
-    assert EvaluateConfig(run=Path("x")).ray == ""

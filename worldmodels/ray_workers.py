@@ -154,7 +154,7 @@ def _play(order: tuple[Callable[[Any], Any], Any, dict[Path, Luggage], dict[str,
         raise UserError(f"--ray: node {node} has {found}, but here it is {needed}; install the same")
     for folder, (names, files) in luggage.items():
         if not all((folder / name).exists() for name in names):
-            contents: dict[str, bytes] = ray.get(files)
+            contents: Any = ray.get(files)
             for name, content in contents.items():
                 write_bytes(folder / name, content)
     return function(task)

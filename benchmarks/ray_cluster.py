@@ -1,0 +1,27 @@
+"""A generation's real episodes on a Ray cluster of two nodes with one CPU each, beside two local workers."""
+
+from collections.abc import Iterator
+
+from ray.cluster_utils import Cluster
+
+from benchmarks.measure import Row
+from worldmodels.envspec import EnvSpec
+from worldmodels.evaluators import BaselineEvaluator
+from worldmodels.ray_workers import hire
+from worldmodels.workers import Workers
+
+NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+EPISODES = 96  # twelve tasks of eight: about five seconds
+
+
+def rows() -> Iterator[Row]:
+    cluster = Cluster(initialize_head=True, head_node_args=NODE)
+    cluster.add_node(**NODE)
+    with hire(0, cluster.address) as ours, hire(2) as local:
+        yield Row("Ray, 2 nodes", "steps/s", lambda: play(ours), lambda: play(local), None, 0.85)
+    cluster.shutdown()
+
+
+def play(workers: Workers) -> float:
+    doom = BaselineEvaluator(workers, EnvSpec("doom"), "held", max_steps=300)
+    return float(doom.evaluate(list(range(EPISODES))).lengths.sum())
