@@ -18,6 +18,7 @@ import pytest
 
 from tests.conftest import World
 from tests.test_workers import bug, die, hang_once, mistake, square, threads
+from worldmodels import ray_workers
 from worldmodels.actor import Actor, save_controller
 from worldmodels.collect import collect
 from worldmodels.config import CollectConfig, ControllerConfig, EvaluateConfig
@@ -44,7 +45,10 @@ def cluster() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def workers(cluster: Any) -> Iterator[Workers]:
     with hire(0, cluster.address) as pool:
+        assert isinstance(pool, RayWorkers)
         yield pool
+        for copies in pool._luggage:
+            shutil.rmtree(copies, ignore_errors=True)
 
 
 def node_of(task: int) -> str:
@@ -110,7 +114,6 @@ def test_where_it_computes_may_change_on_resume() -> None:
 
 def test_results_come_in_the_order_of_tasks(workers: Workers) -> None:
     ticks: list[int] = []
-    assert isinstance(workers, RayWorkers)
     assert workers.map(square, range(20), done=ticks.append) == [x * x for x in range(20)]
     assert sorted(ticks) == [x * x for x in range(20)] and workers.map(square, []) == []
     assert set(workers.map(threads, range(4))) == {(1, "1")}
@@ -137,6 +140,13 @@ def test_errors_come_home(workers: Workers) -> None:
     with pytest.raises(WorkerError, match=r"(?s)in bug.*ZeroDivisionError: deep inside"):
         workers.map(bug, range(3))
     assert workers.map(square, [4]) == [16]
+
+
+def test_a_node_with_other_versions_is_told_of(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = ray_workers._versions()
+    monkeypatch.setattr(ray_workers, "_versions", lambda: found | {"torch": "1.0"})
+    with pytest.raises(UserError, match=rf"node [\d.]+ has torch {found['torch']}, but here it is torch 1.0"):
+        workers.map(square, [0])
 
 
 def test_files_are_found_by_tasks_on_nodes_that_do_not_share_the_disk(workers: Workers, tmp_path: Path) -> None:
