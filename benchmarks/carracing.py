@@ -32,7 +32,19 @@ def play(env: gymnasium.Env, actions: np.ndarray) -> float:
 def play_plain(env: gymnasium.Env, actions: np.ndarray) -> float:
     """The obvious code: Gymnasium's picture, cut and made small."""
     env.reset(seed=0)
-    for steer, gas, brake in actions:
-        picture, *_ = env.step(np.array([steer, (gas + 1) / 2, max(brake, 0.0)], np.float32))
-        np.asarray(Image.fromarray(picture[:84]).resize((64, 64), Image.Resampling.BILINEAR))
+    for action in actions:
+        picture, *_ = env.step(to_native(action))
+        small(picture)
     return len(actions)
+
+
+def to_native(action: np.ndarray) -> np.ndarray:
+    steer, gas, brake = action
+    return np.array([steer, (gas + 1) / 2, max(brake, 0.0)], np.float32)
+
+
+def small(picture: np.ndarray) -> np.ndarray:
+    """Without the bar of indicators, 64x64."""
+    if picture.shape[0] == 64:
+        return picture
+    return np.array(Image.fromarray(picture[:84]).resize((64, 64), Image.Resampling.BILINEAR))

@@ -7,6 +7,7 @@ from pathlib import Path
 import vizdoom
 
 from benchmarks.measure import Row
+from worldmodels.checkpoint import write_bytes
 from worldmodels.collect import Task, collect_shard
 from worldmodels.config import CollectConfig
 from worldmodels.envs import make_env
@@ -22,10 +23,15 @@ def rows() -> Iterator[Row]:
         task = Task(config, Path(folder) / "shard.h5", "held", None, range(EPISODES))
         env = make_env("doom")
         game: vizdoom.DoomGame = env.unwrapped.game
-        yield Row(
-            "Doom, collected", "frames/s", lambda: collect_shard(task)[1], None, lambda: step(game), of_limit=0.75
-        )
+        yield Row("Doom, collected", "frames/s", lambda: collected(task), None, lambda: step(game), of_limit=0.75)
         env.close()
+
+
+def collected(task: Task) -> float:
+    """As stage 1, which writes what its workers send."""
+    shard, frames = collect_shard(task)
+    write_bytes(task.path, shard)
+    return frames
 
 
 def step(game: vizdoom.DoomGame) -> float:

@@ -1,0 +1,77 @@
+"""What a worker does in a generation of stage 4: V, M, C and the environment; beside one row at a time, and bare."""
+
+from collections.abc import Iterator
+
+import gymnasium
+import numpy as np
+import torch
+
+from benchmarks.carracing import small, to_native
+from benchmarks.dream import doom_sized
+from benchmarks.measure import Row, Work
+from worldmodels.agents import BlindAgent, ModelAgent
+from worldmodels.controller import Controller
+from worldmodels.envs import make_env
+from worldmodels.envspec import EnvSpec
+from worldmodels.models.base import WorldModel
+from worldmodels.models.classic import ClassicWorldModel
+from worldmodels.models.mdnrnn import MDNRNN
+from worldmodels.models.vae import VAE
+from worldmodels.rollout import rollout
+
+LOCKSTEP, STEPS = 8, 100
+
+
+def rows() -> Iterator[Row]:
+    memory = MDNRNN(32, 3, 256)
+    driver = ClassicWorldModel(VAE(32), memory, torch.zeros(1, 64))
+    for name, model, times, of_limit in (("carracing", driver, 3.0, 0.75), ("doom", doom_sized(), 3.0, 0.35)):
+        envs = [make_env(EnvSpec(name)) for _ in range(LOCKSTEP)]
+        plain = gymnasium.make("CarRacing-v3") if name == "carracing" else envs[0]
+        yield Row(
+            f"generation, real {name}", "steps/s", lockstep(envs, model), one_at_a_time(plain, model), alone(envs),
+            times, of_limit,
+        )  # fmt: skip
+        for env in {*envs, plain}:
+            env.close()
+
+
+def lockstep(envs: list[gymnasium.Env], model: WorldModel) -> Work:
+    """As evaluators.play_group."""
+    parts = model.default_inputs
+    controller = Controller(sum(model.feat_sizes[part] for part in parts), model.action_size)
+    params = np.random.default_rng(0).normal(0, 0.1, (LOCKSTEP, controller.num_params)).astype(np.float32)
+    agent = ModelAgent(model, controller, parts, params)
+    return lambda: sum(outcome.length for outcome in rollout(envs, agent, list(range(LOCKSTEP)), STEPS))
+
+
+def alone(envs: list[gymnasium.Env]) -> Work:
+    """The environment, and nobody who looks."""
+    agent = BlindAgent("held", envs[0].action_space.shape[0])
+    return lambda: sum(outcome.length for outcome in rollout(envs, agent, list(range(LOCKSTEP)), STEPS))
+
+
+def one_at_a_time(env: gymnasium.Env, model: WorldModel) -> Work:
+    """The obvious code: one environment, batches of one."""
+    width = sum(model.feat_sizes[part] for part in model.default_inputs)
+    weight = torch.randn(model.action_size, width) * 0.1
+
+    @torch.no_grad()
+    def play() -> float:
+        steps = 0
+        for seed in range(2):
+            obs = small(env.reset(seed=seed)[0])
+            state, action = model.initial(1), torch.zeros(1, model.action_size)
+            for step in range(STEPS):
+                embed, first = model.encode(torch.from_numpy(obs)[None]), torch.full((1, 1), float(step == 0))
+                state = model.observe(state, action, embed, first, torch.rand(1, model.noise_size))
+                action = torch.tanh(model.features(state, model.default_inputs) @ weight.T)
+                chosen = action[0].numpy()
+                obs, _, terminated, truncated, _ = env.step(to_native(chosen) if len(chosen) == 3 else chosen)
+                obs = small(obs)
+                steps += 1
+                if terminated or truncated:
+                    break
+        return steps
+
+    return play
