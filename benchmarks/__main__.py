@@ -17,7 +17,8 @@ from worldmodels.allocator import keep_freed_memory
 from worldmodels.report import say, table
 
 GROUPS = (
-    "carracing", "doom", "dmc", "vision", "memory", "dream", "hrssm", "generation", "reading", "workers", "ray_cluster",
+    "carracing", "doom", "dmc", "vision", "memory", "dream", "hrssm", "generation", "reading", "workers",
+    "ray_cluster", "growth",
 )  # fmt: skip
 OUT = Path("benchmarks/bench.json")
 

@@ -1,0 +1,63 @@
+"""Reading batches from disk, beside the training that eats them: reading must never be what training waits for."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import benchmarks.hrssm
+import benchmarks.memory
+import benchmarks.vision
+from benchmarks.measure import Row, Work
+from worldmodels.chunks import chunk_batches
+from worldmodels.codes import Codes, sequence_batches
+from worldmodels.collect import collect, rollout_folder
+from worldmodels.config import CollectConfig
+from worldmodels.models.vae import VAE
+from worldmodels.store import Rollouts, frame_batches
+
+EPISODES = 64
+
+
+def rows() -> Iterator[Row]:
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder)
+        collect(CollectConfig(env="doom", data=data, workers=0, episodes=EPISODES, shard_size=16, policy="varied"))
+        rollouts = Rollouts(rollout_folder(data), "doom")
+        frames = frame_batches(rollouts, 32, 40_000, order)
+        windows = chunk_batches(rollouts, "obs", read, 32, 16, 40_000, order)
+        epoch = take(frames, len, rollouts.num_steps // 32)
+        yield Row("reading for V", "frames/s", epoch, next(benchmarks.vision.rows()).ours, None, 5.0)
+        epoch = take(windows, windows_in, rollouts.num_steps // (32 * 16))
+        yield Row("reading for HRSSM", "updates/s", epoch, next(benchmarks.hrssm.rows()).ours, None, 5.0)
+        vision = VAE(64)
+        codes = Codes(data / "codes", rollouts, vision)
+        codes.write(vision, torch.device("cpu"), "auto")
+        sequences = sequence_batches(codes, 100, 128, 2_000_000, order)
+        epoch = take(sequences, steps_in, rollouts.num_steps // (100 * 128))
+        yield Row("reading for M", "steps/s", epoch, next(benchmarks.memory.rows()).ours, None, 5.0)
+
+
+def take(batches: Iterator[Any], size: Callable[[Any], float], count: int) -> Work:
+    """The batches of about an epoch, in which every shard is read and unpacked once."""
+    return lambda: sum(size(next(batches)) for _ in range(max(1, count)))
+
+
+def order(epoch: int) -> np.random.Generator:
+    return np.random.default_rng(epoch)
+
+
+def read(shard: Any, frames: slice) -> np.ndarray:
+    return shard.read("obs", frames.start, frames.stop)
+
+
+def windows_in(batch: dict[str, torch.Tensor]) -> float:
+    """In updates of 32 windows."""
+    return len(batch["reward"]) / 32
+
+
+def steps_in(batch: dict[str, torch.Tensor]) -> float:
+    return batch["reward"].numel()
