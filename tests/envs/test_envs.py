@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from PIL import Image
 
 from worldmodels.envs import make_env
 from worldmodels.envs.images import ImageEnv, to_obs
@@ -180,3 +181,10 @@ def test_shrinking_is_antialiased() -> None:
     stripes = np.zeros((640, 640, 3), np.uint8)
     stripes[::2] = 200  # far finer than the result can show
     assert abs(to_obs(stripes).astype(int) - 100).max() <= 4
+
+
+@pytest.mark.parametrize("shape", [(120, 160, 3), (84, 96, 3), (640, 640, 3), (48, 32, 3)])
+def test_shrinking_is_pillows(shape: tuple[int, ...]) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    pillows = np.asarray(Image.fromarray(picture).resize((64, 64), Image.Resampling.BILINEAR))
+    assert abs(to_obs(picture).astype(int) - pillows).max() <= 1
