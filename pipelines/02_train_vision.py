@@ -1,11 +1,13 @@
 """Stage 2: learn to see, then write down what is seen in every frame."""
 
 from worldmodels.config import VisionConfig, parse
+from worldmodels.distributed import together
 from worldmodels.errors import command
 from worldmodels.vision import train_vision
 
 
 @command
+@together
 def main() -> None:
     train_vision(parse(VisionConfig))
 

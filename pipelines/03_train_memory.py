@@ -1,11 +1,13 @@
 """Stage 3: learn to expect."""
 
 from worldmodels.config import MemoryConfig, parse
+from worldmodels.distributed import together
 from worldmodels.errors import command
 from worldmodels.memory import train_memory
 
 
 @command
+@together
 def main() -> None:
     train_memory(parse(MemoryConfig))
 

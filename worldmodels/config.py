@@ -144,7 +144,7 @@ class TrainConfig(Stage):
     steps: int = 3000
     """Gradient steps."""
     batch_size: int = 128
-    """Frames (stage 2) or sequences (stage 3) per gradient step."""
+    """Frames (stage 2) or sequences (stage 3) per gradient step; of each process, if torchrun starts several."""
     learning_rate: float = 1e-3
     """Adam's step size at the start."""
     final_learning_rate: float = 1e-4

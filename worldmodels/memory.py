@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from worldmodels import films, models, plots, seeding
+from worldmodels import distributed, films, models, plots, seeding
 from worldmodels.calibration import blind_dreams, one_step
 from worldmodels.chunks import chunk_batches, held_out_chunks
 from worldmodels.codes import Codes, EpisodeCodes, cut, sequence_batches
@@ -32,12 +32,16 @@ def train_memory(config: MemoryConfig) -> None:
     vision, _ = models.load_module(config.run / "vision", "vision")
     codes = Codes(config.data / "codes", rollouts, vision)
     device = device_of(config.device)
-    codes.write(vision.to(device), device, config.precision)  # of episodes collected since V was trained
+    if distributed.is_main():
+        codes.write(vision.to(device), device, config.precision)  # of episodes collected since V was trained
+    distributed.barrier()
     built_on = {"vision": codes.vision_fingerprint, "rollouts": rollouts.fingerprint}
     run = Run(config.run / "memory", config, "memory", **built_on)
     torch.manual_seed(seeding.integer(config.seed, "memory", "weights"))
     train = _train_mdnrnn if config.memory == "mdnrnn" else _train_rssm
     memory = train(config, rollouts, codes, vision, run, device)
+    if not distributed.is_main():
+        return
     extra = {"vision_fingerprint": codes.vision_fingerprint, "starts": codes.starts()}
     models.save_module(memory, run.folder, "memory", env=config.spec.label, **extra)
     _report(config, run, rollouts, codes.held_out(), device)
@@ -61,8 +65,8 @@ def _train_mdnrnn(
     examples = codes.held_out()
 
     def batches(skip: int) -> Iterator[dict[str, Any]]:
-        rows, length, buffer = config.batch_size, config.sequence_length, config.shuffle_buffer
-        return sequence_batches(codes, rows, length, buffer, _order(config), skip)
+        rows, length = config.batch_size * distributed.world_size(), config.sequence_length
+        return sequence_batches(codes, rows, length, config.shuffle_buffer, _order(config), skip)
 
     def held_out() -> dict[str, float]:
         return mean_loss(memory, cut(examples, len(examples), config.sequence_length), config, device)
@@ -90,7 +94,7 @@ def _train_rssm(
     )  # fmt: skip
     if goes_on:
         memory.start_from(vision)
-    rows, length = config.batch_size, config.sequence_length
+    rows, length = config.batch_size * distributed.world_size(), config.sequence_length
     examples = held_out_chunks(rollouts, "embed", codes.read, max(1, 4096 // length), length)
 
     def batches(skip: int) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """The run folder: what was asked (config.json), what happened (metrics.jsonl), where it stands (the checkpoint).
 
-The same command again goes on from the last checkpoint, to the bit.
+The same command again goes on from the last checkpoint, to the bit. Of several processes the first alone writes.
 """
 
 import json
@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from worldmodels import checkpoint
+from worldmodels import checkpoint, distributed
 from worldmodels.config import Stage, flag, plain
 from worldmodels.errors import UserError
 
@@ -30,11 +30,14 @@ class Run:
 
     def __init__(self, folder: Path, config: Stage, kind: str, **built_on: str) -> None:
         self.folder, self.kind = folder, kind
-        if config.fresh and folder.exists():
+        if config.fresh and folder.exists() and distributed.is_main():
             shutil.rmtree(folder)
+        distributed.barrier()
         self._agree(config, built_on)
-        record = plain(config) | {"built_on": built_on}
-        checkpoint.write_text(folder / "config.json", json.dumps(record, indent=2) + "\n")
+        distributed.barrier()
+        if distributed.is_main():
+            record = plain(config) | {"built_on": built_on, "processes": distributed.world_size()}
+            checkpoint.write_text(folder / "config.json", json.dumps(record, indent=2) + "\n")
         self._writer: Any = None
         self._metrics = folder / "metrics.jsonl"
 
@@ -45,6 +48,8 @@ class Run:
 
     def save(self, tree: dict[str, Any]) -> None:
         """Saves the state of the run, atomically."""
+        if not distributed.is_main():
+            return
         checkpoint.save(self.checkpoint_path, f"{self.kind} run", tree)
 
     def resume(self) -> dict[str, Any] | None:
@@ -58,6 +63,8 @@ class Run:
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Appends a line to metrics.jsonl and the same numbers to TensorBoard."""
+        if not distributed.is_main():
+            return
         line = {"step": step, "time": round(time.time(), 2)} | {k: float(v) for k, v in metrics.items()}
         try:
             with self._metrics.open("a") as file:
@@ -83,6 +90,8 @@ class Run:
             self._writer.close()
 
     def _rewind(self, step: int) -> None:
+        if not distributed.is_main():
+            return
         kept = []
         for line in self._metrics.read_text().splitlines() if self._metrics.exists() else []:
             try:
@@ -102,6 +111,12 @@ class Run:
         for name, value in built_on.items():
             if begun["built_on"].get(name) != value:
                 raise UserError(f"{self.folder} was begun on another {name} than there is now; start anew with --fresh")
+        before, now = begun.get("processes", 1), distributed.world_size()
+        if before != now:
+            raise UserError(
+                f"{self.folder} was begun by {before} processes, not {now}; give torchrun "
+                f"--nproc_per_node={before}, or start anew with --fresh"
+            )
         for name, value in json.loads(json.dumps(config.identity())).items():
             if begun.get(name) != value:
                 raise UserError(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from worldmodels import checkpoint, seeding
+from worldmodels import checkpoint, distributed, seeding
 from worldmodels.allocator import keep_freed_memory
 from worldmodels.config import TrainConfig
 from worldmodels.errors import UserError
@@ -33,10 +33,11 @@ def fit(
     """Trains `module` for `config.steps` gradient steps, going on from the run's checkpoint.
 
     Each step's randomness has a stream of its own, so a resumed run equals one that was never stopped, to the bit.
+    Several processes (distributed.py) train on their own rows of each batch, and end with the same weights.
 
     Args:
         module: answers `loss(batch, carry, generator)` (models.base.Trainable).
-        batches: where data comes from.
+        batches: where data comes from: for all processes together.
         held_out: metrics on data that is never trained on; called at each checkpoint.
         config: sizes and rates.
         run: where metrics and checkpoints go.
@@ -46,7 +47,7 @@ def fit(
     Raises:
         UserError: if a loss or a gradient is not finite; the last checkpoint is untouched.
     """
-    torch.set_num_threads(max(1, config.workers))
+    torch.set_num_threads(distributed.threads(config.workers))
     keep_freed_memory()
     module.to(device).train()
     optimizer = torch.optim.Adam(module.parameters(), config.learning_rate, fused=True)
@@ -55,20 +56,24 @@ def fit(
     if saved:
         checkpoint.load_weights(module, saved["weights"], run.checkpoint_path)
         optimizer.load_state_dict(saved["optimizer"])
-        step, carry = saved["step"], {name: value.to(device) for name, value in saved["carry"].items()}
-    with tqdm(total=config.steps, initial=step, unit="step", desc=run.kind) as bar:
+        carry = {name: value.to(device) for name, value in distributed.share(saved["carry"]).items()}
+        step = saved["step"]
+    loss_of, rank = distributed.synchronised(module), distributed.rank()
+    with tqdm(total=config.steps, initial=step, unit="step", desc=run.kind, disable=rank > 0) as bar:
         source = batches(step)
         while step < config.steps:
             batch = next(source)
             carry = {} if batch.pop("fresh", False) else carry
-            batch = {name: value.to(device) for name, value in batch.items()}
+            batch = {name: value.to(device) for name, value in distributed.share(batch).items()}
             rate = _learning_rate(config, step)
             for group in optimizer.param_groups:
                 group["lr"] = rate
+            stream = (run.kind, step, rank) if rank else (run.kind, step)
             with autocast(device, config.precision):
-                loss, metrics, carry = module.loss(batch, carry, seeding.generator(config.seed, run.kind, step))
-            if not math.isfinite(float(loss.detach())):
-                raise _diverged(f"the loss is {float(loss.detach())}", step, config, run)
+                loss, metrics, carry = loss_of(batch, carry, seeding.generator(config.seed, *stream))
+            line = distributed.mean({"loss": float(loss.detach())})
+            if not math.isfinite(line["loss"]):
+                raise _diverged(f"the loss is {line['loss']}", step, config, run)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(module.parameters(), config.max_norm or math.inf)
@@ -82,16 +87,18 @@ def fit(
             bar.update()
             last, save = step == config.steps, step % config.save_every == 0
             if step % LOG_EVERY == 0 or save or last:
-                line = {"loss": float(loss.detach()), "learning_rate": rate}
-                line |= {name: float(value) for name, value in metrics.items()}
+                line |= {"learning_rate": rate}
+                line |= distributed.mean({name: float(value) for name, value in metrics.items()})
                 bar.set_postfix({name: f"{value:.4g}" for name, value in line.items() if name != "learning_rate"})
-                if save or last:
+                if (save or last) and rank == 0:
                     line |= {f"held_out_{name}": value for name, value in held_out().items()}
                 run.log(step, line)
             if save or last:
+                whole = distributed.gather(carry)
                 run.save(
-                    {"step": step, "weights": module.state_dict(), "optimizer": optimizer.state_dict(), "carry": carry}
+                    {"step": step, "weights": module.state_dict(), "optimizer": optimizer.state_dict(), "carry": whole}
                 )
+    distributed.copy_from_main(module.buffers())
     module.eval()
     run.close()
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from worldmodels import models, plots, seeding
+from worldmodels import distributed, models, plots, seeding
 from worldmodels.chunks import chunk_batches, held_out_chunks
 from worldmodels.codes import Codes
 from worldmodels.collect import rollout_folder
@@ -30,6 +30,8 @@ def train_vision(config: VisionConfig) -> None:
     run = Run(config.run / "vision", config, "vision", rollouts=rollouts.fingerprint)
     torch.manual_seed(seeding.integer(config.seed, "vision", "weights"))
     vision = (_train_vae if config.vision == "vae" else _train_hrssm)(config, rollouts, run, device)
+    if not distributed.is_main():
+        return
     clips = sorted({clip for shard in rollouts.shards for clip in shard.attributes.get("clips", ())})
     models.save_module(vision, run.folder, "vision", env=config.spec.label, spec=config.spec.plain(), clips=clips)
     codes = Codes(config.data / "codes", rollouts, vision)
@@ -42,7 +44,8 @@ def _train_vae(config: VisionConfig, rollouts: Rollouts, run: Run, device: torch
     examples = held_out_frames(rollouts, EXAMPLES, config.seed)
 
     def batches(skip: int) -> Iterator[dict[str, Any]]:
-        for obs in frame_batches(rollouts, config.batch_size, config.shuffle_buffer, _order(config), skip):
+        size, buffer = config.batch_size * distributed.world_size(), config.shuffle_buffer
+        for obs in frame_batches(rollouts, size, buffer, _order(config), skip):
             yield {"obs": torch.from_numpy(obs)}
 
     def held_out() -> dict[str, float]:
@@ -63,7 +66,7 @@ def _train_hrssm(config: VisionConfig, rollouts: Rollouts, run: Run, device: tor
     examples = held_out_chunks(rollouts, "obs", _read_obs, max(1, EXAMPLES // length), length)
 
     def batches(skip: int) -> Iterator[dict[str, Any]]:
-        size, buffer = config.batch_size, config.shuffle_buffer
+        size, buffer = config.batch_size * distributed.world_size(), config.shuffle_buffer
         return chunk_batches(rollouts, "obs", _read_obs, size, length, buffer, _order(config), skip)
 
     def held_out() -> dict[str, float]:

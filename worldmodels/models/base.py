@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from worldmodels import distributed
 from worldmodels.errors import UserError, nearest
 
 State = dict[str, Tensor]
@@ -130,14 +131,17 @@ def end_of(logit: Tensor, weight: float) -> tuple[Tensor, Tensor]:
 
 
 def device_of(name: str) -> torch.device:
-    """The device that --device names; auto is cuda where there is one. Raises UserError if it is not to be had."""
+    """The device that --device names; auto is cuda where there is one. Raises UserError if it is not to be had.
+
+    Of several processes that train together each gets a GPU of its own.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.split(":")[0] not in ("cpu", "cuda"):
         raise UserError(f"--device {name} is unknown; {nearest(name, ['auto', 'cpu', 'cuda'])}")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"--device {name}: torch finds no GPU here; give --device cpu")
-    return torch.device(name)
+    return distributed.own_gpu(torch.device(name))
 
 
 def autocast(device: torch.device, precision: str) -> Any:

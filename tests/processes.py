@@ -1,0 +1,87 @@
+"""What each of the two processes does that test_distributed.py has torchrun start."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from worldmodels import distributed, memory, train, vision
+from worldmodels.config import MemoryConfig, VisionConfig
+from worldmodels.models import mdnrnn, vae
+from worldmodels.run import Run
+
+Config = VisionConfig | MemoryConfig
+LOG = Run.log
+
+
+def configs(data: Path, run: Path) -> dict[str, Config]:
+    """A VAE, an MDN-RNN on it and an HRSSM, tiny, by the folder that each trains in."""
+    common: Any = {"env": "doom", "data": data, "workers": 0, "fresh": True, "precision": "fp32", "save_every": 2}
+    v = VisionConfig(**common, run=run, steps=12, code_size=8, batch_size=8, shuffle_buffer=100, max_norm=1.0)
+    m = MemoryConfig(
+        **common, run=run, steps=6, hidden_size=16, batch_size=2, sequence_length=10, shuffle_buffer=100, clip=1.0
+    )
+    h = dataclasses.replace(
+        v, run=run / "hrssm", steps=6, vision="hrssm", depth=4, hidden_size=16, groups=4, classes=4, units=16,
+        sequence_length=8, batch_size=2,
+    )  # fmt: skip
+    return {"vision": v, "memory": m, "hrssm/vision": h}
+
+
+def train_one(config: Config) -> None:
+    """The stage that `config` is of."""
+    memory.train_memory(config) if isinstance(config, MemoryConfig) else vision.train_vision(config)
+
+
+def without_noise(patch: Any = setattr) -> None:
+    """From now on the VAE and the MDN-RNN take a code's mean for the code: processes draw noise of their own."""
+    for module in (vae, mdnrnn):
+        patch(module, "sample_code", _mean)
+
+
+def _mean(embed: Tensor, noise: Tensor) -> Tensor:
+    return embed[..., : noise.shape[-1]]
+
+
+def _stop_at(step: int) -> Any:
+    """A Run.log that is interrupted when metrics of `step` are written, before its checkpoint."""
+
+    def log(self: Run, at: int, metrics: dict) -> None:
+        LOG(self, at, metrics)
+        if at == step:
+            raise KeyboardInterrupt
+
+    return log
+
+
+def _keep(module: torch.nn.Module, *arguments: Any) -> None:
+    """Trains, and leaves what this very process's weights have become."""
+    train.fit(module, *arguments)
+    run: Run = arguments[3]
+    torch.save(module.state_dict(), run.folder / f"weights-{distributed.rank()}.pt")
+
+
+@distributed.together
+def main() -> None:
+    data, out = Path(sys.argv[1]), Path(sys.argv[2])
+    without_noise()
+    vision.fit = memory.fit = _keep
+    for config in configs(data, out / "straight").values():
+        train_one(config)
+        distributed.barrier()  # stage 3 reads what the first process alone wrote
+    vision._report = memory._report = lambda *_: None  # which takes longer than the training
+    for config in configs(data, out / "again").values():
+        Run.log = _stop_at(4)
+        try:
+            train_one(config)
+        except KeyboardInterrupt:
+            Run.log = LOG
+        train_one(dataclasses.replace(config, fresh=False))
+        distributed.barrier()
+
+
+if __name__ == "__main__":
+    main()
