@@ -14,10 +14,10 @@ import benchmarks.vision
 from benchmarks.measure import Row, Work
 from worldmodels.chunks import chunk_batches
 from worldmodels.codes import Codes, sequence_batches
-from worldmodels.collect import collect, rollout_folder
+from worldmodels.collect import collect
 from worldmodels.config import CollectConfig
 from worldmodels.models.vae import VAE
-from worldmodels.store import Rollouts, frame_batches
+from worldmodels.store import Rollouts, frame_batches, rollout_folder
 
 EPISODES = 64
 

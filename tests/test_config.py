@@ -134,8 +134,8 @@ def test_a_file_imports_only_what_comes_before_it() -> None:
     order = [
         "envspec", "errors", "distributed", "allocator", "presets", "config", "seeding", "checkpoint", "run", "video",
         "plots", "report", "episode", "store", "policies", "models", "codes", "chunks", "controller", "envs", "actor",
-        "agents", "rollout", "workers", "ray_workers", "evaluators", "cma_es", "collect", "films", "calibration",
-        "train", "vision", "memory", "evolve", "evaluate", "probe",
+        "agents", "rollout", "workers", "ray_workers", "evaluators", "cma_es", "train", "estimate", "collect", "films",
+        "calibration", "vision", "memory", "evolve", "evaluate", "probe",
     ]  # fmt: skip
     for path in PACKAGE.rglob("*.py"):
         own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")

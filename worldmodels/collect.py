@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from worldmodels import models
+from worldmodels import estimate, models
 from worldmodels.actor import Actor, load_controller
 from worldmodels.agents import Agent, BlindAgent, ModelAgent
 from worldmodels.checkpoint import write_bytes
@@ -24,7 +24,7 @@ from worldmodels.ray_workers import hire
 from worldmodels.report import paths, say, summarise, table
 from worldmodels.rollout import rollout
 from worldmodels.seeding import integer
-from worldmodels.store import Rollouts, Shard, open_shard, pack_shard
+from worldmodels.store import Rollouts, Shard, open_shard, pack_shard, rollout_folder
 
 LOCKSTEP = 8  # environments that one worker steps side by side
 ATTEMPTS = 20  # how often an episode shorter than --min-steps is collected anew
@@ -53,6 +53,11 @@ def collect(config: CollectConfig) -> None:
     folder = rollout_folder(config.data)
     if any(folder.glob("*.h5")):
         Rollouts(folder, config.spec.label)  # refuses a folder of another environment before anything is added to it
+    if config.dry_run:
+        missing = tasks if config.fresh else [task for task in tasks if not _is_there(task)]
+        episodes = sum(len(task.episodes) for task in missing)
+        estimate.collection(config, policy, episodes, lambda pool: _agent(tasks[0], pool), LOCKSTEP)
+        return
     if config.fresh:
         for path in folder.glob(_path(config, policy, 0).name.replace("000000", "*")):
             path.unlink()
@@ -83,11 +88,6 @@ def collect(config: CollectConfig) -> None:
         ("on disk", f"{size / 1e6:.0f} MB in {len(rollouts.shards)} shards"),
     ]
     say(table(f"Rollouts of {config.spec.label}", ("", "mean ± std"), rows), paths(rollouts=rollouts.folder))
-
-
-def rollout_folder(data: Path) -> Path:
-    """Where the shards of an environment lie."""
-    return data / "rollouts"
 
 
 def collect_shard(task: Task) -> tuple[bytes, int]:

@@ -59,7 +59,7 @@ class Stage:
 
     # Fields that may change when a run is resumed: where it computes, and how long, not what.
     FREE: ClassVar[frozenset[str]] = frozenset(
-        {"workers", "device", "fresh", "run", "data", "preset", "distractor_videos"}
+        {"workers", "device", "fresh", "dry_run", "run", "data", "preset", "distractor_videos"}
     )
 
     env: str = "doom"
@@ -89,6 +89,8 @@ class Stage:
     """Where networks compute: auto (cuda if there is one), cpu, cuda."""
     fresh: bool = False
     """Start anew: delete what this very command wrote before, instead of going on from it."""
+    dry_run: bool = False
+    """Only say how long this would take here and how much disk and memory, from a few seconds' measurement."""
 
     def __post_init__(self) -> None:
         if self.run == Path():

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from worldmodels import films, models, plots, seeding
+from worldmodels import estimate, films, models, plots, seeding
 from worldmodels.actor import FILE, Actor, save_controller
 from worldmodels.allocator import keep_freed_memory
 from worldmodels.cma_es import CMAES, FULL_COVARIANCE_LIMIT
@@ -37,6 +37,9 @@ class Evolved:
 
 def train_controller(config: ControllerConfig) -> None:
     """Stage 4: one controller, or with several --tau one for each, and the comparison."""
+    if config.dry_run:
+        estimate.evolution(config)
+        return
     config = _with_backgrounds(config)
     torch.set_num_threads(max(1, config.workers))
     keep_freed_memory()

@@ -1,16 +1,15 @@
 """Stage 3: M learns to expect, and shows how well its heads and its dreams are calibrated."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from worldmodels import distributed, films, models, plots, seeding
+from worldmodels import distributed, estimate, films, models, plots, seeding
 from worldmodels.calibration import blind_dreams, one_step
 from worldmodels.chunks import chunk_batches, held_out_chunks
 from worldmodels.codes import Codes, EpisodeCodes, cut, sequence_batches
-from worldmodels.collect import rollout_folder
 from worldmodels.config import MemoryConfig
 from worldmodels.errors import UserError
 from worldmodels.models.base import device_of
@@ -20,7 +19,7 @@ from worldmodels.models.recurrent import RSSMMemory
 from worldmodels.policies import POLICIES
 from worldmodels.report import paths, say, summarise, table
 from worldmodels.run import Run
-from worldmodels.store import Rollouts
+from worldmodels.store import Rollouts, rollout_folder
 from worldmodels.train import fit, mean_loss
 
 LARGEST_CODE = 1024  # that an MDN-RNN is asked to model
@@ -28,6 +27,9 @@ LARGEST_CODE = 1024  # that an MDN-RNN is asked to model
 
 def train_memory(config: MemoryConfig) -> None:
     """Trains M on sequences of codes and actions."""
+    if config.dry_run:
+        estimate.memory(config, build)
+        return
     rollouts = Rollouts(rollout_folder(config.data), config.spec.label)
     vision, _ = models.load_module(config.run / "vision", "vision")
     codes = Codes(config.data / "codes", rollouts, vision)
@@ -47,18 +49,43 @@ def train_memory(config: MemoryConfig) -> None:
     _report(config, run, rollouts, codes.held_out(), device)
 
 
+def build(
+    config: MemoryConfig, vision: Any, action_size: int, reward_range: Sequence[float] = (0, 1)
+) -> MDNRNN | RSSMMemory:
+    """The M that `config` asks for on the codes of `vision`, untrained.
+
+    Raises:
+        UserError: if those are too many numbers for it.
+    """
+    if config.memory == "mdnrnn":
+        if vision.code_size > LARGEST_CODE:
+            raise UserError(
+                f"{config.run}/vision has codes of {vision.code_size} numbers, too many for --memory mdnrnn; train V "
+                "with a --code-size, or give --memory rssm"
+            )
+        return MDNRNN(
+            vision.code_size, action_size, config.hidden_size, config.mixtures, config.restart_input, config.reward,
+            config.termination, config.termination_weight,
+        )  # fmt: skip
+    goes_on = isinstance(vision, HRSSM)
+    sizes: dict[str, Any] = (
+        {name: vision.config[name] for name in ("hidden_size", "groups", "classes", "units", "layers", "losses")}
+        if goes_on
+        else {name: getattr(config, name) for name in ("hidden_size", "groups", "classes", "units")}
+    )
+    if goes_on and vision.config["losses"] == "mended":  # whose head spans the rewards that V was trained on
+        reward_range = vision.config["reward_range"]
+    return RSSMMemory(
+        vision.embed_size, vision.code_size, action_size, explains=not goes_on, reward=config.reward,
+        termination=config.termination, termination_weight=config.termination_weight, reward_range=reward_range,
+        **sizes,
+    )  # fmt: skip
+
+
 def _train_mdnrnn(
     config: MemoryConfig, rollouts: Rollouts, codes: Codes, vision: models.Vision, run: Run, device: torch.device
 ) -> MDNRNN:
-    if vision.code_size > LARGEST_CODE:
-        raise UserError(
-            f"{config.run}/vision has codes of {vision.code_size} numbers, too many for --memory mdnrnn; train V with "
-            "a --code-size, or give --memory rssm"
-        )
-    memory = MDNRNN(
-        vision.code_size, rollouts.action_size, config.hidden_size, config.mixtures, config.restart_input,
-        config.reward, config.termination, config.termination_weight,
-    )  # fmt: skip
+    memory: Any = build(config, vision, rollouts.action_size)
     mean, std = rollouts.reward_moments()
     memory.reward_mean.fill_(mean)
     memory.reward_std.fill_(max(std, 1e-3))  # a constant reward has no scale
@@ -78,21 +105,8 @@ def _train_mdnrnn(
 def _train_rssm(
     config: MemoryConfig, rollouts: Rollouts, codes: Codes, vision: Any, run: Run, device: torch.device
 ) -> RSSMMemory:
-    goes_on = isinstance(vision, HRSSM)
-    sizes: dict[str, Any] = (
-        {name: vision.config[name] for name in ("hidden_size", "groups", "classes", "units", "layers", "losses")}
-        if goes_on
-        else {name: getattr(config, name) for name in ("hidden_size", "groups", "classes", "units")}
-    )
-    reward_range = rollouts.rewards((0, 100))
-    if goes_on and vision.config["losses"] == "mended":  # whose head spans the rewards that V was trained on
-        reward_range = vision.config["reward_range"]
-    memory = RSSMMemory(
-        vision.embed_size, vision.code_size, rollouts.action_size, explains=not goes_on, reward=config.reward,
-        termination=config.termination, termination_weight=config.termination_weight, reward_range=reward_range,
-        **sizes,
-    )  # fmt: skip
-    if goes_on:
+    memory: Any = build(config, vision, rollouts.action_size, rollouts.rewards((0, 100)))
+    if isinstance(vision, HRSSM):
         memory.start_from(vision)
     rows, length = config.batch_size * distributed.world_size(), config.sequence_length
     examples = held_out_chunks(rollouts, "embed", codes.read, max(1, 4096 // length), length)

@@ -80,6 +80,11 @@ class Shard:
         )
 
 
+def rollout_folder(data: Path) -> Path:
+    """Where the shards of an environment lie."""
+    return data / "rollouts"
+
+
 def write_shard(path: Path, episodes: Sequence[Episode], attributes: dict[str, Any]) -> None:
     """Writes `pack_shard(episodes, attributes)` to `path`, whole or not at all."""
     write_bytes(path, pack_shard(episodes, attributes))

@@ -39,7 +39,7 @@ def fit(
         module: answers `loss(batch, carry, generator)` (models.base.Trainable).
         batches: where data comes from: for all processes together.
         held_out: metrics on data that is never trained on; called at each checkpoint.
-        config: sizes and rates.
+        config: sizes and rates; with `dry_run` no bar is shown.
         run: where metrics and checkpoints go.
         device: where to compute.
         after_step: called after each gradient step.
@@ -59,7 +59,7 @@ def fit(
         carry = {name: value.to(device) for name, value in distributed.share(saved["carry"]).items()}
         step = saved["step"]
     loss_of, rank = distributed.synchronised(module), distributed.rank()
-    with tqdm(total=config.steps, initial=step, unit="step", desc=run.kind, disable=rank > 0) as bar:
+    with tqdm(total=config.steps, initial=step, unit="step", desc=run.kind, disable=rank > 0 or config.dry_run) as bar:
         source = batches(step)
         while step < config.steps:
             batch = next(source)

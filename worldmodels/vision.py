@@ -1,23 +1,22 @@
 """Stage 2: V learns to see, shows what it makes of frames it has not met, and writes the codes of all episodes."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from worldmodels import distributed, models, plots, seeding
+from worldmodels import distributed, estimate, models, plots, seeding
 from worldmodels.chunks import chunk_batches, held_out_chunks
 from worldmodels.codes import Codes
-from worldmodels.collect import rollout_folder
 from worldmodels.config import VisionConfig
 from worldmodels.models.base import autocast, device_of
 from worldmodels.models.hrssm import HRSSM
 from worldmodels.models.vae import VAE
 from worldmodels.report import paths, say, table
 from worldmodels.run import Run
-from worldmodels.store import Rollouts, Shard, frame_batches
+from worldmodels.store import Rollouts, Shard, frame_batches, rollout_folder
 from worldmodels.train import fit, mean_loss
 
 EXAMPLES = 512  # held-out frames; HRSSM's sequences hold about as many
@@ -25,6 +24,9 @@ EXAMPLES = 512  # held-out frames; HRSSM's sequences hold about as many
 
 def train_vision(config: VisionConfig) -> None:
     """Trains V on frames or on sequences of them."""
+    if config.dry_run:
+        estimate.vision(config, build)
+        return
     rollouts = Rollouts(rollout_folder(config.data), config.spec.label)
     device = device_of(config.device)
     run = Run(config.run / "vision", config, "vision", rollouts=rollouts.fingerprint)
@@ -39,8 +41,21 @@ def train_vision(config: VisionConfig) -> None:
     _report(config, run, rollouts, codes, vision, device)
 
 
+def build(
+    config: VisionConfig, action_size: int, reward_range: Sequence[float] = (0, 1), usual: Sequence[float] = (0, 1)
+) -> VAE | HRSSM:
+    """The V that `config` asks for, untrained; HRSSM wants to know the data's rewards: all of them, and most."""
+    if config.vision == "vae":
+        return VAE(config.code_size, config.kl_floor)
+    return HRSSM(
+        action_size, config.depth, config.code_size, config.hidden_size, config.groups, config.classes, config.units,
+        mask_ratio=config.mask_ratio if config.mask else 0.0, bisimulation=config.bisimulation, losses=config.losses,
+        reward_range=reward_range, usual_rewards=usual,
+    )  # fmt: skip
+
+
 def _train_vae(config: VisionConfig, rollouts: Rollouts, run: Run, device: torch.device) -> VAE:
-    vision = VAE(config.code_size, config.kl_floor)
+    vision: Any = build(config, rollouts.action_size)
     examples = held_out_frames(rollouts, EXAMPLES, config.seed)
 
     def batches(skip: int) -> Iterator[dict[str, Any]]:
@@ -56,12 +71,7 @@ def _train_vae(config: VisionConfig, rollouts: Rollouts, run: Run, device: torch
 
 
 def _train_hrssm(config: VisionConfig, rollouts: Rollouts, run: Run, device: torch.device) -> HRSSM:
-    vision = HRSSM(
-        rollouts.action_size, config.depth, config.code_size, config.hidden_size, config.groups, config.classes,
-        config.units, mask_ratio=config.mask_ratio if config.mask else 0.0,
-        bisimulation=config.bisimulation, losses=config.losses, reward_range=rollouts.rewards((0, 100)),
-        usual_rewards=rollouts.rewards((5, 95)),
-    )  # fmt: skip
+    vision: Any = build(config, rollouts.action_size, rollouts.rewards((0, 100)), rollouts.rewards((5, 95)))
     length = config.sequence_length
     examples = held_out_chunks(rollouts, "obs", _read_obs, max(1, EXAMPLES // length), length)
 

@@ -1,0 +1,99 @@
+"""--dry-run tells what a command would take, and writes nothing."""
+
+import dataclasses
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import World
+from worldmodels.collect import collect
+from worldmodels.config import CollectConfig, ControllerConfig, MemoryConfig, VisionConfig, parse
+from worldmodels.estimate import parts
+from worldmodels.evolve import train_controller
+from worldmodels.memory import train_memory
+from worldmodels.vision import train_vision
+
+STAGES = {
+    CollectConfig: collect, VisionConfig: train_vision, MemoryConfig: train_memory, ControllerConfig: train_controller,
+}  # fmt: skip
+
+
+def dry_run(config: object, capsys: pytest.CaptureFixture) -> tuple[dict[str, list[str]], str]:
+    """Rows of the tables that a dry run prints, by their name, and the text."""
+    capsys.readouterr()
+    STAGES[type(config)](dataclasses.replace(config, dry_run=True))  # type: ignore[call-overload,arg-type]
+    text = capsys.readouterr().out
+    rows = (re.split(r" {2,}", line.strip()) for line in text.splitlines())
+    return {row[0]: row[1:] for row in rows if len(row) > 1}, text
+
+
+def files(*folders: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for folder in folders for path in folder.rglob("*")}
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "PATIENCE", 0.3)
+
+
+@pytest.mark.parametrize(
+    ("stage", "flags", "part"),
+    [
+        (CollectConfig, "--max-steps 50", "step"),
+        (VisionConfig, "--batch-size 4", "gradient step"),
+        (MemoryConfig, "--batch-size 4", "gradient step"),
+        (ControllerConfig, "--dream --max-steps 50", "dream step, evolving"),
+        (ControllerConfig, "--max-steps 50", "real step, evolving"),
+    ],
+)
+def test_before_anything_is_there_sizes_come_from_the_preset(
+    stage: type, flags: str, part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows, text = dry_run(parse(stage, f"--env doom --preset tiny --workers 1 --dry-run {flags}".split()), capsys)
+    hours, total = float(rows[part][3]), float(rows["total"][0])
+    assert 0 < hours <= total and "memory: " in text and "disk: " in text
+    assert not list(tmp_path.iterdir())
+
+
+def test_over_what_is_there_it_counts_what_is_missing_and_touches_nothing(
+    world: World, capsys: pytest.CaptureFixture
+) -> None:
+    before = files(world.run, world.data)
+    more = dataclasses.replace(world.collect, episodes=12, workers=2, fresh=False)
+    rows, text = dry_run(more, capsys)
+    assert "\n6 episodes of doom by held, a dry run" in text  # six of the twelve are there
+    assert rows["step"][1:3] == ["300", "2"]  # of 50 steps each, on two cores
+    assert "306 frames of" in rows["disk: rollouts"][1]
+    rows, _ = dry_run(dataclasses.replace(world.vision, fresh=True), capsys)
+    assert rows["gradient step"][1] == "6" and rows["frame encoded"][1] == "306" and rows["frame read"][1] == "96"
+    assert rows["held-out check"][1] == "3"
+    rows, _ = dry_run(world.memory, capsys)
+    assert "codes of" in rows["memory: --shuffle-buffer"][1] and rows["gradient step"][1] == "6"
+    rows, _ = dry_run(world.controller(tau=(1.0, 1.15)), capsys)
+    assert rows["dream step, evolving"][1] == f"{2 * 3 * 4 * 2 * 30:,}"
+    assert rows["dream step, tests"][1] == f"{2 * (2 + 1) * 4 * 30:,}"
+    assert rows["real step, final scores"][1] == f"{(2 + 3) * 2 * 30:,}"  # two controllers, three baselines
+    assert files(world.run, world.data) == before
+
+
+def test_robust_models_are_measured_too(world: World, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    sizes = {"hidden_size": 16, "groups": 4, "classes": 4, "units": 16, "sequence_length": 8, "batch_size": 2}
+    v = dataclasses.replace(world.vision, run=tmp_path, vision="hrssm", depth=4, **sizes)
+    assert "16 frames a step" in dry_run(v, capsys)[0]["gradient step"][-1]
+    m = dataclasses.replace(world.memory, memory="rssm", **sizes)
+    assert float(dry_run(m, capsys)[0]["total"][0]) > 0
+
+
+def test_the_estimate_of_stage_2_is_not_far_from_the_truth(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(parts, "PATIENCE", 1.0)
+    config = dataclasses.replace(world.vision, run=tmp_path, steps=200, save_every=100)
+    rows, _ = dry_run(config, capsys)
+    began = time.monotonic()
+    train_vision(config)
+    took, guessed = time.monotonic() - began, 3600 * float(rows["total"][0])
+    assert guessed / 3 < took < 3 * guessed

@@ -1,0 +1,7 @@
+"""--dry-run: what a command would take. Speeds are measured here, for seconds, and multiplied; nothing is written."""
+
+from worldmodels.estimate.collection import collection
+from worldmodels.estimate.evolution import evolution
+from worldmodels.estimate.training import memory, vision
+
+__all__ = ["collection", "evolution", "memory", "vision"]

@@ -1,0 +1,63 @@
+"""What stage 1 would take."""
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from worldmodels.agents import Agent
+from worldmodels.config import CollectConfig
+from worldmodels.estimate.parts import FRAME, PATIENCE, Part, Size, own_memory, show
+from worldmodels.evaluators import envs
+from worldmodels.rollout import Outcome, rollout
+from worldmodels.seeding import integer
+from worldmodels.store import pack_shard
+
+
+def collection(
+    config: CollectConfig, policy: str, episodes: int, agent_of: Callable[[list], Agent], lockstep: int
+) -> None:
+    """Plays a few episodes for a few seconds, and says what `episodes` of them would take.
+
+    Args:
+        config: of the stage.
+        policy: its name.
+        episodes: that are not on disk yet.
+        agent_of: environments -> who acts in them.
+        lockstep: environments that a worker steps side by side.
+    """
+    torch.set_num_threads(1)  # as in a worker
+    rows = min(lockstep, config.shard_size)
+    pool = envs(config.spec, rows)
+    agent, seeds = agent_of(pool), [integer(config.seed, "estimate", i) for i in range(rows)]
+
+    def play(steps: int) -> tuple[list[Outcome], float]:
+        began = time.perf_counter()
+        return rollout(pool, agent, seeds, steps, record=True), time.perf_counter() - began
+
+    play(1)  # the first reset may be slow
+    limit, (outcomes, start) = 1, play(1)
+    took = start
+    while limit < config.max_steps and took < PATIENCE and any(not o.terminated for o in outcomes):
+        limit = min(config.max_steps, max(2 * limit, int(limit * PATIENCE / took / 2)))
+        outcomes, took = play(limit)
+    steps = sum(o.length for o in outcomes)
+    lasting = sum(not o.terminated and limit < config.max_steps for o in outcomes)
+    length = sum(config.max_steps if o.length == limit and not o.terminated else o.length for o in outcomes) / rows
+    how = f"{rows} episodes played here" + (f"; {lasting} outlived that: --max-steps" if lasting else "")
+    began = time.perf_counter()
+    per_frame = len(pack_shard([o.episode for o in outcomes if o.episode], {})) / (steps + rows)
+    packing = (time.perf_counter() - began) / (steps + rows)
+    frames, cores = episodes * (length + 1), max(1, config.workers)
+    parts = [
+        Part("reset", start / rows, episodes, "measured", cores),
+        Part("step", max(0.0, took - start) / max(1, steps - rows), episodes * length, how, cores),
+        Part("frame compressed", packing, frames, "measured", cores),
+    ]
+    shard = min(config.shard_size, max(1, episodes)) * (length + 1) * (FRAME + per_frame)
+    sizes = [
+        Size("disk: rollouts", frames * per_frame, f"{frames:,.0f} frames of {per_frame:,.0f} bytes"),
+        Size("memory: shards in hand", cores * shard, f"{cores} raw and compressed, one per worker"),
+        own_memory()._replace(name="memory: each worker"),
+    ]
+    show(f"{episodes} episodes of {config.spec.label} by {policy}, a dry run", parts, sizes)

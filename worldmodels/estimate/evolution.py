@@ -1,0 +1,96 @@
+"""What stage 4 would take."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+
+from worldmodels import models
+from worldmodels.actor import Actor
+from worldmodels.agents import ModelAgent
+from worldmodels.cma_es import FULL_COVARIANCE_LIMIT
+from worldmodels.config import ControllerConfig, MemoryConfig, VisionConfig, preset_of
+from worldmodels.estimate.parts import Part, Size, own_memory, seconds_per, show
+from worldmodels.evaluators import DreamEvaluator, envs
+from worldmodels.models.base import WorldModel, device_of
+from worldmodels.models.classic import ClassicWorldModel
+from worldmodels.models.mdnrnn import MDNRNN
+from worldmodels.models.vae import VAE
+from worldmodels.policies import baselines
+from worldmodels.rollout import rollout
+from worldmodels.seeding import integer, rng
+
+
+def evolution(config: ControllerConfig) -> None:
+    """Measures steps in dreams and in the real environment, and counts both, as if no episode ended early."""
+    cpu = torch.device("cpu")
+    model, source = _model(config, cpu)
+    actor = Actor(
+        config.spec, config.run.resolve(), config.inputs or model.default_inputs, config.hidden_size, config.bias,
+        config.max_steps, config.precision,
+    )  # fmt: skip
+    controller = actor.controller(model)
+    params = rng(config.seed, "estimate").normal(0, config.sigma0, (config.pop_size, controller.num_params))
+    seeds = [integer(config.seed, "estimate", i) for i in range(config.episodes)]
+    torch.set_num_threads(1)  # as in a worker
+    pool = envs(config.spec, config.lockstep)
+    rows = np.resize(params, (config.lockstep, controller.num_params)).astype(np.float32)
+    agent = ModelAgent(model, controller, actor.inputs, rows)
+    luck = [integer(config.seed, "estimate", i) for i in range(config.lockstep)]
+    real = seconds_per(lambda n: sum(o.length for o in rollout(pool, agent, luck, n)), config.max_steps)
+    torch.set_num_threads(max(1, config.workers))
+
+    tests = -(-config.generations // config.test_every)
+    tried = config.generations * config.pop_size * config.episodes
+    shown = config.final_episodes * (1 + len(baselines(config.env)))
+    sweep, cores, length = len(config.tau) or 1, max(1, config.workers), config.max_steps
+    how = f"{config.lockstep} side by side here, resets included"
+    if config.dream:
+        device = device_of(config.device)
+        dreaming, _ = _model(config, device)
+
+        def dream(steps: int) -> float:
+            world = DreamEvaluator(
+                dreaming, dataclasses.replace(actor, max_steps=steps), config.tau[0], config.sample_end
+            )
+            return float(world.evaluate(params, seeds).lengths.sum())
+
+        each = seconds_per(dream, config.max_steps)
+        tested = (tests + 1) * config.test_episodes  # once more at the end
+        at_once = f"{config.pop_size} x {config.episodes} side by side here"
+        parts = [
+            Part("dream step, evolving", each, sweep * tried * length, at_once),
+            Part("dream step, tests", each, sweep * tested * length, "the same"),
+            Part("real step, shown beside", real, sweep * tests * config.real_episodes * length, how, cores),
+        ]
+    else:
+        parts = [
+            Part("real step, evolving", real, tried * length, how, cores),
+            Part("real step, tests", real, tests * config.test_episodes * length, "the same", cores),
+        ]
+    final = (sweep * config.final_episodes + shown - config.final_episodes) * length
+    parts += [Part("real step, final scores", real, final, "the same, baselines too", cores)]
+    numbers = controller.num_params
+    matrices = 3 * numbers**2 if numbers <= FULL_COVARIANCE_LIMIT else 0
+    sizes = [
+        Size("disk: checkpoint", sweep * 8 * (matrices + 10 * numbers), f"CMA-ES over {numbers:,} numbers"),
+        own_memory(),
+    ]
+    title = f"{config.generations} generations of C of {config.spec.label}, a dry run"
+    show(f"{title}; every episode counts --max-steps {length:,} steps; {source}", parts, sizes)
+
+
+def _model(config: ControllerConfig, device: torch.device) -> tuple[WorldModel, str]:
+    """V and M on disk, or else new ones of the sizes that stages 2 and 3 have by this --preset."""
+    if all((config.run / stage / models.FILE).exists() for stage in ("vision", "memory")):
+        return models.load(config.run, device, config.spec.label), f"V and M of {config.run}"
+    action_size = envs(config.spec, 1)[0].action_space.shape[0]  # type: ignore[index]
+    vision = VAE(preset_of(VisionConfig, config.env, config.preset)["code_size"])
+    asked = preset_of(MemoryConfig, config.env, config.preset)
+    memory = MDNRNN(
+        vision.code_size, action_size, asked["hidden_size"], restart_input=asked.get("restart_input", False),
+        reward="alive", termination=False,
+    )  # fmt: skip
+    model: Any = ClassicWorldModel(vision, memory, torch.randn(16, vision.embed_size))
+    return model.to(device).eval().requires_grad_(False), f"V and M as --preset {config.preset} has them"

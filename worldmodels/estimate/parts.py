@@ -1,0 +1,78 @@
+"""What an estimate consists of, how speeds are measured, and how it is told."""
+
+import resource
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from worldmodels import distributed
+from worldmodels.report import say, table
+
+PATIENCE = 2.0  # seconds that a speed is measured for
+FRAME = 64 * 64 * 3  # bytes
+
+
+class Part(NamedTuple):
+    """Something that happens `times` and takes `each` seconds on one core, on `cores` of them side by side."""
+
+    name: str
+    each: float
+    times: float
+    source: str  # of `each`, and of `times` where the command line does not say it
+    cores: int = 1
+
+    @property
+    def seconds(self) -> float:
+        return self.each * self.times / self.cores
+
+
+class Size(NamedTuple):
+    """Bytes on disk or in memory."""
+
+    name: str
+    bytes: float
+    source: str
+
+
+def seconds_per(work: Callable[[int], float], most: int = 10**9) -> float:
+    """Seconds per unit of work, measured over more and more of it until that takes long enough to be believed.
+
+    Args:
+        work: does about so many units, and says how many they were.
+        most: units that it can do.
+    """
+    count = min(2, most)
+    work(1)  # what is only slow for the first time
+    while True:
+        began = time.perf_counter()
+        done = work(count)
+        took = time.perf_counter() - began
+        if took > PATIENCE / 2 or count == most:
+            return took / max(1.0, done)
+        count = min(most, int(count * min(10.0, max(2.0, PATIENCE / took))))
+
+
+def own_memory() -> Size:
+    """The most that this process has held so far."""
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return Size("memory: this process", 1024 * kilobytes, "its peak while measuring, libraries included")
+
+
+def show(title: str, parts: list[Part], sizes: list[Size]) -> None:
+    """Prints the estimate: times with their total, then disk and memory."""
+    if not distributed.is_main():
+        return
+    rows = [
+        (p.name, _time(p.each), f"{p.times:,.0f}", str(p.cores), f"{p.seconds / 3600:.3g}", p.source) for p in parts
+    ]
+    total = sum(part.seconds for part in parts)
+    rows += [("total", "", "", "", f"{total / 3600:.3g}", "but plots, films and starting up")]
+    say(table(title, ("", "each", "times", "cores", "hours", "from"), rows))
+    say(table("Disk and memory", ("", "MB", "from"), [(s.name, f"{s.bytes / 1e6:,.1f}", s.source) for s in sizes]))
+
+
+def _time(seconds: float) -> str:
+    for unit, factor in (("s", 1.0), ("ms", 1e3)):
+        if seconds * factor >= 1:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} µs"

@@ -1,0 +1,176 @@
+"""What stages 2 and 3 would take: their own loop trains on made-up data of the right size, for seconds."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from worldmodels import distributed, models
+from worldmodels.codes import ENCODE_BATCH
+from worldmodels.config import CollectConfig, MemoryConfig, TrainConfig, VisionConfig, preset_of
+from worldmodels.estimate.parts import FRAME, Part, Size, own_memory, seconds_per, show
+from worldmodels.evaluators import envs
+from worldmodels.models.base import autocast, device_of
+from worldmodels.models.vae import VAE
+from worldmodels.store import Rollouts, rollout_folder
+from worldmodels.train import fit, mean_loss
+
+CHECKED_FRAMES, CHECKED_STEPS = 512, 4096  # held out, per check of V and of M
+
+
+class Data(NamedTuple):
+    """What there is to learn from, or would be."""
+
+    frames: int  # for training
+    all_frames: int
+    action_size: int
+    read: float  # seconds to read a frame; 0 if there is none
+    source: str
+
+
+class Nowhere:
+    """A run whose checkpoints and metrics go nowhere."""
+
+    kind, folder = "estimate", Path()
+    checkpoint_path = Path()
+
+    def resume(self) -> None:
+        """Nothing came before."""
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        """Nobody looks."""
+
+    def save(self, tree: dict[str, Any]) -> None:
+        """Nothing comes after."""
+
+    def close(self) -> None:
+        """Nothing was opened."""
+
+
+def vision(config: VisionConfig, build: Callable[[VisionConfig, int], Any]) -> None:
+    """Measures gradient steps, encoding and reading; `build` makes the V that `config` asks for."""
+    data, device = data_of(config), device_of(config.device)
+    module = build(config, data.action_size)
+    windows = () if config.vision == "vae" else (config.sequence_length,)
+    batch = {"obs": torch.randint(256, (config.batch_size, *windows, 64, 64, 3), dtype=torch.uint8)}
+    if windows:
+        batch |= _steps(config.batch_size, config.sequence_length, data.action_size)
+    width = config.sequence_length if windows else 1
+    parts = _train(config, module, batch, config.batch_size * width, CHECKED_FRAMES, device)
+    obs = torch.zeros(ENCODE_BATCH, 64, 64, 3, dtype=torch.uint8)
+
+    def encode(times: int) -> float:
+        for _ in range(times):
+            with torch.no_grad(), autocast(device, config.precision):
+                module.encode(obs.to(device)).cpu()
+        return times * ENCODE_BATCH
+
+    parts += [Part("frame encoded", seconds_per(encode), data.all_frames, data.source)]
+    if data.read:
+        trained = config.steps * config.batch_size * width * distributed.world_size()
+        parts += [Part("frame read", data.read, trained, "a shard read here")]
+    held = min(config.shuffle_buffer, data.frames)
+    sizes = [
+        Size("disk: codes", data.all_frames * module.embed_size * 2, f"{data.all_frames:,} frames, {data.source}"),
+        _checkpoint(module),
+        Size("memory: --shuffle-buffer", held * FRAME, f"{held:,} frames"),
+        *_memory(device),
+    ]
+    show(f"{config.steps} steps of V ({config.vision}) of {config.spec.label}, a dry run", parts, sizes)
+
+
+def memory(config: MemoryConfig, build: Callable[[MemoryConfig, Any, int], Any]) -> None:
+    """Measures gradient steps; `build` makes the M that `config` asks for on a V's codes."""
+    data, device = data_of(config), device_of(config.device)
+    seen, source = _vision(config)
+    module = build(config, seen, data.action_size)
+    rows, length = config.batch_size, config.sequence_length
+    batch = _steps(rows, length, data.action_size)
+    for name in ("embed", "next_embed") if config.memory == "mdnrnn" else ("embed",):
+        batch[name] = torch.randn(rows, length, seen.embed_size).half()
+    parts = _train(config, module, batch, rows * length, CHECKED_STEPS, device)
+    held = min(config.shuffle_buffer, data.frames)
+    sizes = [
+        _checkpoint(module),
+        Size("memory: --shuffle-buffer", 2 * held * seen.embed_size * 2, f"{held:,} steps, twice; {source}"),
+        *_memory(device),
+    ]
+    show(f"{config.steps} steps of M ({config.memory}) of {config.spec.label}, a dry run", parts, sizes)
+
+
+def data_of(config: TrainConfig) -> Data:
+    """The rollouts on disk, or else those that stage 1 would collect by this --preset."""
+    folder = rollout_folder(config.data)
+    if not any(folder.glob("*.h5")):
+        action_size = envs(config.spec, 1)[0].action_space.shape[0]  # type: ignore[index]
+        asked = preset_of(CollectConfig, config.env, config.preset)
+        episodes, steps = asked.get("episodes", CollectConfig.episodes), asked["max_steps"]
+        held_out = episodes // asked.get("shard_size", CollectConfig.shard_size)
+        source = f"at most, by stage 1's --preset {config.preset}"
+        return Data((episodes - held_out) * (steps + 1), episodes * (steps + 1), action_size, 0.0, source)
+    rollouts = Rollouts(folder, config.spec.label)
+    shard = rollouts.shards[0]
+    frames = int(shard.obs_starts[-1])
+
+    def read(times: int) -> float:
+        for _ in range(times):
+            shard.read("obs")
+        return times * frames
+
+    training = sum(map(rollouts.training_frames, rollouts.shards))
+    everything = rollouts.num_steps + rollouts.num_episodes
+    return Data(training, everything, rollouts.action_size, seconds_per(read), f"in {folder}")
+
+
+def _vision(config: MemoryConfig) -> tuple[Any, str]:
+    """V on disk, or else the one that stage 2 would train by this --preset."""
+    folder = config.run / "vision"
+    if (folder / models.FILE).exists():
+        return models.load_module(folder, "vision")[0], f"codes of {folder}"
+    size = preset_of(VisionConfig, config.env, config.preset)["code_size"]
+    return VAE(size), f"codes of a VAE by --preset {config.preset}"
+
+
+def _train(
+    config: TrainConfig, module: Any, batch: dict[str, torch.Tensor], size: int, checked: int, device: torch.device
+) -> list[Part]:
+    """Gradient steps and held-out checks; a batch has `size` frames, a check `checked`."""
+    steps = dataclasses.replace(config, dry_run=True)
+
+    def step(count: int) -> float:
+        after = getattr(module, "follow", lambda: None)  # HRSSM's
+        whole = {name: value.repeat(distributed.world_size(), *[1] * (value.ndim - 1)) for name, value in batch.items()}
+        some, run = dataclasses.replace(steps, steps=count), Nowhere()
+        fit(module, lambda _: (dict(whole) for _ in itertools.count()), dict, some, run, device, after)  # type: ignore[arg-type]
+        return count
+
+    def check(count: int) -> float:
+        mean_loss(module, (dict(batch) for _ in range(count)), config, device)
+        return count
+
+    each = seconds_per(step)
+    checks = -(-config.steps // config.save_every)
+    return [
+        Part("gradient step", each, config.steps, f"its loop on made-up data, {size:,} frames a step"),
+        Part("held-out check", seconds_per(check) * max(1.0, checked / size), checks, f"{checked:,} frames or steps"),
+    ]
+
+
+def _steps(rows: int, length: int, action_size: int) -> dict[str, torch.Tensor]:
+    """What goes with frames or codes: (B, T, ...)."""
+    zeros = {name: torch.zeros(rows, length) for name in ("terminated", "is_first")}
+    return zeros | {"action": torch.rand(rows, length, action_size) * 2 - 1, "reward": torch.rand(rows, length)}
+
+
+def _checkpoint(module: torch.nn.Module) -> Size:
+    numbers = sum(p.numel() for p in module.parameters())
+    return Size("disk: model, checkpoint", numbers * 4 * 4, f"{numbers:,} numbers, thrice with Adam's two")
+
+
+def _memory(device: torch.device) -> list[Size]:
+    if device.type == "cpu":
+        return [own_memory()]
+    return [own_memory(), Size("memory: GPU", torch.cuda.max_memory_allocated(device), "its peak while measuring")]
