@@ -5,6 +5,7 @@ import math
 from torch import Tensor
 from torch.nn import functional as F
 
+from worldmodels.models.activations import softmax
 from worldmodels.models.base import normal
 
 UNIMIX = 0.01
@@ -24,7 +25,7 @@ class Categorical:
 
     def probs(self, params: Tensor) -> Tensor:
         """(..., G, C)."""
-        probs = _softmax(params.float().unflatten(-1, (self.groups, self.classes)))
+        probs = softmax(params.float().unflatten(-1, (self.groups, self.classes)))
         return (1 - UNIMIX) * probs + UNIMIX / self.classes
 
     def center(self, params: Tensor) -> Tensor:
@@ -40,7 +41,7 @@ class Categorical:
         """z (..., Z) from uniform noise (..., G) in (0, 1), straight-through; log probabilities are divided by tau."""
         probs = self.probs(params)
         if tau != 1.0:
-            probs = _softmax(probs.log() / tau)
+            probs = softmax(probs.log() / tau)
         below = probs.detach()[..., :-1].cumsum(-1)
         return self._through((noise.unsqueeze(-1) > below).sum(-1), probs)
 
@@ -52,12 +53,6 @@ class Categorical:
     def _through(self, index: Tensor, probs: Tensor) -> Tensor:
         hot = F.one_hot(index, self.classes).to(probs.dtype)
         return (hot + probs - probs.detach() if probs.requires_grad else hot).flatten(-2)
-
-
-def _softmax(x: Tensor) -> Tensor:
-    """Over the last dimension; four times as fast as torch's where that is short."""
-    powers = (x - x.detach().amax(-1, keepdim=True)).exp()
-    return powers / powers.sum(-1, keepdim=True)
 
 
 class Gaussian:

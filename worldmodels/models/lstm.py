@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from worldmodels.models.activations import tanh
+
 sigmoid_backward, tanh_backward = torch.ops.aten.sigmoid_backward, torch.ops.aten.tanh_backward
 
 
 def step(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """One step from pre-activations (B, 4H), ordered input, forget, cell, output, and c (B, H), to the new h and c."""
     i, f, g, o = gates.float().chunk(4, -1)
-    c = torch.sigmoid(f) * c + torch.sigmoid(i) * _tanh(g)
-    return torch.sigmoid(o) * _tanh(c), c
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * tanh(g)
+    return torch.sigmoid(o) * tanh(c), c
 
 
 def sequence(inputs: Tensor, weight: Tensor, keep: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -50,10 +52,10 @@ class _Sequence(Function):
             h_before[t] = h * keep[t] if begins[t] else h
             gates[t] = torch.addmm(inputs[t], h_before[t], low.T)
             i, f, g, o = gates[t].split(size, -1)
-            gates[t, :, : 2 * size].sigmoid_(), g.copy_(_tanh(g)), o.sigmoid_()
+            gates[t, :, : 2 * size].sigmoid_(), g.copy_(tanh(g)), o.sigmoid_()
             torch.mul(f, cs[t] * keep[t] if begins[t] else cs[t], out=cs[t + 1])
             cs[t + 1].addcmul_(i, g)
-            h = _tanh(cs[t + 1]).mul_(o)
+            h = tanh(cs[t + 1]).mul_(o)
             outputs[t] = h
         ctx.save_for_backward(weight, keep, gates, cs, h_before)
         return outputs, h, cs[-1].clone()
@@ -71,14 +73,14 @@ class _Sequence(Function):
         upstream = now.new_empty(rows, 2 * size)
         for t in reversed(range(steps)):
             i, f, g, o = gates[t].split(size, -1)
-            tanh = _tanh(cs[t + 1])
+            squashed = tanh(cs[t + 1])
             d_h = d_h + d_outputs[t]
-            d_c += tanh_backward(d_h * o, tanh)
+            d_c += tanh_backward(d_h * o, squashed)
             before = cs[t] * keep[t] if begins[t] else cs[t]
             torch.mul(d_c, g, out=upstream[:, :size]), torch.mul(d_c, before, out=upstream[:, size:])
             now[:, : 2 * size] = sigmoid_backward(upstream, gates[t, :, : 2 * size])
             now[:, 2 * size : 3 * size] = tanh_backward(d_c * i, g)
-            now[:, 3 * size :] = sigmoid_backward(d_h.mul_(tanh), o)
+            now[:, 3 * size :] = sigmoid_backward(d_h.mul_(squashed), o)
             d_gates[t] = now
             d_c *= f
             d_h = (d_gates[t] @ low).to(now.dtype)
@@ -87,11 +89,6 @@ class _Sequence(Function):
                 d_h *= keep[t]
         d_weight = (d_gates.reshape(-1, width).T @ h_before.reshape(-1, size)).to(weight.dtype)
         return d_gates, d_weight, None, d_h, d_c
-
-
-def _tanh(x: Tensor) -> Tensor:
-    """The hyperbolic tangent at a third of the time of torch's on a CPU, to 1e-7."""
-    return torch.sigmoid(x * 2).mul_(2).sub_(1)
 
 
 def _begins(keep: Tensor) -> list[bool]:

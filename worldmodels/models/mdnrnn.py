@@ -74,7 +74,8 @@ class MDNRNN(nn.Module):
     def step(self, z: Tensor, action: Tensor, first: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """Advances memory by a code (B, Z) and the action (B, A) it led to; `first` (B, 1) is the restart flag."""
         inputs = [z, action, first, h] if self.restart_input else [z, action, h]
-        return lstm.step(self.cell(torch.cat(inputs, -1)), c)
+        gates = F.linear(torch.cat(inputs, -1), self.cell.weight).float()
+        return lstm.step(gates.add_(self.cell.bias), c)  # as an argument, the bias would be written out for every row
 
     def predict(self, h: Tensor) -> Prediction:
         """What is expected after memory `h` (..., H)."""
@@ -122,7 +123,9 @@ class MDNRNN(nn.Module):
     def _unroll(self, z: Tensor, action: Tensor, first: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Memory after every step (T, B, H), and the last h and c; state is zeroed where `first` (B, T) is 1."""
         inputs = [z, action, first.unsqueeze(-1)] if self.restart_input else [z, action]
+        inputs.append(torch.ones_like(z[..., :1]))  # times the bias, whose gradient then is part of the product's
         weight_in, weight_h = self.cell.weight.split([self.input_size, self.hidden_size], 1)
-        gates = F.linear(torch.cat(inputs, -1).transpose(0, 1).contiguous(), weight_in, self.cell.bias)  # (T, B, 4H)
+        weight_in = torch.cat([weight_in, self.cell.bias.unsqueeze(1)], 1)
+        gates = F.linear(torch.cat(inputs, -1).transpose(0, 1).contiguous(), weight_in)  # (T, B, 4H)
         with torch.autocast(z.device.type, enabled=False):  # the LSTM casts its own products
             return lstm.sequence(gates, weight_h, (1 - first).T.unsqueeze(-1), h, c)

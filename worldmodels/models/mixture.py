@@ -38,7 +38,8 @@ def sample(out: Tensor, noise: Tensor, tau: float, components: int) -> Tensor:
     mu, logstd = mus[:, 0], logstds[:, 0]
     for k in range(1, components):  # on as long as the choice lies beyond the components so far
         left = left - weights[:, k - 1]
-        mu, logstd = torch.where(left > 0, mus[:, k], mu), torch.where(left > 0, logstds[:, k], logstd)
+        beyond = left > 0
+        mu, logstd = torch.where(beyond, mus[:, k], mu), torch.where(beyond, logstds[:, k], logstd)
     return mu + logstd.float().exp() * math.sqrt(tau) * normal(eps)
 
 
@@ -57,15 +58,15 @@ class _NLL(Function):
         for rows in (slice(i, i + block) for i in range(0, len(out), block)):
             shown = out[rows].to(target.dtype)
             logits, mu, logstd = parts(shown, components)
-            logpi = logits - logits.logsumexp(1, keepdim=True)
+            prior, log_total = _shares(logits)
             precision = (-logstd).exp()
-            scaled = (target[rows].unsqueeze(-2) - mu) * precision
-            log_density = torch.addcmul(logpi - logstd, scaled, scaled, value=-0.5)
-            density = log_density.logsumexp(-2, keepdim=True)
+            scaled = (target[rows].unsqueeze(-2) - mu).mul_(precision)
+            log_density = torch.addcmul(logits - log_total - logstd, scaled, scaled, value=-0.5)
+            share, density = _shares(log_density)  # each component's, of the probability
             total[rows] = HALF_LOG_2PI - density.mean((-2, -1))
-            share = (log_density - density).exp_().div_(target.shape[-1])  # each component's, of the probability
+            share.div_(target.shape[-1])
             d_logits, d_mu, d_logstd = parts(grad[rows], components)
-            d_logits.copy_(torch.sub(logpi.exp_().div_(target.shape[-1]), share))
+            d_logits.copy_(torch.sub(prior.div_(target.shape[-1]), share))
             d_mu.copy_((share * scaled).mul_(precision).neg_())
             d_logstd.copy_(torch.addcmul(share, share, scaled.square_(), value=-1))
         ctx.save_for_backward(grad)
@@ -75,3 +76,11 @@ class _NLL(Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         (grad,) = ctx.saved_tensors
         return grad * grads[0].unsqueeze(-1).to(grad.dtype), None, None
+
+
+def _shares(logs: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax over components (rows, K, Z), and the logarithm of what it was divided by (rows, 1, Z)."""
+    highest = logs.amax(1, keepdim=True)
+    powers = (logs - highest).exp_()
+    total = powers.sum(1, keepdim=True)
+    return powers.div_(total), highest + total.log()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worldmodels.models.activations import tanh
 from worldmodels.models.heads import EPS, Dense
 from worldmodels.models.latent import Categorical, Gaussian, Latent
 
@@ -116,5 +117,5 @@ class RSSM(nn.Module):
         """The authors' GRU cell: LayerNorm over all gates, an update gate biased by -1."""
         gates = self.gates_norm(self.gates(torch.cat([x, h], -1)).float())
         reset, candidate, update = gates.chunk(3, -1)
-        candidate = torch.tanh(torch.sigmoid(reset) * candidate)
+        candidate = tanh(torch.sigmoid(reset) * candidate)
         return torch.lerp(h, candidate, torch.sigmoid(update - 1))
