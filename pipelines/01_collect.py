@@ -2,10 +2,12 @@
 
 from worldmodels.collect import collect
 from worldmodels.config import CollectConfig, parse
+from worldmodels.distributed import alone
 from worldmodels.errors import command
 
 
 @command
+@alone
 def main() -> None:
     collect(parse(CollectConfig))
 

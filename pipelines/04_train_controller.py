@@ -1,11 +1,13 @@
 """Stage 4: evolve a controller, in the real environment or in dreams."""
 
 from worldmodels.config import ControllerConfig, parse
+from worldmodels.distributed import alone
 from worldmodels.errors import command
 from worldmodels.evolve import train_controller
 
 
 @command
+@alone
 def main() -> None:
     train_controller(parse(ControllerConfig))
 

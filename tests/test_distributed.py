@@ -102,3 +102,14 @@ def test_a_mistake_is_told_once(tmp_path: Path) -> None:
     finished = torchrun("pipelines/02_train_vision.py", "--data", tmp_path, "--run", tmp_path / "run")
     assert finished.returncode == 1
     assert finished.stderr.count("error: ") == 1 and "run pipelines/01_collect.py --env doom first" in finished.stderr
+
+
+@pytest.mark.parametrize("stage", ["01_collect", "04_train_controller"])
+def test_stages_that_would_do_everything_twice_refuse(stage: str) -> None:
+    several = {"WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "one"}  # as torchrun sets them
+    command = [sys.executable, f"pipelines/{stage}.py"]
+    finished = subprocess.run(command, cwd=ROOT, env=os.environ | several, capture_output=True, text=True, timeout=120)
+    assert finished.returncode == 1
+    assert finished.stderr == (
+        "error: torchrun is for stages 2 and 3; start this one with python: it uses all cores by --workers\n"
+    )

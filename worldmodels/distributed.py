@@ -22,12 +22,30 @@ PATIENCE = timedelta(days=1)  # the others wait while the first one encodes; tha
 MISTAKES = "worldmodels/mistakes"  # counter in the store that all processes share
 
 
+def alone(main: Callable[[], None]) -> Callable[[], None]:
+    """Makes `main` refuse to be one of several processes: it would do everything as often as there are.
+
+    Raises:
+        UserError: if torchrun started several.
+    """
+
+    @functools.wraps(main)
+    def wrapper() -> None:
+        if _several():
+            raise UserError(
+                "torchrun is for stages 2 and 3; start this one with python: it uses all cores by --workers"
+            )
+        main()
+
+    return wrapper
+
+
 def together(main: Callable[[], None]) -> Callable[[], None]:
     """Makes `main` join the other processes if torchrun started it, and a mistake be told by one of them only."""
 
     @functools.wraps(main)
     def wrapper() -> None:
-        if int(os.environ.get("WORLD_SIZE", 1)) == 1 or "TORCHELASTIC_RUN_ID" not in os.environ:
+        if not _several():
             main()
             return
         both = torch.cuda.is_available()
@@ -159,6 +177,11 @@ class _Loss(nn.Module):
 
     def forward(self, *arguments: Any) -> Any:
         return self.module.loss(*arguments)  # type: ignore[operator]
+
+
+def _several() -> bool:
+    """Whether torchrun started this process and others."""
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1 and "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def _await_end() -> None:
