@@ -1,5 +1,6 @@
-"""Updates of HRSSM (laptop size), beside the same losses with everything computed step by step."""
+"""Updates of HRSSM, beside the same losses with everything computed step by step."""
 
+import copy
 from collections.abc import Iterator
 
 import torch
@@ -12,17 +13,24 @@ from worldmodels.models.base import autocast
 from worldmodels.models.hrssm import HRSSM
 from worldmodels.models.latent import balanced_kl
 
-ROWS, STEPS, ACTION = 32, 16, 6
+ACTION = 6
 
 
 def rows() -> Iterator[Row]:
+    laptop = HRSSM(ACTION, 16, 64, 128, 8, 8, 128)
+    yield row("HRSSM training, laptop's size", laptop, 32, 16, 1.5)
+    yield row("HRSSM training, paper's size", HRSSM(ACTION, 32, 0, 512, 32, 32, 512, losses="paper"), 16, 64, 0.0)
+
+
+def row(name: str, model: HRSSM, episodes: int, steps: int, must: float) -> Row:
+    """Batches of `episodes` x `steps` frames."""
     batch = {
-        "obs": torch.randint(0, 256, (ROWS, STEPS, 64, 64, 3), dtype=torch.uint8), "reward": torch.rand(ROWS, STEPS),
-        "action": torch.rand(ROWS, STEPS, ACTION), "terminated": torch.zeros(ROWS, STEPS),
-        "is_first": torch.zeros(ROWS, STEPS),
+        "obs": torch.randint(0, 256, (episodes, steps, 64, 64, 3), dtype=torch.uint8),
+        "action": torch.rand(episodes, steps, ACTION), "reward": torch.rand(episodes, steps),
+        "terminated": torch.zeros(episodes, steps), "is_first": torch.zeros(episodes, steps),
     }  # fmt: skip
     batch["is_first"][:, 0] = 1
-    model, plain = (HRSSM(ACTION, 16, 64, 128, 8, 8, 128) for _ in range(2))
+    plain = copy.deepcopy(model)
     ours = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
     theirs = torch.optim.Adam(plain.parameters(), 1e-3)
 
@@ -40,23 +48,24 @@ def rows() -> Iterator[Row]:
         theirs.step()
         plain.follow()
 
-    yield Row("HRSSM training", "updates/s", work(1, update), work(1, plain_update), None, 1.5)
+    return Row(name, "updates/s", work(1, update), work(1, plain_update), None, must)
 
 
 def plain_loss(model: HRSSM, batch: dict[str, Tensor]) -> Tensor:
     """The obvious code: for each step of time, both encoders and all heads in turn; fp32."""
     generator = torch.Generator().manual_seed(0)
+    episodes, steps = batch["reward"].shape
     rssm, target = model.rssm, model.target_rssm
     clean = batch["obs"].permute(0, 1, 4, 2, 3).contiguous().float() / 255 - 0.5
-    visible = masks.cubes(STEPS, model.mask_ratio, 64, generator)
-    (h, z), (nothing_h, nothing_z) = rssm.initial(ROWS), target.initial(ROWS)
+    visible = masks.cubes(steps, model.mask_ratio, 64, generator)
+    (h, z), (nothing_h, nothing_z) = rssm.initial(episodes), target.initial(episodes)
     total = torch.zeros(())
     feats: list[list[Tensor]] = [[], [], [], []]
 
     def draw() -> Tensor:
-        return torch.rand(ROWS, rssm.latent.noise_size, generator=generator).clamp_min(1e-7)
+        return torch.rand(episodes, rssm.latent.noise_size, generator=generator).clamp_min(1e-7)
 
-    for t in range(STEPS):
+    for t in range(steps):
         first, action, reward = batch["is_first"][:, t, None], batch["action"][:, t], batch["reward"][:, t]
         before_h = torch.lerp(h, nothing_h.expand_as(h), first).detach()
         h, z, posterior = rssm.observe(h, z, action, first, model.encoder(clean[:, t] * visible[t]), draw())
@@ -81,6 +90,6 @@ def plain_loss(model: HRSSM, batch: dict[str, Tensor]) -> Tensor:
             total = total + torch.nn.functional.mse_loss(model.decoder(embed), clean[:, t] + 0.5)
     online, raw, expected = (torch.cat(part) for part in (feats[0][:-1], feats[1][:-1], feats[2][1:]))
     zeros = torch.zeros(len(online))
-    return total / STEPS + bisimulation.loss(
+    return total / steps + bisimulation.loss(
         online, raw, expected, torch.cat(feats[3]), batch["reward"][:, :-1].T.flatten(), zeros, zeros, model.losses
     )
