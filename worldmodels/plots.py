@@ -96,13 +96,17 @@ def bars(path: Path, scores: dict[str, tuple[float, float]], title: str) -> None
 
 
 def grouped(path: Path, values: dict[str, dict[str, tuple[float, float]]], title: str, label: str) -> None:
-    """Several series side by side, series -> name -> (value, half width of its interval); from zero up."""
+    """Several series side by side, series -> name -> (value, half width of its interval); from zero up.
+
+    Successive pairs of series share a hue.
+    """
     names = list(next(iter(values.values())))
     figure, axis = plt.subplots(figsize=(max(6.0, 1.1 * len(names) + 0.25 * len(values) * len(names)), 4.0))
     width = 0.8 / len(values)
     for i, (series, row) in enumerate(values.items()):
         heights, errors = zip(*(row[name] for name in names), strict=True)
-        axis.bar(np.arange(len(names)) + (i + 0.5) * width - 0.4, heights, width, yerr=errors, capsize=2, label=series)
+        at, color = np.arange(len(names)) + (i + 0.5) * width - 0.4, plt.get_cmap("tab20")(i % 20)
+        axis.bar(at, heights, width, yerr=errors, capsize=2, label=series, color=color)
     axis.set_xticks(range(len(names)), names, fontsize=8)
     axis.set(ylabel=label, title=title, ylim=(0, None))
     axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -222,11 +222,12 @@ def _report(
     config: ProbeConfig, spec: EnvSpec, policy: str, results: dict[str, dict[str, tuple[float, float]]]
 ) -> None:
     quantities = list(next(iter(results.values())))
-    rows = [(name, *(f"{r[name][0]:.3f} ± {r[name][1]:.3f}" for r in results.values())) for name in quantities]
-    states = [[score for name, (score, _) in result.items() if name != "reward"] for result in results.values()]
-    rows += [("mean but reward", *(f"{np.mean(scores):.3f}" for scores in states))]
+    rows = []
+    for series, result in results.items():
+        state = np.mean([score for name, (score, _) in result.items() if name != "reward"])
+        rows += [(series, *(f"{score:.3f} ± {width:.3f}" for score, width in result.values()), f"{state:.3f}")]
     about = f"{config.episodes} episodes of the {policy} policy to fit, {config.episodes} to score, ± 95 %"
-    say(table(f"R² of a linear probe, {spec.label}; {about}", ("", *results), rows))
+    say(table(f"R² of a linear probe, {spec.label}; {about}", ("", *quantities, "mean but reward"), rows))
     file, chart = config.run[0] / "probe.json", config.run[0] / "probe.png"
     record = {"env": spec.label, "episodes": config.episodes, "policy": policy, "seed": config.seed, "r2": results}
     checkpoint.write_text(file, json.dumps(record, indent=2) + "\n")
