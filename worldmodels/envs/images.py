@@ -17,7 +17,7 @@ def to_obs(picture: np.ndarray) -> np.ndarray:
     if picture.shape == OBS_SHAPE:
         return np.ascontiguousarray(picture)
     # the same filter as Pillow's, to within 1 of 255, at a third of its time
-    tensor = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None]
+    tensor = torch.from_numpy(np.require(picture, None, ["C", "W"])).permute(2, 0, 1)[None]
     small = F.interpolate(tensor, OBS_SHAPE[:2], mode="bilinear", antialias=True)
     return np.ascontiguousarray(small[0].permute(1, 2, 0).numpy())
 
