@@ -11,10 +11,10 @@ from benchmarks.products import chain
 from worldmodels.actor import Actor
 from worldmodels.envspec import EnvSpec
 from worldmodels.evaluators import DreamEvaluator
+from worldmodels.models import pair
 from worldmodels.models.base import WorldModel
-from worldmodels.models.classic import ClassicWorldModel
 from worldmodels.models.mdnrnn import MDNRNN
-from worldmodels.models.recurrent import RSSMMemory, RSSMWorldModel
+from worldmodels.models.recurrent import RSSMMemory
 from worldmodels.models.vae import VAE
 
 POPULATION, EPISODES, STEPS = 64, 16, 60
@@ -71,7 +71,7 @@ def never_ending(model: WorldModel) -> WorldModel:
 
 def doom_sized(code_size: int = 64) -> WorldModel:
     memory = MDNRNN(code_size, 1, 512, restart_input=True, reward="alive")
-    return never_ending(ClassicWorldModel(VAE(code_size), memory, torch.randn(32, 2 * code_size)))
+    return never_ending(pair(VAE(code_size), memory, torch.randn(32, 2 * code_size)))
 
 
 def _doom() -> tuple[str, WorldModel, list[tuple[int, int]], float]:
@@ -80,7 +80,7 @@ def _doom() -> tuple[str, WorldModel, list[tuple[int, int]], float]:
 
 def _rssm() -> tuple[str, WorldModel, list[tuple[int, int]], float]:
     memory = RSSMMemory(128, 64, 6, 128, 8, 8, 128)
-    model = never_ending(RSSMWorldModel(VAE(64), memory, torch.randn(32, 128)))
+    model = never_ending(pair(VAE(64), memory, torch.randn(32, 128)))
     head = [(64 + 128, 128), (128, 128)]
     shapes = [(64 + 6, 128), (256, 3 * 128), (128, 128), (128, 64), *head, (128, 255), *head, (128, 1)]
     return "dream, RSSM of laptop size", model, shapes, 0.5

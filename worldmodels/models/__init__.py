@@ -29,6 +29,7 @@ __all__ = [
     "fingerprint",
     "load",
     "load_module",
+    "pair",
     "save_module",
 ]
 
@@ -85,8 +86,15 @@ def load(run: Path, device: torch.device | None = None, env: str | None = None) 
     if expected != found:
         raise UserError(f"{run}/memory was trained on codes of V {expected}, but {run}/vision is {found}; run stage 3")
     starts: Tensor = extra["starts"]
+    return pair(vision, memory, starts, device)
+
+
+def pair(vision: Vision, memory: Any, starts: Tensor, device: torch.device | None = None) -> WorldModel:
+    """V and M as one world model, ready to act and dream; `starts` (S, E) are embeddings that dreams begin with."""
     model = PAIRINGS[memory.family](vision, memory, starts)
-    return model.to(device or torch.device("cpu")).eval().requires_grad_(False)
+    # convolutions laid out as pictures are: few at a time are seen in half the time (training many takes longer)
+    model = model.to(device or torch.device("cpu"), memory_format=torch.channels_last)
+    return model.eval().requires_grad_(False)
 
 
 def fingerprint(run: Path) -> str:
