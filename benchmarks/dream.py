@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,6 @@ def dreams(model: WorldModel, population: int, episodes: int, steps: int = STEPS
     return lambda: float(evaluator.evaluate(params, list(range(episodes))).lengths.sum())
 
 
-@torch.no_grad()
 def one_at_a_time(model: WorldModel) -> Work:
     """The obvious code: an episode, a step, a row."""
     width = sum(model.feat_sizes[part] for part in model.default_inputs)
@@ -59,13 +59,12 @@ def one_at_a_time(model: WorldModel) -> Work:
 
 def never_ending(model: WorldModel) -> WorldModel:
     """Without an episode that ends early, so that all sides do the same work."""
-    memory = model.memory  # type: ignore[attr-defined]
-    last = memory.head if hasattr(memory, "head") else memory.end_head[-1]
+    memory: Any = model.memory  # type: ignore[attr-defined]
     with torch.no_grad():
-        if hasattr(memory, "head"):
-            last.bias[3 * memory.mixtures * memory.code_size] = -100.0
+        if isinstance(memory, MDNRNN):
+            memory.head.bias[3 * memory.mixtures * memory.code_size] = -100.0
         else:
-            last.bias.fill_(-100.0)
+            memory.end_head[-1].bias.fill_(-100.0)
     return model
 
 

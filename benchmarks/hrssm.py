@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import Row, work
-from benchmarks.products import CPU
+from benchmarks.training import plain_update, update
 from worldmodels.models import bisimulation, masks
-from worldmodels.models.base import autocast
 from worldmodels.models.hrssm import HRSSM
 from worldmodels.models.latent import balanced_kl
 
@@ -31,24 +30,17 @@ def row(name: str, model: HRSSM, episodes: int, steps: int, must: float) -> Row:
     }  # fmt: skip
     batch["is_first"][:, 0] = 1
     plain = copy.deepcopy(model)
-    ours = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
-    theirs = torch.optim.Adam(plain.parameters(), 1e-3)
+    step, plain_step = update(model, batch), plain_update(plain, lambda: plain_loss(plain, batch))
 
-    def update() -> None:
-        with autocast(CPU, "auto"):
-            loss, _, _ = model.loss(batch, {}, torch.Generator().manual_seed(0))
-        ours.zero_grad(set_to_none=True)
-        loss.backward()
-        ours.step()
+    def ours() -> None:
+        step()
         model.follow()
 
-    def plain_update() -> None:
-        theirs.zero_grad()
-        plain_loss(plain, batch).backward()
-        theirs.step()
+    def reference() -> None:
+        plain_step()
         plain.follow()
 
-    return Row(name, "updates/s", work(1, update), work(1, plain_update), None, must)
+    return Row(name, "updates/s", work(1, ours), work(1, reference), None, must)
 
 
 def plain_loss(model: HRSSM, batch: dict[str, Tensor]) -> Tensor:

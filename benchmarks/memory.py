@@ -7,8 +7,8 @@ from torch import nn
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 from benchmarks.measure import Row, work
-from benchmarks.products import CPU, chain
-from worldmodels.models.base import autocast
+from benchmarks.products import chain
+from benchmarks.training import plain_update, update
 from worldmodels.models.mdnrnn import MDNRNN
 
 ROWS, STEPS, CODE, HIDDEN, MIXTURES = 100, 128, 64, 512, 5
@@ -22,21 +22,7 @@ def rows() -> Iterator[Row]:
         "is_first": torch.zeros(ROWS, STEPS),
     }  # fmt: skip
     model, plain = MDNRNN(CODE, 1, HIDDEN, MIXTURES, restart_input=True, reward="alive"), PlainMDNRNN()
-    ours = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
-    theirs = torch.optim.Adam(plain.parameters(), 1e-3)
-
-    def update() -> None:
-        with autocast(CPU, "auto"):
-            loss, _, _ = model.loss(batch, {}, torch.Generator().manual_seed(0))
-        ours.zero_grad(set_to_none=True)
-        loss.backward()
-        ours.step()
-
-    def plain_update() -> None:
-        theirs.zero_grad()
-        plain.loss(batch).backward()
-        theirs.step()
-
+    ours, reference = update(model, batch), plain_update(plain, lambda: plain.loss(batch))
     steps = ROWS * STEPS
     all_steps = [(steps, INPUT, 4 * HIDDEN), (steps, HIDDEN, OUTPUT)]
     forward = chain(*all_steps), chain((ROWS, HIDDEN, 4 * HIDDEN), times=STEPS)
@@ -48,7 +34,7 @@ def rows() -> Iterator[Row]:
             part()
 
     yield Row(
-        "M training, Doom's size", "steps/s", work(steps, update), work(steps, plain_update), work(steps, products),
+        "M training, Doom's size", "steps/s", work(steps, ours), work(steps, reference), work(steps, products),
         times_reference=1.5, of_limit=0.7,
     )  # fmt: skip
 

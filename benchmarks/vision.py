@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.measure import Row, work
-from benchmarks.products import CPU, at_peak, operations
-from worldmodels.models.base import autocast
+from benchmarks.products import at_peak, operations
+from benchmarks.training import plain_update, update
 from worldmodels.models.vae import VAE
 
 BATCH, UPDATES = 32, 8
@@ -17,25 +17,11 @@ BATCH, UPDATES = 32, 8
 def rows() -> Iterator[Row]:
     obs = torch.randint(0, 256, (BATCH, 64, 64, 3), dtype=torch.uint8)
     vae, plain = VAE(64), PlainVAE(64)
-    ours = torch.optim.Adam(vae.parameters(), 1e-3, fused=True)
-    theirs = torch.optim.Adam(plain.parameters(), 1e-3)
-
-    def update() -> None:
-        with autocast(CPU, "auto"):
-            loss, _, _ = vae.loss({"obs": obs}, {}, torch.Generator().manual_seed(0))
-        ours.zero_grad(set_to_none=True)
-        loss.backward()
-        ours.step()
-
-    def plain_update() -> None:
-        theirs.zero_grad()
-        plain.loss(obs).backward()
-        theirs.step()
-
+    ours, reference = update(vae, {"obs": obs}), plain_update(plain, lambda: plain.loss(obs))
     flops = operations(lambda: plain.loss(obs).backward())
     frames = BATCH * UPDATES
     yield Row(
-        "V training", "frames/s", work(frames, update, UPDATES), work(frames, plain_update, UPDATES),
+        "V training", "frames/s", work(frames, ours, UPDATES), work(frames, reference, UPDATES),
         work(frames, at_peak(UPDATES * flops)), times_reference=2.0,
     )  # fmt: skip
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import World
-from tests.test_workers import bug, die, hang_once, mistake, square, threads
+from tests.test_workers import die, errors_come_home, hang_once, square, threads
 from worldmodels import ray_workers
 from worldmodels.actor import Actor, save_controller
 from worldmodels.collect import collect
@@ -27,7 +27,7 @@ from worldmodels.errors import UserError
 from worldmodels.evaluators import RealEvaluator
 from worldmodels.evolve import train_controller
 from worldmodels.ray_workers import RayWorkers, hire
-from worldmodels.workers import WorkerError, Workers
+from worldmodels.workers import Workers
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'worldmodels[ray]'")
 SMALL = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
@@ -135,11 +135,7 @@ def test_a_task_that_always_kills_its_worker_is_given_up(workers: Workers) -> No
 
 
 def test_errors_come_home(workers: Workers) -> None:
-    with pytest.raises(UserError, match="--flag is wrong"):
-        workers.map(mistake, range(3))
-    with pytest.raises(WorkerError, match=r"(?s)in bug.*ZeroDivisionError: deep inside"):
-        workers.map(bug, range(3))
-    assert workers.map(square, [4]) == [16]
+    errors_come_home(workers)
 
 
 def test_a_node_with_other_versions_is_told_of(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:

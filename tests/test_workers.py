@@ -74,12 +74,16 @@ def test_a_task_that_always_kills_its_worker_is_given_up(workers: Workers) -> No
     assert workers.map(square, [3]) == [9]
 
 
-def test_errors_come_home(workers: Workers) -> None:
+def errors_come_home(workers: Workers) -> None:
     with pytest.raises(UserError, match="--flag is wrong"):
         workers.map(mistake, range(3))
     with pytest.raises(WorkerError, match=r"(?s)in bug.*ZeroDivisionError: deep inside"):
         workers.map(bug, range(3))
     assert workers.map(square, [4]) == [16]
+
+
+def test_errors_come_home(workers: Workers) -> None:
+    errors_come_home(workers)
 
 
 def test_each_worker_has_one_thread_and_the_parent_keeps_its_environment(workers: Workers) -> None:

@@ -1,7 +1,6 @@
 """What stage 4 would take."""
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +13,6 @@ from worldmodels.config import ControllerConfig, MemoryConfig, VisionConfig, pre
 from worldmodels.estimate.parts import Part, Size, own_memory, seconds_per, show
 from worldmodels.evaluators import DreamEvaluator, envs
 from worldmodels.models.base import WorldModel, device_of
-from worldmodels.models.classic import ClassicWorldModel
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.vae import VAE
 from worldmodels.policies import baselines
@@ -43,7 +41,6 @@ def evolution(config: ControllerConfig) -> None:
 
     tests = -(-config.generations // config.test_every)
     tried = config.generations * config.pop_size * config.episodes
-    shown = config.final_episodes * (1 + len(baselines(config.env)))
     sweep, cores, length = len(config.tau) or 1, max(1, config.workers), config.max_steps
     how = f"{config.lockstep} side by side here, resets included"
     if config.dream:
@@ -69,7 +66,7 @@ def evolution(config: ControllerConfig) -> None:
             Part("real step, evolving", real, tried * length, how, cores),
             Part("real step, tests", real, tests * config.test_episodes * length, "the same", cores),
         ]
-    final = (sweep * config.final_episodes + shown - config.final_episodes) * length
+    final = (sweep + len(baselines(config.env))) * config.final_episodes * length
     parts += [Part("real step, final scores", real, final, "the same, baselines too", cores)]
     numbers = controller.num_params
     matrices = 3 * numbers**2 if numbers <= FULL_COVARIANCE_LIMIT else 0
@@ -92,5 +89,5 @@ def _model(config: ControllerConfig, device: torch.device) -> tuple[WorldModel, 
         vision.code_size, action_size, asked["hidden_size"], restart_input=asked.get("restart_input", False),
         reward="alive", termination=False,
     )  # fmt: skip
-    model: Any = ClassicWorldModel(vision, memory, torch.randn(16, vision.embed_size))
-    return model.to(device).eval().requires_grad_(False), f"V and M as --preset {config.preset} has them"
+    model = models.pair(vision, memory, torch.randn(16, vision.embed_size), device)
+    return model, f"V and M as --preset {config.preset} has them"
