@@ -66,7 +66,7 @@ def fitness(path: Path, history: History, title: str, references: dict[str, floa
             axis.errorbar(x, y, error, fmt="o-", ms=4, capsize=2, color=colour, label=label)
     _references(axis, references)
     axis.set(xlabel="generation", ylabel="return", title=title)
-    axis.legend(fontsize=8)
+    _legend_beside(axis)
     _save(figure, path)
 
 
@@ -81,7 +81,7 @@ def sweep(path: Path, rows: list[dict[str, float]], references: dict[str, float]
         )  # fmt: skip
     _references(axis, references)
     axis.set(xlabel="temperature τ of the dream", ylabel="return", title="One controller per temperature")
-    axis.legend(fontsize=8)
+    _legend_beside(axis)
     _save(figure, path)
 
 
@@ -109,7 +109,7 @@ def grouped(path: Path, values: dict[str, dict[str, tuple[float, float]]], title
         axis.bar(at, heights, width, yerr=errors, capsize=2, label=series, color=color)
     axis.set_xticks(range(len(names)), names, fontsize=8)
     axis.set(ylabel=label, title=title, ylim=(0, None))
-    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _legend_beside(axis)
     _save(figure, path)
 
 
@@ -136,6 +136,11 @@ def _references(axis: Any, references: dict[str, float] | None) -> None:
     for name, value in (references or {}).items():
         axis.axhline(value, color="grey", lw=0.8, ls="--")
         axis.text(1.0, value, f" {name}", transform=axis.get_yaxis_transform(), fontsize=7, va="center", color="grey")
+
+
+def _legend_beside(axis: Any) -> None:
+    """To the right of the axes, where it hides nothing."""
+    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _save(figure: Any, path: Path) -> None:
