@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from worldmodels.envs import make_env
+from worldmodels.envs import dmc, make_env
 from worldmodels.envs.distract import background
 from worldmodels.envs.dmc import ControlSuite, choose_renderer, mujoco, suite
 from worldmodels.envspec import EnvSpec
@@ -66,6 +66,21 @@ def test_a_clean_picture_looks_like_the_suites_own() -> None:
     own = plain.physics.render(64, 64, camera_id=0)
     assert np.abs(own.astype(int) - obs).mean() < 6
     env.close()
+
+
+@pytest.mark.parametrize("task", ["walker-walk", "ball_in_cup-catch"])
+def test_rounder_bodies_would_look_alike(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def seen() -> np.ndarray:
+        env = ControlSuite(task, 2)
+        obs, _ = env.reset(seed=3)
+        env.close()
+        return obs.astype(int)
+
+    ours = seen()
+    monkeypatch.setattr(dmc, "SLICES", 28)
+    monkeypatch.setattr(dmc, "STACKS", 16)
+    difference = np.abs(ours - seen())
+    assert difference.mean() < 0.25 and (difference.max(-1) > 8).mean() < 0.005  # of 255, and of all pixels
 
 
 def test_the_same_seed_repeats_an_episode_and_others_differ() -> None:
