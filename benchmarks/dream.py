@@ -22,10 +22,14 @@ POPULATION, EPISODES, STEPS = 64, 16, 60
 
 
 def rows() -> Iterator[Row]:
-    for name, model, shapes, of_limit in (_doom(), _rssm()):
-        batch = POPULATION * EPISODES
+    batch = POPULATION * EPISODES
+    for name, sized, shapes, of_limit in (
+        ("dream, Doom's size", doom_sized, DOOM_PRODUCTS, 0.6),
+        ("dream, RSSM of laptop size", rssm_sized, RSSM_PRODUCTS, 0.5),
+    ):
+        ours, plain = dreams(sized(), POPULATION, EPISODES), one_at_a_time(sized(precision="fp32"))
         limit = work(batch * STEPS, chain(*((batch, k, m) for k, m in shapes), times=STEPS))
-        yield Row(name, "steps/s", dreams(model, POPULATION, EPISODES), one_at_a_time(model), limit, 10.0, of_limit)
+        yield Row(name, "steps/s", ours, plain, limit, 10.0, of_limit)
 
 
 def dreams(model: WorldModel, population: int, episodes: int, steps: int = STEPS) -> Work:
@@ -37,7 +41,7 @@ def dreams(model: WorldModel, population: int, episodes: int, steps: int = STEPS
 
 
 def one_at_a_time(model: WorldModel) -> Work:
-    """The obvious code: an episode, a step, a row."""
+    """The obvious code: an episode, a step, a row; fp32."""
     width = sum(model.feat_sizes[part] for part in model.default_inputs)
     weight = torch.randn(model.action_size, width)
 
@@ -68,18 +72,16 @@ def never_ending(model: WorldModel) -> WorldModel:
     return model
 
 
-def doom_sized(code_size: int = 64) -> WorldModel:
+def doom_sized(code_size: int = 64, precision: str = "auto") -> WorldModel:
     memory = MDNRNN(code_size, 1, 512, restart_input=True, reward="alive")
-    return never_ending(pair(VAE(code_size), memory, torch.randn(32, 2 * code_size)))
+    return never_ending(pair(VAE(code_size), memory, torch.randn(32, 2 * code_size), precision=precision))
 
 
-def _doom() -> tuple[str, WorldModel, list[tuple[int, int]], float]:
-    return "dream, Doom's size", doom_sized(), [(64 + 2 + 512, 4 * 512), (512, 3 * 5 * 64 + 1)], 0.6
-
-
-def _rssm() -> tuple[str, WorldModel, list[tuple[int, int]], float]:
+def rssm_sized(precision: str = "auto") -> WorldModel:
     memory = RSSMMemory(128, 64, 6, 128, 8, 8, 128)
-    model = never_ending(pair(VAE(64), memory, torch.randn(32, 128)))
-    head = [(64 + 128, 128), (128, 128)]
-    shapes = [(64 + 6, 128), (256, 3 * 128), (128, 128), (128, 64), *head, (128, 255), *head, (128, 1)]
-    return "dream, RSSM of laptop size", model, shapes, 0.5
+    return never_ending(pair(VAE(64), memory, torch.randn(32, 128), precision=precision))
+
+
+DOOM_PRODUCTS = [(64 + 2 + 512, 4 * 512), (512, 3 * 5 * 64 + 1)]
+HEAD = [(64 + 128, 128), (128, 128)]
+RSSM_PRODUCTS = [(64 + 6, 128), (256, 3 * 128), (128, 128), (128, 64), *HEAD, (128, 255), *HEAD, (128, 1)]

@@ -1,6 +1,5 @@
 """What a worker does in a generation of stage 4: V, M, C and the environment; beside one row at a time, and bare."""
 
-import copy
 from collections.abc import Iterator
 
 import gymnasium
@@ -24,10 +23,9 @@ LOCKSTEP, STEPS = 8, 100
 
 
 def rows() -> Iterator[Row]:
-    memory = MDNRNN(32, 3, 256)
-    driver = pair(VAE(32), memory, torch.zeros(1, 64))
-    for name, model, of_limit in (("carracing", driver, 0.75), ("doom", doom_sized(), 0.35)):
-        plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)  # torch's usual layout
+    for name, sized, of_limit in (("carracing", carracing_sized, 0.75), ("doom", doom_sized, 0.35)):
+        model = sized()
+        plain = sized(precision="fp32").to(memory_format=torch.contiguous_format)  # torch's usual layout
         envs = [make_env(EnvSpec(name)) for _ in range(LOCKSTEP)]
         single = gymnasium.make("CarRacing-v3") if name == "carracing" else envs[0]
         yield Row(
@@ -36,6 +34,10 @@ def rows() -> Iterator[Row]:
         )  # fmt: skip
         for env in {*envs, single}:
             env.close()
+
+
+def carracing_sized(precision: str = "auto") -> WorldModel:
+    return pair(VAE(32), MDNRNN(32, 3, 256), torch.zeros(1, 64), precision=precision)
 
 
 def lockstep(envs: list[gymnasium.Env], model: WorldModel) -> Work:
@@ -54,7 +56,7 @@ def alone(envs: list[gymnasium.Env]) -> Work:
 
 
 def one_at_a_time(env: gymnasium.Env, model: WorldModel) -> Work:
-    """The obvious code: one environment, batches of one."""
+    """The obvious code: one environment, batches of one, fp32."""
     width = sum(model.feat_sizes[part] for part in model.default_inputs)
     weight = torch.randn(model.action_size, width) * 0.1
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from worldmodels.models.base import autocast
+from worldmodels.models.base import product_dtype
 
 CPU = torch.device("cpu")
 SIDE = 1024
@@ -14,8 +14,7 @@ SIDE = 1024
 
 def fastest() -> torch.dtype:
     """bf16 where the processor multiplies it in hardware, else fp32."""
-    with autocast(CPU, "auto"):
-        return torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32
+    return product_dtype(CPU, "auto")
 
 
 def operations(computation: Callable[[], Any]) -> int:

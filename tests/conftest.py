@@ -68,7 +68,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(scope="session")
 def model(world: World):
-    return models.load(world.run)
+    return models.load(world.run, precision="fp32")
 
 
 def make_episode(rng: np.random.Generator, steps: int, action_size: int = 2, terminated: bool = True) -> Episode:

@@ -102,9 +102,9 @@ def test_sampled_ends_are_kept_with_the_controller(world: World, tmp_path: Path,
     seen: list[bool] = []
     original = Dream.__init__
 
-    def spying(self: Dream, model: object, tau: float = 1.0, sample_end: bool = False, precision: str = "auto") -> None:
+    def spying(self: Dream, model: object, tau: float = 1.0, sample_end: bool = False) -> None:
         seen.append(sample_end)
-        original(self, model, tau, sample_end, precision)  # type: ignore[arg-type]
+        original(self, model, tau, sample_end)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Dream, "__init__", spying)
     evaluate(EvaluateConfig(run=tmp_path, episodes=2, dream=True, workers=0, baselines=False, video=False))

@@ -37,7 +37,7 @@ class BlindAgent:
 
 
 class ModelAgent:
-    """V sees, M remembers, C acts; in fp32, since casting costs more than bf16 saves on a handful of rows.
+    """V sees, M remembers, C acts.
 
     Args:
         model: any WorldModel.

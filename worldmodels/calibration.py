@@ -8,14 +8,14 @@ import torch
 
 from worldmodels.codes import EpisodeCodes
 from worldmodels.envs.dream import Dream
-from worldmodels.models.base import WorldModel, autocast
+from worldmodels.models.base import WorldModel
 from worldmodels.policies import POLICIES
 from worldmodels.seeding import Noise, integer, rng
 
 
 @torch.no_grad()
 def one_step(
-    model: WorldModel, episodes: list[EpisodeCodes], precision: str, seed: int
+    model: WorldModel, episodes: list[EpisodeCodes], seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """One step ahead, eyes open, along real episodes.
 
@@ -29,15 +29,14 @@ def one_step(
     action = torch.from_numpy(np.stack([_pad(e.action, longest) for e in episodes])).to(device)
     noise = Noise([integer(seed, "one step", i) for i in range(count)], model.noise_size)
     state, ends, rewards = model.initial(count), [], []
-    with autocast(device, precision):
-        for t in range(longest):
-            previous = action[:, t - 1] if t else torch.zeros_like(action[:, 0])
-            first = torch.full((count, 1), float(t == 0), device=device)
-            seen = torch.from_numpy(embed[:, t]).to(device)
-            state = model.observe(state, previous, seen, first, noise.draw().to(device))
-            dreamt = model.imagine(state, action[:, t], noise.draw().to(device))
-            ends.append(dreamt.end.cpu().numpy())
-            rewards.append(dreamt.reward.cpu().numpy())
+    for t in range(longest):
+        previous = action[:, t - 1] if t else torch.zeros_like(action[:, 0])
+        first = torch.full((count, 1), float(t == 0), device=device)
+        seen = torch.from_numpy(embed[:, t]).to(device)
+        state = model.observe(state, previous, seen, first, noise.draw().to(device))
+        dreamt = model.imagine(state, action[:, t], noise.draw().to(device))
+        ends.append(dreamt.end.cpu().numpy())
+        rewards.append(dreamt.reward.cpu().numpy())
     end, reward = np.stack(ends, 1), np.stack(rewards, 1)  # (E, T)
     lengths = [len(e.action) for e in episodes]
     happened = [np.arange(n) == (n - 1 if e.terminated else -1) for n, e in zip(lengths, episodes, strict=True)]
@@ -56,7 +55,6 @@ def blind_dreams(
     episodes: int,
     max_steps: int,
     seed: int,
-    precision: str = "auto",
     tau: float = 1.0,
     sample_end: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -64,7 +62,7 @@ def blind_dreams(
 
     A dream that is too kind to a policy as simple as this will be found out by evolution.
     """
-    dream = Dream(model, tau, sample_end, precision)
+    dream = Dream(model, tau, sample_end)
     seeds = [integer(seed, "dream lengths", i) for i in range(episodes)]
     policies = [POLICIES[policy](rng(s, "policy"), model.action_size) for s in seeds]
     dream.begin(seeds)

@@ -119,7 +119,7 @@ def _agent(task: Task, pool: list) -> Agent:
     if task.actor is None:
         return BlindAgent(task.policy, pool[0].action_space.shape[0])
     actor, version, params = task.actor
-    model = cached_model(actor.run, version)
+    model = cached_model(actor.run, version, actor.precision)
     values = np.frombuffer(params, np.float32)
     return ModelAgent(model, actor.controller(model), actor.inputs, values, action_noise=task.config.noise)
 

@@ -25,7 +25,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Summary]:
     torch.set_num_threads(max(1, config.workers))
     actor, params, about = load_controller(config.run)
     folder = Path(about["folder"])
-    model = models.load(actor.run, device_of(config.device), actor.env.label)
+    model = models.load(actor.run, device_of(config.device), actor.env.label, actor.precision)
     actor = dataclasses.replace(actor, env=actor.env.with_videos(config.distractor_videos).tested())
     check_test_clips(actor.env, models.load_module(actor.run / "vision", "vision")[1]["clips"])
     scores: dict[str, Summary] = {}
@@ -60,7 +60,7 @@ def _blind_dreams(
     model: WorldModel, actor: Actor, tau: float, sample_end: bool, config: EvaluateConfig
 ) -> dict[str, Summary]:
     """What the trivial policies would get in the dream: if that is more than they really get, it is too kind."""
-    settings = (config.episodes, actor.max_steps, config.seed, actor.precision, tau, sample_end)
+    settings = (config.episodes, actor.max_steps, config.seed, tau, sample_end)
     return {
         f"{label}, in the dream": summarise(blind_dreams(model, policy, *settings)[0])
         for label, policy in baselines(actor.env.name).items()

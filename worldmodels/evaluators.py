@@ -44,7 +44,7 @@ class DreamEvaluator:
     """Tries candidates in dreams: the whole population times its episodes is one batch."""
 
     def __init__(self, model: WorldModel, actor: Actor, tau: float, sample_end: bool = False) -> None:
-        self._dream = Dream(model, tau, sample_end, actor.precision)
+        self._dream = Dream(model, tau, sample_end)
         self._controller, self._actor = actor.controller(model), actor
 
     def evaluate(self, params: np.ndarray, seeds: list[int], done: Done | None = None) -> Scores:
@@ -116,7 +116,7 @@ class BaselineEvaluator:
 def play_group(task: tuple[Actor, str, np.ndarray, list[int]]) -> list[tuple[float, int]]:
     """A worker's task: the return and length of each pair of controller and seed."""
     actor, version, params, seeds = task
-    model = cached_model(actor.run, version)
+    model = cached_model(actor.run, version, actor.precision)
     agent = ModelAgent(model, actor.controller(model), actor.inputs, params)
     outcomes = rollout(envs(actor.env, len(seeds)), agent, seeds, actor.max_steps)
     return [(o.episode_return, o.length) for o in outcomes]
@@ -146,6 +146,6 @@ def envs(spec: EnvSpec, count: int) -> list[gymnasium.Env]:
 
 
 @functools.lru_cache(maxsize=2)
-def cached_model(run: Path, version: str) -> WorldModel:
+def cached_model(run: Path, version: str, precision: str) -> WorldModel:
     """The world model of a run; `version` is its fingerprint, so that a model trained anew is read anew."""
-    return models.load(run)
+    return models.load(run, precision=precision)

@@ -12,7 +12,7 @@ from worldmodels.agents import ModelAgent
 from worldmodels.envs import make_env
 from worldmodels.envs.dream import Dream
 from worldmodels.episode import Episode
-from worldmodels.models.base import WorldModel, autocast
+from worldmodels.models.base import WorldModel
 from worldmodels.rollout import Outcome, rollout
 from worldmodels.seeding import Noise
 from worldmodels.video import DREAMS, SEES, Film, panels
@@ -27,8 +27,7 @@ def reality(path: Path, model: WorldModel, actor: Actor, params: np.ndarray, see
     def watch(step: int, env: gymnasium.Env, obs: np.ndarray) -> None:
         if step >= MAX_FRAMES:
             return
-        with autocast(model.starts.device, actor.precision):
-            decoded = model.decode(agent.state)[0].cpu().numpy()
+        decoded = model.decode(agent.state)[0].cpu().numpy()
         frame = env.render()
         film.add(panels({f"the game, step {step}": np.asarray(frame), "seen (64x64)": obs, "V": decoded}))
 
@@ -46,12 +45,11 @@ def dream(
     """Films one dream of the controller's; returns its length in steps."""
     controller = actor.controller(model)
     row = torch.as_tensor(params, dtype=torch.float32, device=model.starts.device)[None]
-    world = Dream(model, tau, sample_end, actor.precision)
+    world = Dream(model, tau, sample_end)
     world.begin([seed])
     with Film(path) as film:
         for step in range(min(actor.max_steps, MAX_FRAMES)):
-            with autocast(world.device, actor.precision):
-                picture = model.decode(world.state)[0].cpu().numpy()
+            picture = model.decode(world.state)[0].cpu().numpy()
             label = f"dream, tau {tau:g}, step {step}"
             film.add(panels({label: picture}, border={label: DREAMS}))
             _, terminated = world.step(controller.act(row, world.features(actor.inputs)))
@@ -60,32 +58,31 @@ def dream(
     return film.length
 
 
-def open_loop(path: Path, model: WorldModel, episode: Episode, precision: str, eyes_open: int = 30) -> None:
+def open_loop(path: Path, model: WorldModel, episode: Episode, eyes_open: int = 30) -> None:
     """Films a real episode beside a dream of the same actions that shuts its eyes after `eyes_open` steps."""
     with Film(path, fps=20) as film:
-        for frame in _open_loop_frames(model, episode, precision, eyes_open):
+        for frame in _open_loop_frames(model, episode, eyes_open):
             film.add(frame)
 
 
 @torch.no_grad()
-def _open_loop_frames(model: WorldModel, episode: Episode, precision: str, eyes_open: int) -> Iterator[np.ndarray]:
+def _open_loop_frames(model: WorldModel, episode: Episode, eyes_open: int) -> Iterator[np.ndarray]:
     device = model.starts.device
     noise = Noise([episode.seed], model.noise_size)
     state = model.initial(1)
     action = torch.zeros(1, model.action_size, device=device)
     for t in range(min(len(episode), 300)):
         sees = t < eyes_open
-        with autocast(device, precision):
-            embed = model.encode(torch.from_numpy(episode.obs[t : t + 1]).to(device))
-            first = torch.full((1, 1), float(t == 0), device=device)
-            drawn = noise.draw().to(device)
-            seen = model.observe(state, action, embed, first, drawn)
-            state = seen if sees else model.imagine(state, action, drawn).state
-            pictures = {
-                f"reality, step {t}": episode.obs[t],
-                "V": model.decode(seen)[0].cpu().numpy(),
-                "eyes open" if sees else "dream": model.decode(state)[0].cpu().numpy(),
-            }
+        embed = model.encode(torch.from_numpy(episode.obs[t : t + 1]).to(device))
+        first = torch.full((1, 1), float(t == 0), device=device)
+        drawn = noise.draw().to(device)
+        seen = model.observe(state, action, embed, first, drawn)
+        state = seen if sees else model.imagine(state, action, drawn).state
+        pictures = {
+            f"reality, step {t}": episode.obs[t],
+            "V": model.decode(seen)[0].cpu().numpy(),
+            "eyes open" if sees else "dream": model.decode(state)[0].cpu().numpy(),
+        }
         action = torch.from_numpy(episode.action[t : t + 1]).to(device)
         label = list(pictures)[-1]
         yield panels(pictures, border={label: SEES if sees else DREAMS})

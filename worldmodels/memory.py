@@ -124,10 +124,10 @@ def _train_rssm(
 def _report(
     config: MemoryConfig, run: Run, rollouts: Rollouts, examples: list[EpisodeCodes], device: torch.device
 ) -> None:
-    model = models.load(config.run, device)
+    model = models.load(config.run, device, precision=config.precision)
     history = run.history()
     rows = [(f"held-out {name[9:]}", f"{value:.4f}") for name, value in history[-1].items() if "held_out_" in name]
-    predicted, happened, reward, paid = one_step(model, examples, config.precision, config.seed)
+    predicted, happened, reward, paid = one_step(model, examples, config.seed)
     if config.termination:
         title = f"termination, {len(predicted)} held-out steps"
         plots.calibration(run.folder / "calibration.png", predicted, happened, title)
@@ -143,12 +143,10 @@ def _report(
             real = np.concatenate([s.lengths for s in blind if s.attributes["policy"] == policy])
             rows += [(f"steps, {policy} policy, real", str(summarise(real)))]
             for how, sample_end in (("the model decides", False), ("--sample-end", True)):
-                _, lengths = blind_dreams(
-                    model, policy, 256, limit, config.seed, config.precision, sample_end=sample_end
-                )
+                _, lengths = blind_dreams(model, policy, 256, limit, config.seed, sample_end=sample_end)
                 rows += [(f"steps, dreamt at tau 1, {how}", str(summarise(lengths)))]
     film, curve = run.folder / "dream_beside_reality.mp4", run.folder / "curves.png"
-    films.open_loop(film, model, next(rollouts.held_out()), config.precision)
+    films.open_loop(film, model, next(rollouts.held_out()))
     shown = [name for name in ("nll", "kl", "termination", "reward") if name in history[-1]]
     plots.curves(curve, history, shown, f"M on {config.spec.label}")
     say(table(f"M of {config.spec.label} after {config.steps} steps", ("", "value"), rows))

@@ -39,7 +39,7 @@ def actor(world) -> Actor:
 
 def test_a_dream_is_the_model_stepped_by_hand(mortal_model) -> None:
     model, seeds = mortal_model, [3, 4]
-    dream = Dream(model, tau=1.3, precision="fp32")
+    dream = Dream(model, tau=1.3)
     dream.begin(seeds)
     noise = Noise(seeds, model.noise_size + 1)
     starts = model.starts[[int(rng(s, "start").integers(len(model.starts))) for s in seeds]]
@@ -77,7 +77,7 @@ def test_rewards_are_paid_up_to_and_with_the_last_step(mortal_model, actor: Acto
     scores = DreamEvaluator(mortal_model, actor, tau=1.0).evaluate(np.zeros((1, 40)), list(range(30)))
     assert np.array_equal(scores.returns, scores.lengths)  # 1 per step alive, the last included
     assert scores.lengths.min() >= 1 and scores.lengths.max() <= 40
-    dream = Dream(mortal_model, precision="fp32")
+    dream = Dream(mortal_model)
     dream.begin([7])
     steps = 0
     while True:
@@ -118,7 +118,7 @@ def test_a_model_moves_with_where_its_dreams_begin(model) -> None:
 
 
 def test_dream_env_is_a_vector_env_that_resets_itself(mortal_model) -> None:
-    env = DreamEnv(mortal_model, 8, INPUTS, tau=1.0, max_steps=25, precision="fp32")
+    env = DreamEnv(mortal_model, 8, INPUTS, tau=1.0, max_steps=25)
     assert env.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP
     obs, _ = env.reset(seed=3)
     assert obs in env.observation_space and obs.shape == (8, 40)

@@ -59,7 +59,7 @@ def pair(request, pairs) -> World:
 
 @pytest.fixture
 def model(pair: World):
-    return models.load(pair.run)
+    return models.load(pair.run, precision="fp32")
 
 
 def test_it_keeps_the_protocol(model) -> None:
@@ -82,9 +82,25 @@ def test_it_keeps_the_protocol(model) -> None:
     assert model.encode(obs).shape == (2, 3, model.starts.shape[1]) and model.code_size <= model.starts.shape[1]
 
 
+def test_in_bf16_a_model_sees_and_expects_what_it_does_in_fp32(pair: World, model) -> None:
+    low = models.load(pair.run, precision="bf16")
+    assert low.memory.state_dict().keys() == model.memory.state_dict().keys()
+    assert any(value.dtype == torch.bfloat16 for value in low.state_dict().values())
+    obs = torch.randint(0, 256, (8, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    seen, expected = low.encode(obs), model.encode(obs)
+    assert seen.dtype == torch.float32 and (seen - expected).abs().mean() < 0.01 * expected.std()
+    noise, nothing, first = torch.full((8, model.noise_size), 0.3), torch.zeros(8, 1), torch.ones(8, 1)
+    for part in model.default_inputs:
+        ours, theirs = (
+            m.features(m.imagine(m.observe(m.initial(8), nothing, expected, first, noise), nothing, noise).state, (part,))
+            for m in (low, model)
+        )
+        assert (ours - theirs).abs().mean() < 0.02 * max(float(theirs.std()), 0.1)
+
+
 def test_a_dream_is_the_model_stepped_by_hand(model) -> None:
     seeds = [3, 4]
-    dream = Dream(model, tau=1.3, precision="fp32")
+    dream = Dream(model, tau=1.3)
     dream.begin(seeds)
     noise = Noise(seeds, model.noise_size + 1)
     starts = model.starts[[int(rng(s, "start").integers(len(model.starts))) for s in seeds]]

@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from worldmodels.models.base import State, WorldModel, autocast
+from worldmodels.models.base import State, WorldModel
 from worldmodels.seeding import Noise, integer, rng
 
 
@@ -27,11 +27,10 @@ class Dream:
         model: what dreams.
         tau: temperature: above 1 the dream is less predictable than the world it was learnt from.
         sample_end: an episode ends with the predicted probability; otherwise when the model decides so.
-        precision: of matrix products: auto, bf16, fp32.
     """
 
-    def __init__(self, model: WorldModel, tau: float = 1.0, sample_end: bool = False, precision: str = "auto") -> None:
-        self.model, self.tau, self._sample_end, self._precision = model, tau, sample_end, precision
+    def __init__(self, model: WorldModel, tau: float = 1.0, sample_end: bool = False) -> None:
+        self.model, self.tau, self._sample_end = model, tau, sample_end
         self.device = model.starts.device
         self.state: State = {}
 
@@ -59,8 +58,7 @@ class Dream:
         for row, seed in (restarts or {}).items():
             self._noise.restart(row, seed)
         noise = self._draw()
-        with autocast(self.device, self._precision):
-            self.state, reward, end, terminated = self.model.imagine(self.state, action, noise[:, :-1], self.tau)
+        self.state, reward, end, terminated = self.model.imagine(self.state, action, noise[:, :-1], self.tau)
         if self._sample_end:
             terminated = end > noise[:, -1]
         if restarts:
@@ -87,8 +85,7 @@ class Dream:
     def _start(self, embed: Tensor, noise: Tensor) -> State:
         nothing = torch.zeros(len(embed), self.model.action_size, device=self.device)
         first = torch.ones(len(embed), 1, device=self.device)
-        with autocast(self.device, self._precision):
-            return self.model.observe(self.model.initial(len(embed)), nothing, embed, first, noise[:, :-1])
+        return self.model.observe(self.model.initial(len(embed)), nothing, embed, first, noise[:, :-1])
 
 
 class DreamEnv(VectorEnv):

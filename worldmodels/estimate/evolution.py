@@ -81,7 +81,7 @@ def evolution(config: ControllerConfig) -> None:
 def _model(config: ControllerConfig, device: torch.device) -> tuple[WorldModel, str]:
     """V and M on disk, or else new ones of the sizes that stages 2 and 3 have by this --preset."""
     if all((config.run / stage / models.FILE).exists() for stage in ("vision", "memory")):
-        return models.load(config.run, device, config.spec.label), f"V and M of {config.run}"
+        return models.load(config.run, device, config.spec.label, config.precision), f"V and M of {config.run}"
     action_size = envs(config.spec, 1)[0].action_space.shape[0]  # type: ignore[index]
     vision = VAE(preset_of(VisionConfig, config.env, config.preset)["code_size"])
     asked = preset_of(MemoryConfig, config.env, config.preset)
@@ -89,5 +89,5 @@ def _model(config: ControllerConfig, device: torch.device) -> tuple[WorldModel, 
         vision.code_size, action_size, asked["hidden_size"], restart_input=asked.get("restart_input", False),
         reward="alive", termination=False,
     )  # fmt: skip
-    model = models.pair(vision, memory, torch.randn(16, vision.embed_size), device)
+    model = models.pair(vision, memory, torch.randn(16, vision.embed_size), device, config.precision)
     return model, f"V and M as --preset {config.preset} has them"

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from worldmodels import checkpoint
 from worldmodels.errors import UserError
-from worldmodels.models.base import Vision, WorldModel
+from worldmodels.models.base import Vision, WorldModel, product_dtype
 from worldmodels.models.classic import ClassicWorldModel
 from worldmodels.models.hrssm import HRSSM
 from worldmodels.models.mdnrnn import MDNRNN
@@ -67,13 +67,14 @@ def load_module(folder: Path, kind: str) -> tuple[Any, dict[str, Any]]:
     return module.eval(), tree
 
 
-def load(run: Path, device: torch.device | None = None, env: str | None = None) -> WorldModel:
+def load(run: Path, device: torch.device | None = None, env: str | None = None, precision: str = "auto") -> WorldModel:
     """The world model in a run folder, ready to act and dream.
 
     Args:
         run: holds vision/ and memory/.
         device: where to; None is the CPU.
         env: the environment that it must have been trained in; None takes any.
+        precision: of matrix products: auto, bf16, fp32.
 
     Raises:
         UserError: if V or M is missing or damaged, belongs to another environment, or M to another V.
@@ -86,15 +87,21 @@ def load(run: Path, device: torch.device | None = None, env: str | None = None) 
     if expected != found:
         raise UserError(f"{run}/memory was trained on codes of V {expected}, but {run}/vision is {found}; run stage 3")
     starts: Tensor = extra["starts"]
-    return pair(vision, memory, starts, device)
+    return pair(vision, memory, starts, device, precision)
 
 
-def pair(vision: Vision, memory: Any, starts: Tensor, device: torch.device | None = None) -> WorldModel:
+def pair(
+    vision: Vision, memory: Any, starts: Tensor, device: torch.device | None = None, precision: str = "auto"
+) -> WorldModel:
     """V and M as one world model, ready to act and dream; `starts` (S, E) are embeddings that dreams begin with."""
-    model = PAIRINGS[memory.family](vision, memory, starts)
+    model = PAIRINGS[memory.family](vision, memory, starts, precision)
     # convolutions laid out as pictures are: few at a time are seen in half the time (training many takes longer)
-    model = model.to(device or torch.device("cpu"), memory_format=torch.channels_last)
-    return model.eval().requires_grad_(False)
+    device = device or torch.device("cpu")
+    model = model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):  # once, instead of at every step
+            module.weight.data = module.weight.to(product_dtype(device, precision))
+    return model
 
 
 def fingerprint(run: Path) -> str:

@@ -1,6 +1,8 @@
 """The contracts: what a world model is to those who use it, and what a module is to the loop that trains it."""
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -37,6 +39,7 @@ class WorldModel(Protocol):
     feat_sizes: dict[str, int]  # the parts that features can be made of, and their widths
     default_inputs: tuple[str, ...]  # the parts that serve a controller best
     rewardless: bool  # whether its dreams pay nothing, so that nothing can be learnt in them
+    precision: str  # of its matrix products: auto, bf16, fp32
     starts: Tensor  # (S, E) embeddings of first observations of real episodes: where dreams begin
 
     def initial(self, batch_size: int) -> State:
@@ -144,10 +147,30 @@ def device_of(name: str) -> torch.device:
     return distributed.own_gpu(torch.device(name))
 
 
+def product_dtype(device: torch.device, precision: str) -> torch.dtype:
+    """What matrix products are computed in: bf16 if `precision` says so, or "auto" and the hardware is fast at it."""
+    if precision == "auto":
+        on_gpu = device.type == "cuda"
+        precision = "bf16" if (torch.cuda.is_bf16_supported() if on_gpu else _cpu_is_fast_at_bf16()) else "fp32"
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
 def autocast(device: torch.device, precision: str) -> Any:
-    """A context in which matrix products are bf16 if `precision` says so, or "auto" and the hardware is fast at it."""
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported()
-    else:
-        fast = torch.cpu._is_avx512_bf16_supported()
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16" or (precision == "auto" and fast))
+    """A context in which matrix products are of that dtype, whatever goes in."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=product_dtype(device, precision) == torch.bfloat16)
+
+
+def in_its_precision(method: Callable[..., Any]) -> Callable[..., Any]:
+    """For a WorldModel's methods: they compute in the model's own precision."""
+
+    @functools.wraps(method)
+    def computed(self: WorldModel, *args: Any, **options: Any) -> Any:
+        with autocast(self.starts.device, self.precision):
+            return method(self, *args, **options)
+
+    return computed
+
+
+@functools.cache
+def _cpu_is_fast_at_bf16() -> bool:
+    return bool(torch.cpu._is_avx512_bf16_supported())

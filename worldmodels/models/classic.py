@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from worldmodels.models.base import Dreamed, State, Vision, end_of, normal, sample_code
+from worldmodels.models.base import Dreamed, State, Vision, end_of, in_its_precision, normal, sample_code
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.mixture import sample
 
@@ -17,9 +17,9 @@ class ClassicWorldModel(nn.Module):
 
     starts: Tensor
 
-    def __init__(self, vision: Vision, memory: MDNRNN, starts: Tensor) -> None:
+    def __init__(self, vision: Vision, memory: MDNRNN, starts: Tensor, precision: str) -> None:
         super().__init__()
-        self.vision, self.memory = vision, memory
+        self.vision, self.memory, self.precision = vision, memory, precision
         self.register_buffer("starts", starts, persistent=False)
         self.action_size, self.code_size = memory.action_size, memory.code_size
         self.noise_size = 2 * memory.code_size
@@ -32,14 +32,17 @@ class ClassicWorldModel(nn.Module):
         zeros = {name: torch.zeros(batch_size, size, device=device) for name, size in self.feat_sizes.items()}
         return zeros | {"first": torch.zeros(batch_size, 1, device=device)}
 
+    @in_its_precision
     def encode(self, obs: Tensor) -> Tensor:
         return self.vision.encode(obs)
 
+    @in_its_precision
     def observe(self, state: State, action: Tensor, embed: Tensor, is_first: Tensor, noise: Tensor) -> State:
         h, c = self.memory.step(state["z"], action, state["first"], state["h"], state["c"])
         z = sample_code(embed, normal(noise[:, : self.memory.code_size]))
         return {"z": z, "h": h * (1 - is_first), "c": c * (1 - is_first), "first": is_first}
 
+    @in_its_precision
     def imagine(self, state: State, action: Tensor, noise: Tensor, tau: float = 1.0) -> Dreamed:
         memory = self.memory
         h, c = memory.step(state["z"], action, state["first"], state["h"], state["c"])
@@ -56,5 +59,6 @@ class ClassicWorldModel(nn.Module):
     def features(self, state: State, parts: tuple[str, ...]) -> Tensor:
         return torch.cat([state[part] for part in parts], -1)
 
+    @in_its_precision
     def decode(self, state: State) -> Tensor:
         return self.vision.decode(state["z"])

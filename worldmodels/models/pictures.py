@@ -15,6 +15,29 @@ def to_obs(picture: Tensor) -> Tensor:
     return (picture * 255).round().to(torch.uint8).movedim(-3, -1)
 
 
+class Halving(nn.Conv2d):
+    """A convolution of stride 2 without padding; where few pixels come out, it sees by one matrix product.
+
+    Of a handful of pictures, oneDNN's convolutions spend longer on laying out the weights than on multiplying.
+    """
+
+    FEW = 4  # pixels
+    bias: nn.Parameter
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, I, n, n) -> (N, O, (n - k) // 2 + 1, ...)."""
+        kernel = self.kernel_size[0]
+        size = (x.shape[-1] - kernel) // 2 + 1
+        if torch.is_grad_enabled() or size**2 > self.FEW:
+            return super().forward(x)
+        windows = x.unfold(2, kernel, 2).unfold(3, kernel, 2).permute(0, 2, 3, 4, 5, 1)  # (N, s, s, k, k, I)
+        y = windows.flatten(3).flatten(0, 2) @ self.weight.permute(2, 3, 1, 0).flatten(0, 2)
+        return (y + self.bias.to(y.dtype)).unflatten(0, (-1, size, size)).permute(0, 3, 1, 2)
+
+
 class Doubling(nn.ConvTranspose2d):
     """A transposed convolution of stride 2 without padding, computed as what is fastest on a CPU, exactly.
 

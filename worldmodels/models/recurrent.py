@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodels.models.base import Dreamed, State, Vision, end_loss, end_of, sample_code
+from worldmodels.models.base import Dreamed, State, Vision, end_loss, end_of, in_its_precision, sample_code
 from worldmodels.models.heads import RewardHead, mlp
 from worldmodels.models.hrssm import HRSSM
 from worldmodels.models.latent import balanced_kl
@@ -111,9 +111,9 @@ class RSSMWorldModel(nn.Module):
 
     starts: Tensor
 
-    def __init__(self, vision: Vision, memory: RSSMMemory, starts: Tensor) -> None:
+    def __init__(self, vision: Vision, memory: RSSMMemory, starts: Tensor, precision: str) -> None:
         super().__init__()
-        self.vision, self.memory = vision, memory
+        self.vision, self.memory, self.precision = vision, memory, precision
         self.register_buffer("starts", starts, persistent=False)
         latent = memory.rssm.latent
         self.action_size, self.code_size, self.noise_size = memory.action_size, vision.code_size, latent.noise_size
@@ -125,17 +125,21 @@ class RSSMWorldModel(nn.Module):
             self.feat_sizes["projection"] = memory.rssm.projection.out_features
         self.default_inputs = ("h",)  # z adds nothing that a linear map finds (docs/results.md)
 
+    @in_its_precision
     def initial(self, batch_size: int) -> State:
         h, z = self.memory.rssm.initial(batch_size)
         return {"h": h.contiguous(), "z": z, "params": self.memory.rssm.prior(h)}
 
+    @in_its_precision
     def encode(self, obs: Tensor) -> Tensor:
         return self.vision.encode(obs)
 
+    @in_its_precision
     def observe(self, state: State, action: Tensor, embed: Tensor, is_first: Tensor, noise: Tensor) -> State:
         h, z, params = self.memory.rssm.observe(state["h"], state["z"], action, is_first, embed, noise)
         return {"h": h, "z": z, "params": params}
 
+    @in_its_precision
     def imagine(self, state: State, action: Tensor, noise: Tensor, tau: float = 1.0) -> Dreamed:
         memory, rssm = self.memory, self.memory.rssm
         h = rssm.advance(state["z"], action, state["h"])
@@ -149,9 +153,11 @@ class RSSMWorldModel(nn.Module):
         logit = memory.end_head(feat).float().squeeze(-1) if memory.termination else torch.full_like(reward, -torch.inf)
         return Dreamed({"h": h, "z": z, "params": params}, reward, *end_of(logit, memory.termination_weight))
 
+    @in_its_precision
     def features(self, state: State, parts: tuple[str, ...]) -> Tensor:
         return torch.cat([self._part(state, part) for part in parts], -1)
 
+    @in_its_precision
     def decode(self, state: State) -> Tensor:
         return self.vision.decode(self.memory.code(torch.cat([state["z"], state["h"]], -1))[0])
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodels.models.base import State, sample_code
-from worldmodels.models.pictures import PictureDecoder, to_input, to_obs
+from worldmodels.models.pictures import Halving, PictureDecoder, to_input, to_obs
 
 
 class VAE(nn.Module):
@@ -26,10 +26,10 @@ class VAE(nn.Module):
         self.config: dict[str, Any] = {"code_size": code_size, "kl_floor": kl_floor}
         self.code_size, self.embed_size, self.kl_floor = code_size, 2 * code_size, kl_floor
         self.encoder = nn.Sequential(
-            nn.Conv2d(3, 32, 4, 2), nn.ReLU(),     # 64 -> 31
-            nn.Conv2d(32, 64, 4, 2), nn.ReLU(),    # -> 14
-            nn.Conv2d(64, 128, 4, 2), nn.ReLU(),   # -> 6
-            nn.Conv2d(128, 256, 4, 2), nn.ReLU(),  # -> 2
+            Halving(3, 32, 4), nn.ReLU(),     # 64 -> 31
+            Halving(32, 64, 4), nn.ReLU(),    # -> 14
+            Halving(64, 128, 4), nn.ReLU(),   # -> 6
+            Halving(128, 256, 4), nn.ReLU(),  # -> 2
             nn.Flatten(),
         )  # fmt: skip
         self.mu = nn.Linear(1024, code_size)
