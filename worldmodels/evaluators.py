@@ -23,6 +23,7 @@ from worldmodels.workers import Workers
 Done = Callable[[int], Any]
 """Called with the number of episodes that have ended since, for progress bars."""
 COMPACT = 0.9  # when fewer rows than this share still dream, those that ended leave the batch
+ROWS = 1024  # that dream side by side on a processor: more would neither be faster nor fit its cache
 
 
 class Scores(NamedTuple):
@@ -41,13 +42,22 @@ class Evaluator(Protocol):
 
 
 class DreamEvaluator:
-    """Tries candidates in dreams: the whole population times its episodes is one batch."""
+    """Tries candidates in dreams: the whole population times its episodes is one batch, or few."""
 
     def __init__(self, model: WorldModel, actor: Actor, tau: float, sample_end: bool = False) -> None:
         self._dream = Dream(model, tau, sample_end)
         self._controller, self._actor = actor.controller(model), actor
 
     def evaluate(self, params: np.ndarray, seeds: list[int], done: Done | None = None) -> Scores:
+        together = max(1, ROWS // len(seeds)) if self._dream.device.type == "cpu" else len(params)
+        scores = []
+        for candidates in (params[i : i + together] for i in range(0, len(params), together)):
+            scores.append(self._side_by_side(candidates, seeds))
+            if done:
+                done(len(candidates) * len(seeds))
+        return Scores(*(np.concatenate(parts) for parts in zip(*scores, strict=True)))
+
+    def _side_by_side(self, params: np.ndarray, seeds: list[int]) -> Scores:
         population, episodes = len(params), len(seeds)
         dream, device = self._dream, self._dream.device
         dream.begin(seeds, copies=population)
@@ -70,8 +80,6 @@ class DreamEvaluator:
                 left = alive.nonzero().squeeze(1)
                 dream.keep(left)
                 rows, row_params, alive = rows[left], row_params[left], alive[left]
-        if done:
-            done(population * episodes)
         shape = (population, episodes)
         return Scores(returns.reshape(shape).cpu().numpy(), lengths.reshape(shape).cpu().numpy())
 

@@ -32,7 +32,7 @@ def sample(out: Tensor, noise: Tensor, tau: float, components: int) -> Tensor:
         tau: above 0.
     """
     choice, eps = noise.chunk(2, -1)
-    logits, mus, logstds = parts(out.float(), components)
+    logits, mus, logstds = parts(out.to(noise.dtype), components)
     weights = (logits - logits.amax(1, keepdim=True)).div_(tau).exp_()
     left = choice * weights.sum(1)
     mu, logstd = mus[:, 0], logstds[:, 0]
