@@ -81,7 +81,6 @@ class MDNRNN(nn.Module):
         """What is expected after memory `h` (..., H)."""
         count = 3 * self.mixtures * self.code_size
         (weight, others), (bias, other_bias) = (x.tensor_split([count]) for x in (self.head.weight, self.head.bias))
-        h = h.to(weight.dtype)  # once for both
         rest = F.linear(h, others, other_bias).float()
         end = rest[..., 0] if self.termination else None
         reward = rest[..., -1] if self.reward == "head" else None
