@@ -92,7 +92,9 @@ def test_in_bf16_a_model_sees_and_expects_what_it_does_in_fp32(pair: World, mode
     noise, nothing, first = torch.full((8, model.noise_size), 0.3), torch.zeros(8, 1), torch.ones(8, 1)
     for part in model.default_inputs:
         ours, theirs = (
-            m.features(m.imagine(m.observe(m.initial(8), nothing, expected, first, noise), nothing, noise).state, (part,))
+            m.features(
+                m.imagine(m.observe(m.initial(8), nothing, expected, first, noise), nothing, noise).state, (part,)
+            )
             for m in (low, model)
         )
         assert (ours - theirs).abs().mean() < 0.02 * max(float(theirs.std()), 0.1)
