@@ -16,8 +16,9 @@ from worldmodels.chunks import chunk_batches
 from worldmodels.codes import Codes, sequence_batches
 from worldmodels.collect import collect
 from worldmodels.config import CollectConfig
+from worldmodels.frames import frame_batches
 from worldmodels.models.vae import VAE
-from worldmodels.store import Rollouts, frame_batches, rollout_folder
+from worldmodels.store import Rollouts, rollout_folder
 
 EPISODES = 64
 
@@ -29,7 +30,7 @@ def rows() -> Iterator[Row]:
         rollouts = Rollouts(rollout_folder(data), "doom")
         frames = frame_batches(rollouts, 32, 40_000, order)
         windows = chunk_batches(rollouts, "obs", read, 32, 16, 40_000, order)
-        epoch = take(frames, len, rollouts.num_steps // 32)
+        epoch = take(frames, lambda batch: len(batch["obs"]), rollouts.num_steps // 32)
         yield Row("reading for V", "frames/s", epoch, next(benchmarks.vision.rows()).ours, None, 5.0)
         epoch = take(windows, windows_in, rollouts.num_steps // (32 * 16))
         yield Row("reading for HRSSM", "updates/s", epoch, next(benchmarks.hrssm.rows()).ours, None, 5.0)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import make_episode
 from worldmodels.errors import UserError
-from worldmodels.store import Rollouts, Shard, frame_batches, open_shard, write_shard
+from worldmodels.store import Rollouts, open_shard, write_shard
 
 
 @given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=5), seed=st.integers(0, 1000))
@@ -43,51 +43,6 @@ def rollouts(folder: Path, shards: int, episodes: int, steps: int = 6) -> Rollou
     return Rollouts(folder, "doom")
 
 
-def origins(batch: np.ndarray) -> list[tuple[int, ...]]:
-    return [(*map(int, frame[0, 0, :2]), int(frame[0, 1, 0])) for frame in batch]
-
-
-def test_an_epoch_shows_every_training_frame_once_and_none_that_is_held_out(tmp_path: Path) -> None:
-    data = rollouts(tmp_path, shards=4, episodes=3)
-    batches = frame_batches(data, 14, 10**6, np.random.default_rng)
-    seen = [origin for _ in range(4) for origin in origins(next(batches))]  # 4 shards x 2 episodes x 7 frames = 56
-    assert len(set(seen)) == 56
-    assert {episode for _, episode, _ in seen} == {0, 1}
-    held = [episode.obs[0, 0, 0, 1] for episode in data.held_out()]
-    assert held == [2, 2, 2, 2]
-    again = [origin for _ in range(4) for origin in origins(next(batches))]
-    assert set(again) == set(seen) and again != seen  # the next epoch has another order
-
-
-@given(skip=st.integers(0, 25), buffer=st.sampled_from([1, 30, 10**6]))
-def test_skipping_equals_having_read(tmp_path_factory: pytest.TempPathFactory, skip: int, buffer: int) -> None:
-    data = rollouts(tmp_path_factory.mktemp("r"), shards=3, episodes=3)
-    straight = frame_batches(data, 8, buffer, np.random.default_rng)
-    for _ in range(skip):
-        next(straight)
-    resumed = frame_batches(data, 8, buffer, np.random.default_rng, skip)
-    for _ in range(4):
-        assert np.array_equal(next(straight), next(resumed))
-
-
-def test_memory_is_bounded_by_the_buffer_not_by_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = rollouts(tmp_path, shards=12, episodes=3)  # 14 training frames each
-    read: list[int] = []
-    original = Shard.read
-
-    def counting(self: Shard, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        rows = original(self, name, start, stop)
-        read.append(len(rows))
-        return rows
-
-    monkeypatch.setattr(Shard, "read", counting)
-    batches = frame_batches(data, 10, 30, np.random.default_rng)
-    next(batches)
-    assert sum(read) <= 30  # of 168
-    next(batches), next(batches)
-    assert sum(read) <= 60
-
-
 def test_reward_moments_are_those_of_all_rewards(tmp_path: Path) -> None:
     data = rollouts(tmp_path, shards=3, episodes=2)
     rewards = np.concatenate([shard.read("reward") for shard in data.shards]).astype(np.float64)
@@ -112,9 +67,3 @@ def test_damaged_foreign_and_misplaced_shards_are_named(tmp_path: Path) -> None:
         Rollouts(tmp_path, "doom")
     with pytest.raises(UserError, match=r"holds no rollouts; run pipelines/01_collect\.py --env doom"):
         Rollouts(tmp_path / "nowhere", "doom")
-
-
-def test_a_batch_larger_than_the_data_names_the_flag(tmp_path: Path) -> None:
-    data = rollouts(tmp_path, shards=1, episodes=2)
-    with pytest.raises(UserError, match="--batch-size 100 is more than the 7 training frames"):
-        next(frame_batches(data, 100, 10, np.random.default_rng))

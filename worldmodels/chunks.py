@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from worldmodels.errors import UserError
-from worldmodels.store import Rollouts, Shard, pools
+from worldmodels.pools import CPU, Pools, Table, on_device, take
+from worldmodels.store import Rollouts, Shard
 
 Read = Callable[[Shard, slice], np.ndarray]
 """A shard, and which of its frames -> what a model is shown of them, one row per frame."""
@@ -42,8 +43,16 @@ def arrivals(shard: Shard, episodes: range) -> dict[str, np.ndarray]:
 
 
 def chunk_batches(
-    rollouts: Rollouts, name: str, read: Read, rows: int, length: int, buffer: int, rng_of: Any, skip: int = 0
-) -> Iterator[dict[str, torch.Tensor]]:
+    rollouts: Rollouts,
+    name: str,
+    read: Read,
+    rows: int,
+    length: int,
+    buffer: int,
+    rng_of: Any,
+    skip: int = 0,
+    device: torch.device = CPU,
+) -> Iterator[Table]:
     """Batches of windows from the training episodes, for ever, holding about `buffer` frames in memory.
 
     Every epoch cuts each pool of shards into windows at another offset and shuffles them. A window's first frame
@@ -57,35 +66,36 @@ def chunk_batches(
         buffer: frames in memory; never less than a shard nor a batch.
         rng_of: epoch -> numpy Generator.
         skip: batches to pass over (to resume).
+        device: where frames lie, if there is room (pools.py).
 
     Yields:
         `name` (B, T, ...), "action" (B, T, A), "reward", "terminated", "is_first" (B, T).
     """
-    sizes = [rollouts.training_frames(shard) for shard in rollouts.shards]
+    sizes = rollouts.training_frames
     if sum(sizes) < 2 * length:
         raise UserError(f"--sequence-length {length} is too long for the {sum(sizes)} training frames there are")
+    load = lambda shards: _table(shards, name, read, held_out=False)  # noqa: E731
+    pools = Pools(rollouts.shards, sizes, load, max(buffer, 2 * rows * length), device)
     epoch = 0
     while True:
         rng = rng_of(epoch)
-        for pool in pools(rollouts.shards, sizes, max(buffer, 2 * rows * length), rng):
-            total = sum(map(rollouts.training_frames, pool))
+        for pool in pools.epoch(rng):
+            total = sum(sizes[i] for i in pool)
             starts = rng.permutation(np.arange(rng.integers(length), total - length + 1, length))
             each = min(rows, max(1, len(starts)))
             count = len(starts) // each
             if skip >= count:
                 skip -= count
                 continue
-            table = _table(pool, name, read, held_out=False)
             for i in range(skip, count):
-                yield _windows(table, starts[i * each : (i + 1) * each], length)
+                yield _windows(pools.read(pool), starts[i * each : (i + 1) * each], length)
             skip = 0
-            del table  # before the next pool is read
         epoch += 1
 
 
-def held_out_chunks(rollouts: Rollouts, name: str, read: Read, rows: int, length: int) -> list[dict[str, torch.Tensor]]:
+def held_out_chunks(rollouts: Rollouts, name: str, read: Read, rows: int, length: int) -> list[Table]:
     """One batch of windows, spread over the held-out episodes."""
-    table = _table(rollouts.spread(rows), name, read, held_out=True)
+    table = on_device(_table(rollouts.spread(rows), name, read, held_out=True))
     length = min(length, len(table["reward"]))
     last = len(table["reward"]) - length
     starts = np.unique(np.linspace(0, last, rows).round().astype(int))
@@ -108,8 +118,7 @@ def _table(pool: list[Shard], name: str, read: Read, held_out: bool) -> dict[str
     return table
 
 
-def _windows(table: dict[str, np.ndarray], starts: np.ndarray, length: int) -> dict[str, torch.Tensor]:
-    at = starts[:, None] + np.arange(length)
-    batch = {key: torch.from_numpy(values[at]) for key, values in table.items()}
+def _windows(table: Table, starts: np.ndarray, length: int) -> Table:
+    batch = take(table, starts[:, None] + np.arange(length))
     batch["is_first"][:, 0] = 1
     return batch

@@ -15,7 +15,8 @@ from tqdm import tqdm
 from worldmodels.checkpoint import fingerprint
 from worldmodels.errors import UserError
 from worldmodels.models.base import autocast
-from worldmodels.store import Rollouts, Shard, pools, whole_hdf5
+from worldmodels.pools import CPU, Pools, Table, take
+from worldmodels.store import Rollouts, Shard, whole_hdf5
 
 FORMAT = "worldmodels-codes-1"
 ENCODE_BATCH = 512
@@ -109,7 +110,7 @@ class Codes:
 
 
 def sequence_batches(
-    codes: Codes, rows: int, length: int, buffer: int, rng_of: Any, skip: int = 0
+    codes: Codes, rows: int, length: int, buffer: int, rng_of: Any, skip: int = 0, device: torch.device = CPU
 ) -> Iterator[dict[str, Any]]:
     """Batches of sequences, for ever, holding the codes of about `buffer` steps in memory.
 
@@ -123,51 +124,60 @@ def sequence_batches(
         buffer: steps in memory; never less than a shard nor a batch.
         rng_of: epoch -> numpy Generator.
         skip: batches to pass over (to resume).
+        device: where codes lie, if there is room (pools.py).
     """
-    sizes = [int(shard.lengths[:-1].sum()) for shard in codes.rollouts.shards]
+    shards = codes.rollouts.shards
+    load = lambda some: end_to_end([episode for shard in some for episode in codes.episodes(shard)])  # noqa: E731
+    sizes = [int(shard.lengths[:-1].sum()) for shard in shards]
+    pools = Pools(shards, sizes, load, max(buffer, 2 * rows * length), device)
     epoch = 0
     while True:
         rng = rng_of(epoch)
-        for pool in pools(codes.rollouts.shards, sizes, max(buffer, 2 * rows * length), rng):
-            steps = sum(int(shard.lengths[:-1].sum()) for shard in pool)
-            order = rng.permutation(sum(len(shard.lengths) - 1 for shard in pool))
-            count = _shape(steps, rows, length)[2]
+        for pool in pools.epoch(rng):
+            lengths = np.concatenate([shards[i].lengths[:-1] for i in pool])
+            order = rng.permutation(len(lengths))
+            count = _shape(int(lengths.sum()), rows, length)[2]
             if skip >= count:
                 skip -= count
                 continue
-            episodes = [episode for shard in pool for episode in codes.episodes(shard)]
-            yield from cut([episodes[i] for i in order], rows, length, skip)
-            del episodes  # before the next pool is read
+            yield from cut(pools.read(pool), lengths[order], np.cumsum([0, *lengths[:-1]])[order], rows, length, skip)
             skip = 0
         epoch += 1
 
 
-def cut(episodes: list[EpisodeCodes], rows: int, length: int, skip: int = 0) -> Iterator[dict[str, Any]]:
-    """Episodes strung together and cut into batches: dicts of tensors (B, T, ...), and "fresh" for the first one."""
+def end_to_end(episodes: list[EpisodeCodes]) -> dict[str, np.ndarray]:
+    """Episodes as columns: "embed" has a row per frame, all else a row per step, "frame" says where its frame is."""
     steps = [len(e.action) for e in episodes]
-    embed = np.concatenate([e.embed for e in episodes])
-    # where in `embed` each step's observation lies; the next observation lies right behind it
-    at = np.concatenate([np.arange(n) + start for n, start in zip(steps, _starts(episodes), strict=True)])
-    string = {
+    frames = np.cumsum([0, *(len(e.embed) for e in episodes[:-1])])
+    return {
+        "embed": np.concatenate([e.embed for e in episodes]),
         "action": np.concatenate([e.action for e in episodes]),
         "reward": np.concatenate([e.reward for e in episodes]),
         "terminated": np.concatenate([_only(-1, e.terminated, n) for e, n in zip(episodes, steps, strict=True)]),
         "is_first": np.concatenate([_only(0, True, n) for n in steps]),
-        "at": at,
+        "frame": np.concatenate([np.arange(n) + at for n, at in zip(steps, frames, strict=True)]),
     }
-    rows, length, count = _shape(len(at), rows, length)
-    table = {k: v[: rows * length * count].reshape(rows, length * count, *v.shape[1:]) for k, v in string.items()}
+
+
+def cut(
+    columns: Table, lengths: np.ndarray, starts: np.ndarray, rows: int, length: int, skip: int = 0
+) -> Iterator[dict[str, Any]]:
+    """Episodes strung together and cut into batches: dicts of tensors (B, T, ...), and "fresh" for the first one.
+
+    Args:
+        columns: of `end_to_end`.
+        lengths, starts: steps of each episode, and where it begins, in the order of the string.
+        rows, length, skip: as for `sequence_batches`.
+    """
+    steps = dict(columns)
+    embed = steps.pop("embed")
+    string = np.concatenate([np.arange(n) + start for n, start in zip(lengths, starts, strict=True)])
+    rows, length, count = _shape(len(string), rows, length)
+    table = string[: rows * length * count].reshape(rows, length * count)
     for i in range(skip, count):
-        piece = {k: np.ascontiguousarray(v[:, i * length : (i + 1) * length]) for k, v in table.items()}
-        at = piece.pop("at")
-        batch: dict[str, Any] = {k: torch.from_numpy(v) for k, v in piece.items()}
-        yield batch | {
-            "embed": torch.from_numpy(embed[at]), "next_embed": torch.from_numpy(embed[at + 1]), "fresh": i == 0,
-        }  # fmt: skip
-
-
-def _starts(episodes: list[EpisodeCodes]) -> np.ndarray:
-    return np.cumsum([0, *(len(e.embed) for e in episodes[:-1])])
+        batch: dict[str, Any] = take(steps, np.ascontiguousarray(table[:, i * length : (i + 1) * length]))
+        frame = batch.pop("frame")
+        yield batch | {"embed": embed[frame], "next_embed": embed[frame + 1], "fresh": i == 0}
 
 
 def _shape(steps: int, rows: int, length: int) -> tuple[int, int, int]:

@@ -205,9 +205,10 @@ class Rollouts:
         found = np.concatenate([shard.read("reward") for shard in self.shards])
         return [float(value) for value in np.percentile(found, percentiles)]
 
-    def training_frames(self, shard: Shard) -> int:
-        """How many of a shard's frames are for training: all but its last episode's."""
-        return int(shard.obs_starts[-2])
+    @property
+    def training_frames(self) -> list[int]:
+        """How many frames of each shard are for training: all but its last episode's."""
+        return [int(shard.obs_starts[-2]) for shard in self.shards]
 
     def spread(self, limit: int) -> list[Shard]:
         """Up to `limit` shards, spread evenly over all."""
@@ -217,61 +218,6 @@ class Rollouts:
     def held_out(self) -> Iterator[Episode]:
         """The last episode of every shard."""
         return (shard.episode(-1) for shard in self.shards)
-
-
-def frame_batches(rollouts: Rollouts, batch_size: int, buffer: int, rng_of: Any, skip: int = 0) -> Iterator[np.ndarray]:
-    """Shuffled batches of training frames, for ever, holding about `buffer` frames in memory.
-
-    Every epoch visits the shards in another order; `buffer` frames at a time are read, shuffled and cut into batches.
-
-    Args:
-        rollouts: where the frames are.
-        batch_size: frames per batch.
-        buffer: frames in memory; never less than a shard nor a batch.
-        rng_of: epoch -> numpy Generator.
-        skip: batches to pass over without reading them (to resume).
-
-    Yields:
-        uint8 (batch_size, 64, 64, 3).
-    """
-    total = sum(map(rollouts.training_frames, rollouts.shards))
-    if total < batch_size:
-        raise UserError(f"--batch-size {batch_size} is more than the {total} training frames in {rollouts.folder}")
-    sizes = [rollouts.training_frames(shard) for shard in rollouts.shards]
-    epoch = 0
-    while True:
-        rng = rng_of(epoch)
-        for pool in pools(rollouts.shards, sizes, max(buffer, 2 * batch_size), rng):
-            size = sum(map(rollouts.training_frames, pool))
-            order = rng.permutation(size)
-            batches = size // batch_size
-            if skip >= batches:
-                skip -= batches
-                continue
-            frames = np.empty((size, *OBS_SHAPE), np.uint8)
-            start = 0
-            for shard in pool:
-                stop = start + rollouts.training_frames(shard)
-                frames[start:stop] = shard.read("obs", 0, stop - start)
-                start = stop
-            for i in range(skip, batches):
-                yield frames[np.sort(order[i * batch_size : (i + 1) * batch_size])]
-            skip = 0
-            del frames  # before the next pool is read
-        epoch += 1
-
-
-def pools(shards: list[Shard], sizes: list[int], limit: int, rng: np.random.Generator) -> Iterator[list[Shard]]:
-    """`shards` in random order, in groups whose sizes sum to at most `limit` (or of one shard)."""
-    pool: list[Shard] = []
-    size = 0
-    for i in rng.permutation(len(shards)):
-        if pool and size + sizes[i] > limit:
-            yield pool
-            pool, size = [], 0
-        pool.append(shards[i])
-        size += sizes[i]
-    yield pool
 
 
 def _damaged(path: Path, why: object) -> UserError:

@@ -11,12 +11,13 @@ from worldmodels import distributed, estimate, models, plots, seeding
 from worldmodels.chunks import chunk_batches, held_out_chunks
 from worldmodels.codes import Codes
 from worldmodels.config import VisionConfig
+from worldmodels.frames import frame_batches
 from worldmodels.models.base import autocast, device_of
 from worldmodels.models.hrssm import HRSSM
 from worldmodels.models.vae import VAE
 from worldmodels.report import paths, say, table
 from worldmodels.run import Run
-from worldmodels.store import Rollouts, Shard, frame_batches, rollout_folder
+from worldmodels.store import Rollouts, Shard, rollout_folder
 from worldmodels.train import fit, mean_loss
 
 EXAMPLES = 512  # held-out frames; HRSSM's sequences hold about as many
@@ -60,8 +61,7 @@ def _train_vae(config: VisionConfig, rollouts: Rollouts, run: Run, device: torch
 
     def batches(skip: int) -> Iterator[dict[str, Any]]:
         size, buffer = config.batch_size * distributed.world_size(), config.shuffle_buffer
-        for obs in frame_batches(rollouts, size, buffer, _order(config), skip):
-            yield {"obs": torch.from_numpy(obs)}
+        return frame_batches(rollouts, size, buffer, _order(config), skip, device)
 
     def held_out() -> dict[str, float]:
         return mean_loss(vision, iter([{"obs": examples}]), config, device)
@@ -77,7 +77,7 @@ def _train_hrssm(config: VisionConfig, rollouts: Rollouts, run: Run, device: tor
 
     def batches(skip: int) -> Iterator[dict[str, Any]]:
         size, buffer = config.batch_size * distributed.world_size(), config.shuffle_buffer
-        return chunk_batches(rollouts, "obs", _read_obs, size, length, buffer, _order(config), skip)
+        return chunk_batches(rollouts, "obs", _read_obs, size, length, buffer, _order(config), skip, device)
 
     def held_out() -> dict[str, float]:
         return mean_loss(vision, iter(examples), config, device)

@@ -120,7 +120,7 @@ def data_of(config: TrainConfig) -> Data:
             shard.read("obs")
         return times * frames
 
-    training = sum(map(rollouts.training_frames, rollouts.shards))
+    training = sum(rollouts.training_frames)
     everything = rollouts.num_steps + rollouts.num_episodes
     return Data(training, everything, rollouts.action_size, seconds_per(read), f"in {folder}")
 

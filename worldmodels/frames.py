@@ -1,0 +1,59 @@
+"""Batches of single frames, for a V that learns from pictures one by one."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from worldmodels.episode import OBS_SHAPE
+from worldmodels.errors import UserError
+from worldmodels.pools import CPU, Pools, Table, take
+from worldmodels.store import Rollouts, Shard
+
+
+def frame_batches(
+    rollouts: Rollouts, batch_size: int, buffer: int, rng_of: Any, skip: int = 0, device: torch.device = CPU
+) -> Iterator[Table]:
+    """Shuffled batches of training frames, for ever, holding about `buffer` frames in memory.
+
+    Every epoch visits the shards in another order; `buffer` frames at a time are read, shuffled and cut into batches.
+
+    Args:
+        rollouts: where the frames are.
+        batch_size: frames per batch.
+        buffer: frames in memory; never less than a shard nor a batch.
+        rng_of: epoch -> numpy Generator.
+        skip: batches to pass over without reading them (to resume).
+        device: where frames lie, if there is room (pools.py).
+
+    Yields:
+        "obs": uint8 (batch_size, 64, 64, 3).
+    """
+    sizes = rollouts.training_frames
+    if sum(sizes) < batch_size:
+        raise UserError(f"--batch-size {batch_size} is more than the {sum(sizes)} training frames in {rollouts.folder}")
+    pools = Pools(rollouts.shards, sizes, _read, max(buffer, 2 * batch_size), device)
+    epoch = 0
+    while True:
+        rng = rng_of(epoch)
+        for pool in pools.epoch(rng):
+            order = rng.permutation(sum(sizes[i] for i in pool))
+            batches = len(order) // batch_size
+            if skip >= batches:
+                skip -= batches
+                continue
+            for i in range(skip, batches):
+                yield take(pools.read(pool), np.sort(order[i * batch_size : (i + 1) * batch_size]))
+            skip = 0
+        epoch += 1
+
+
+def _read(shards: list[Shard]) -> dict[str, np.ndarray]:
+    frames = np.empty((sum(int(shard.obs_starts[-2]) for shard in shards), *OBS_SHAPE), np.uint8)
+    at = 0
+    for shard in shards:
+        count = int(shard.obs_starts[-2])
+        frames[at : at + count] = shard.read("obs", 0, count)
+        at += count
+    return {"obs": frames}

@@ -1,0 +1,65 @@
+"""The shards that training batches are cut from: in memory, and on the device that trains if there is room."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+
+from worldmodels.store import Shard
+
+Table = dict[str, torch.Tensor]
+Load = Callable[[list[Shard]], dict[str, np.ndarray]]
+"""What some shards hold for training, as arrays with a row per frame or step."""
+CPU = torch.device("cpu")
+
+
+class Pools:
+    """As many shards at a time as fit, in random order. Where all fit, they are read once and stay.
+
+    Args:
+        shards: to be read.
+        sizes: rows of each that training may see.
+        load: reads them.
+        limit: rows in memory; never less than a shard.
+        device: where they lie, if that leaves others half of its free memory; else in main memory.
+    """
+
+    def __init__(
+        self, shards: list[Shard], sizes: Sequence[int], load: Load, limit: int, device: torch.device = CPU
+    ) -> None:
+        self.sizes = sizes
+        self._shards, self._load, self._limit, self._device = shards, load, limit, device
+        self._pool: list[int] = []
+        self._table: Table = {}
+
+    def epoch(self, rng: np.random.Generator) -> Iterator[list[int]]:
+        """Every shard once: the numbers of those that are in memory together, in order."""
+        pool: list[int] = []
+        for number in rng.permutation(len(self.sizes)).tolist():
+            if pool and sum(self.sizes[i] for i in [*pool, number]) > self._limit:
+                yield sorted(pool)
+                pool = []
+            pool.append(number)
+        yield sorted(pool)
+
+    def read(self, pool: list[int]) -> Table:
+        """What the shards numbered `pool` hold."""
+        if pool != self._pool:
+            self._table.clear()  # before the next is read
+            self._table |= on_device(self._load([self._shards[i] for i in pool]), self._device)
+            self._pool = pool
+        return self._table
+
+
+def on_device(arrays: dict[str, np.ndarray], device: torch.device = CPU) -> Table:
+    """The arrays as tensors, all on `device` or, if they would take more than half of its free memory, none."""
+    size = sum(values.nbytes for values in arrays.values())
+    if device.type == "cuda" and size > torch.cuda.mem_get_info(device)[0] / 2:
+        device = CPU
+    return {name: torch.from_numpy(values).to(device) for name, values in arrays.items()}
+
+
+def take(table: Table, index: np.ndarray) -> Table:
+    """Rows `index` (any shape) of every column, gathered where the table lies."""
+    at = torch.from_numpy(index).to(next(iter(table.values())).device)
+    return {name: values[at] for name, values in table.items()}
