@@ -19,6 +19,7 @@ class Row(NamedTuple):
     limit: Work | None = None
     times_reference: float = 0.0  # what ours must reach
     of_limit: float = 0.0
+    timed: bool = True  # else what the work returns is what counts, however long it takes
 
 
 class Ratio(NamedTuple):
@@ -52,7 +53,7 @@ def measure(row: Row, rounds: int, progress: Callable[[], Any] = lambda: None) -
         for name in list(sides) if turn % 2 == 0 else list(sides)[::-1]:
             began = time.perf_counter()
             amount = sides[name]()
-            rates[name].append(amount / (time.perf_counter() - began))
+            rates[name].append(amount / (time.perf_counter() - began) if row.timed else amount)
             progress()
     result: dict[str, Any] = {"name": row.name, "unit": row.unit, "rates": rates}
     for other, must in (("reference", row.times_reference), ("limit", row.of_limit)):

@@ -77,6 +77,18 @@ def test_codes_are_what_v_makes_of_the_frames(codes: Codes) -> None:
     assert torch.equal(codes.starts()[4].half(), torch.from_numpy(training[0].embed[0]))
 
 
+def test_every_frame_is_encoded_whatever_the_size_of_a_shard(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    write_shard(tmp_path / "r/0.h5", [make_episode(rng, n) for n in (300, 250, 3)], {"env": "doom"})
+    made = Codes(tmp_path / "codes", Rollouts(tmp_path / "r", "doom"), vision := VAE(4))
+    made.write(vision, torch.device("cpu"), "fp32")
+    (shard,) = made.rollouts.shards
+    with torch.no_grad():
+        expected = vision.encode(torch.from_numpy(shard.read("obs")))
+    found = torch.from_numpy(made.read(shard, slice(None)))
+    torch.testing.assert_close(found.float(), expected, atol=2e-3, rtol=2e-3)  # float16 on disk
+
+
 def test_codes_of_other_rollouts_or_another_v_are_not_mistaken_for_ours(codes: Codes, tmp_path: Path) -> None:
     torch.manual_seed(1)
     other = Codes(codes.folder.parent, codes.rollouts, VAE(4))

@@ -19,7 +19,7 @@ from worldmodels.pools import CPU, Pools, Table, take
 from worldmodels.store import Rollouts, Shard, whole_hdf5
 
 FORMAT = "worldmodels-codes-1"
-ENCODE_BATCH = 512
+ENCODE_BATCH, STEP = 512, 64
 
 
 class EpisodeCodes(NamedTuple):
@@ -50,10 +50,12 @@ class Codes:
         frames = sum(int(shard.obs_starts[-1]) for shard in missing)
         with tqdm(total=frames, unit="frame", unit_scale=True, desc="encode") as bar:
             for shard in missing:
-                embed = []
-                for part in np.array_split(obs := shard.read("obs"), max(1, len(obs) // ENCODE_BATCH)):
+                embed, obs = [], shard.read("obs")
+                for start in range(0, len(obs), ENCODE_BATCH):
+                    part = obs[start : start + ENCODE_BATCH]
                     with torch.no_grad(), autocast(device, precision):
-                        embed.append(vision.encode(torch.from_numpy(part).to(device)).cpu().half().numpy())
+                        seen = vision.encode(torch.from_numpy(_filled(part)).to(device))
+                    embed.append(seen[: len(part)].cpu().half().numpy())
                     bar.update(len(part))
                 with whole_hdf5(self._path(shard)) as file:
                     file.attrs.update(format=FORMAT, rollouts=shard.fingerprint)
@@ -178,6 +180,12 @@ def cut(
         batch: dict[str, Any] = take(steps, np.ascontiguousarray(table[:, i * length : (i + 1) * length]))
         frame = batch.pop("frame")
         yield batch | {"embed": embed[frame], "next_embed": embed[frame + 1], "fresh": i == 0}
+
+
+def _filled(frames: np.ndarray) -> np.ndarray:
+    """Frames, the last one repeated up to a multiple of STEP: for every size that it meets, oneDNN keeps memory."""
+    missing = -len(frames) % STEP
+    return np.concatenate([frames, frames[-1:].repeat(missing, 0)]) if missing else frames
 
 
 def _shape(steps: int, rows: int, length: int) -> tuple[int, int, int]:
