@@ -81,9 +81,8 @@ def peak(function: Callable[..., float], *args: object) -> Work:
 
 def _peak(function: Callable[..., float], *args: object) -> float:
     torch.set_num_threads(1)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
-        os.dup2(nowhere.fileno(), 2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1), os.dup2(nowhere, 2)
     function(*args)
     status = Path("/proc/self/status").read_text()  # getrusage's peak would be inherited from the parent
     return float(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024

@@ -1,16 +1,17 @@
 """A trained controller on disk, and all that it takes to let it act."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from worldmodels import checkpoint, models
 from worldmodels.controller import Controller
 from worldmodels.envspec import EnvSpec
 from worldmodels.errors import UserError
-from worldmodels.models.base import WorldModel
+from worldmodels.models.base import WorldModel, chosen
 
 FILE = "controller.safetensors"
 
@@ -26,6 +27,10 @@ class Actor:
     bias: bool
     max_steps: int
     precision: str
+
+    def elsewhere(self, run: Path) -> "Actor":
+        """The same for a worker, who finds the run there; "auto" means what it means here, on whatever processor."""
+        return replace(self, run=run, precision=chosen(self.precision, torch.device("cpu")))
 
     def controller(self, model: WorldModel) -> Controller:
         """The controller that fits `model`. Raises UserError if the model lacks one of the inputs."""

@@ -68,7 +68,7 @@ def collect(config: CollectConfig) -> None:
     ):
         if actor:
             there = workers.send(actor[0].run, models.FILES)
-            sent = (replace(actor[0], run=there), *actor[1:])
+            sent = (actor[0].elsewhere(there), *actor[1:])
             missing = [replace(task, actor=sent) for task in missing]
         frames = 0
         for index, (shard, played) in workers.each(collect_shard, missing):

@@ -271,7 +271,7 @@ class ControllerConfig(Stage):
     """End a dream with the predicted probability, calibrated, instead of as soon as M's termination logit is positive
     (the paper). An M that was trained briefly is seldom sure enough for that, and its dreams would hardly end."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Arithmetic of dreams: auto is bf16 where the processor has it, else fp32."""
+    """Arithmetic of V's and M's matrix products: auto is bf16 where the processor has it, else fp32."""
     lockstep: int = 8
     """Real environments that one worker steps side by side."""
     deadline: float = 900.0

@@ -1,6 +1,5 @@
 """Params and seeds in, returns out; in the real environment or in dreams, by the same call."""
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -97,7 +96,8 @@ class RealEvaluator:
         population, episodes = len(params), len(seeds)
         params = np.asarray(params, np.float32)
         version = models.fingerprint(self._actor.run)
-        actor = dataclasses.replace(self._actor, run=self._workers.send(self._actor.run, models.FILES))
+        there = self._workers.send(self._actor.run, models.FILES)
+        actor = self._actor.elsewhere(there)
         candidate, seed = np.repeat(np.arange(population), episodes), np.tile(seeds, population)
         tasks = [
             (actor, version, params[candidate[i : i + self._lockstep]], seed[i : i + self._lockstep].tolist())

@@ -147,12 +147,17 @@ def device_of(name: str) -> torch.device:
     return distributed.own_gpu(torch.device(name))
 
 
+def chosen(precision: str, device: torch.device) -> str:
+    """bf16 or fp32; "auto" is bf16 where the hardware is fast at it."""
+    if precision != "auto":
+        return precision
+    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_is_fast_at_bf16()
+    return "bf16" if fast else "fp32"
+
+
 def product_dtype(device: torch.device, precision: str) -> torch.dtype:
-    """What matrix products are computed in: bf16 if `precision` says so, or "auto" and the hardware is fast at it."""
-    if precision == "auto":
-        on_gpu = device.type == "cuda"
-        precision = "bf16" if (torch.cuda.is_bf16_supported() if on_gpu else _cpu_is_fast_at_bf16()) else "fp32"
-    return torch.bfloat16 if precision == "bf16" else torch.float32
+    """What matrix products are computed in."""
+    return torch.bfloat16 if chosen(precision, device) == "bf16" else torch.float32
 
 
 def autocast(device: torch.device, precision: str) -> Any:
