@@ -1,7 +1,8 @@
 """Stage 1: let a policy act, and write what happened."""
 
 from worldmodels.collect import collect
-from worldmodels.config import CollectConfig, parse
+from worldmodels.command_line import parse
+from worldmodels.config import CollectConfig
 from worldmodels.distributed import alone
 from worldmodels.errors import command
 

@@ -1,6 +1,7 @@
 """Stage 2: learn to see, then write down what is seen in every frame."""
 
-from worldmodels.config import VisionConfig, parse
+from worldmodels.command_line import parse
+from worldmodels.config import VisionConfig
 from worldmodels.distributed import together
 from worldmodels.errors import command
 from worldmodels.vision import train_vision

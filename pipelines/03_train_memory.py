@@ -1,6 +1,7 @@
 """Stage 3: learn to expect."""
 
-from worldmodels.config import MemoryConfig, parse
+from worldmodels.command_line import parse
+from worldmodels.config import MemoryConfig
 from worldmodels.distributed import together
 from worldmodels.errors import command
 from worldmodels.memory import train_memory

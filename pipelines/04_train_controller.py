@@ -1,6 +1,7 @@
 """Stage 4: evolve a controller, in the real environment or in dreams."""
 
-from worldmodels.config import ControllerConfig, parse
+from worldmodels.command_line import parse
+from worldmodels.config import ControllerConfig
 from worldmodels.distributed import alone
 from worldmodels.errors import command
 from worldmodels.evolve import train_controller

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import worldmodels
+from worldmodels.command_line import parse
 from worldmodels.config import (
     PRESET_NAMES,
     CollectConfig,
@@ -13,7 +14,6 @@ from worldmodels.config import (
     MemoryConfig,
     ProbeConfig,
     VisionConfig,
-    parse,
 )
 from worldmodels.errors import UserError
 

@@ -9,7 +9,8 @@ import pytest
 
 from tests.conftest import World
 from worldmodels.collect import collect
-from worldmodels.config import CollectConfig, ControllerConfig, MemoryConfig, VisionConfig, parse
+from worldmodels.command_line import parse
+from worldmodels.config import CollectConfig, ControllerConfig, MemoryConfig, VisionConfig
 from worldmodels.estimate import parts
 from worldmodels.evolve import train_controller
 from worldmodels.memory import train_memory

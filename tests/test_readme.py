@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import World
+from worldmodels.command_line import parse
 from worldmodels.config import (
     CollectConfig,
     ControllerConfig,
@@ -15,7 +16,6 @@ from worldmodels.config import (
     MemoryConfig,
     ProbeConfig,
     VisionConfig,
-    parse,
 )
 
 ROOT = Path(__file__).parents[1]

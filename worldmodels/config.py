@@ -1,23 +1,17 @@
-"""Every setting of every stage: a frozen dataclass per stage, presets per environment, and the command line.
+"""Every setting of every stage: a frozen dataclass per stage.
 
-A field is a flag; the text beneath it is its help. What a field is when no flag is given depends on `--preset` and
-`--env` (presets.py).
+A field is a flag (command_line.py); the text beneath it is its help. What a field is when no flag is given depends on
+`--preset` and `--env` (presets.py).
 """
 
-import contextlib
 import dataclasses
-import io
 import math
 import os
-import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar, get_args
+from typing import Any, ClassVar, Literal
 
-import tyro
-
-from worldmodels.envspec import Distractor, EnvSpec, usual_repeat
+from worldmodels.envspec import Distractor, EnvSpec
 from worldmodels.errors import UserError, nearest
 from worldmodels.presets import PRESETS
 
@@ -361,43 +355,6 @@ class ProbeConfig:
             raise UserError(f"--episodes {self.episodes} are too few to fit and tell a spread; at least 8")
 
 
-Config = TypeVar("Config")
-
-
-def parse(kind: type[Config], argv: list[str] | None = None) -> Config:
-    """The command line as a `kind`, over the preset that --env and --preset name.
-
-    Raises:
-        UserError: for an unknown flag (with the nearest known one) or a value that does not fit.
-    """
-    argv = sys.argv[1:] if argv is None else argv
-    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    known = [flag(name) for name in fields]
-    for word in (a.split("=")[0] for a in argv if a.startswith("--") and a != "--help"):
-        if word not in known and word.replace("--no-", "--", 1) not in known:
-            raise UserError(f"{word} is not a flag of this command; {nearest(word, known)}")
-    model = _value(argv, "--vision", "") or _value(argv, "--memory", "")
-    preset = preset_of(kind, _value(argv, "--env", "doom"), _value(argv, "--preset", "laptop"), model)
-    # what decides on other defaults must be among them
-    if "max_steps" in preset and (repeat := _value(argv, "--action-repeat", "")).isdigit() and int(repeat):
-        preset["max_steps"] = (
-            preset["max_steps"] * usual_repeat(preset["env"]) // int(repeat)
-        )  # as long in the env's time
-    for name in ("distractor", "vision", "memory"):
-        if name in fields and (given := _value(argv, flag(name), "")) in get_args(fields[name].type):
-            preset[name] = given
-    defaults = {"default": kind(**preset)} if issubclass(kind, Stage) else {}
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(kind, args=argv, **defaults)  # type: ignore[call-overload]
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        text = " ".join(re.sub(r"[╭╮╰╯│─]+", " ", complaint.getvalue()).split())
-        raise UserError(re.split(r"(?:Argument helptext|For full helptext)", text)[0].strip()) from None
-
-
 def preset_of(kind: type, env: str, preset: str, model: str = "") -> dict[str, Any]:
     """What `preset` sets for `env`, and for the V or M called `model`, in the stage `kind`."""
     check_preset(preset)
@@ -419,12 +376,3 @@ def plain(config: Any) -> dict[str, Any]:
 def flag(name: str) -> str:
     """The flag of a field: `pop_size` is --pop-size."""
     return "--" + name.replace("_", "-")
-
-
-def _value(argv: list[str], name: str, default: str) -> str:
-    for i, word in enumerate(argv):
-        if word == name and i + 1 < len(argv):
-            return argv[i + 1]
-        if word.startswith(name + "="):
-            return word.split("=", 1)[1]
-    return default

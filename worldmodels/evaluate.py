@@ -9,7 +9,8 @@ from tqdm import tqdm
 from worldmodels import films, models, plots, seeding
 from worldmodels.actor import Actor, load_controller
 from worldmodels.calibration import blind_dreams
-from worldmodels.config import EvaluateConfig, parse
+from worldmodels.command_line import parse
+from worldmodels.config import EvaluateConfig
 from worldmodels.envs.distract import check_test_clips
 from worldmodels.errors import command
 from worldmodels.evaluators import DreamEvaluator, RealEvaluator

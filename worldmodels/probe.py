@@ -16,7 +16,8 @@ import torch
 from tqdm import tqdm
 
 from worldmodels import checkpoint, models, plots
-from worldmodels.config import CollectConfig, ProbeConfig, parse, preset_of
+from worldmodels.command_line import parse
+from worldmodels.config import CollectConfig, ProbeConfig, preset_of
 from worldmodels.envs import make_env
 from worldmodels.envs.distract import check_test_clips
 from worldmodels.envspec import EnvSpec
