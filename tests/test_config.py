@@ -132,10 +132,10 @@ def test_downstream_never_names_a_model_family() -> None:
 def test_a_file_imports_only_what_comes_before_it() -> None:
     """Data flows one way: the order of the house, and a test that keeps it."""
     order = [
-        "envspec", "errors", "distributed", "allocator", "presets", "config", "command_line", "seeding", "checkpoint", "run", "video",
-        "plots", "report", "episode", "store", "pools", "frames", "policies", "models", "codes", "chunks", "controller", "envs", "actor",
-        "agents", "rollout", "workers", "ray_workers", "evaluators", "cma_es", "train", "estimate", "collect", "films",
-        "calibration", "vision", "memory", "evolve", "evaluate", "probe",
+        "envspec", "errors", "distributed", "allocator", "presets", "config", "command_line", "seeding", "checkpoint",
+        "run", "video", "plots", "report", "episode", "store", "pools", "frames", "policies", "models", "codes",
+        "chunks", "controller", "envs", "actor", "agents", "rollout", "workers", "ray_workers", "capture", "evaluators",
+        "cma_es", "train", "estimate", "collect", "films", "calibration", "vision", "memory", "evolve", "evaluate", "probe",
     ]  # fmt: skip
     for path in PACKAGE.rglob("*.py"):
         own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")

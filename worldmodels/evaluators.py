@@ -8,14 +8,16 @@ from typing import Any, NamedTuple, Protocol
 import gymnasium
 import numpy as np
 import torch
+from torch import Tensor
 
 from worldmodels import models
 from worldmodels.actor import Actor
 from worldmodels.agents import BlindAgent, ModelAgent
+from worldmodels.capture import Captured
 from worldmodels.envs import make_env
 from worldmodels.envs.dream import Dream
 from worldmodels.envspec import EnvSpec
-from worldmodels.models.base import WorldModel
+from worldmodels.models.base import State, WorldModel
 from worldmodels.rollout import rollout
 from worldmodels.workers import Workers
 
@@ -23,6 +25,7 @@ Done = Callable[[int], Any]
 """Called with the number of episodes that have ended since, for progress bars."""
 COMPACT = 0.9  # when fewer rows than this share still dream, those that ended leave the batch
 ROWS = 1024  # that dream side by side on a processor: more would neither be faster nor fit its cache
+LOOK = 16  # steps between looks, on a GPU, at who still dreams
 
 
 class Scores(NamedTuple):
@@ -41,14 +44,19 @@ class Evaluator(Protocol):
 
 
 class DreamEvaluator:
-    """Tries candidates in dreams: the whole population times its episodes is one batch, or few."""
+    """Tries candidates in dreams: the whole population times its episodes is one batch, or few.
+
+    On a GPU a step, C included, is one CUDA graph, and the host looks only now and then who still dreams.
+    """
 
     def __init__(self, model: WorldModel, actor: Actor, tau: float, sample_end: bool = False) -> None:
         self._dream = Dream(model, tau, sample_end)
         self._controller, self._actor = actor.controller(model), actor
+        self._on_gpu = self._dream.device.type == "cuda"
+        self._step = Captured(self._advance) if self._on_gpu else self._advance
 
     def evaluate(self, params: np.ndarray, seeds: list[int], done: Done | None = None) -> Scores:
-        together = max(1, ROWS // len(seeds)) if self._dream.device.type == "cpu" else len(params)
+        together = len(params) if self._on_gpu else max(1, ROWS // len(seeds))
         scores = []
         for candidates in (params[i : i + together] for i in range(0, len(params), together)):
             scores.append(self._side_by_side(candidates, seeds))
@@ -57,30 +65,41 @@ class DreamEvaluator:
         return Scores(*(np.concatenate(parts) for parts in zip(*scores, strict=True)))
 
     def _side_by_side(self, params: np.ndarray, seeds: list[int]) -> Scores:
-        population, episodes = len(params), len(seeds)
         dream, device = self._dream, self._dream.device
-        dream.begin(seeds, copies=population)
-        returns = torch.zeros(population * episodes, dtype=torch.float64, device=device)
+        dream.begin(seeds, copies=len(params))
+        returns = torch.zeros(len(params) * len(seeds), dtype=torch.float64, device=device)
         lengths = torch.zeros_like(returns)
-        rows = torch.arange(population * episodes, device=device)  # the dreams still in the batch
-        alive = torch.ones(len(rows), dtype=torch.bool, device=device)
+        rows = torch.arange(len(returns), device=device)  # the dreams still in the batch
         candidates = torch.as_tensor(params, dtype=torch.float32, device=device)
-        row_params = candidates.repeat_interleave(episodes, 0)
-        for _ in range(self._actor.max_steps):
-            action = self._controller.act(row_params, dream.features(self._actor.inputs))
-            reward, terminated = dream.step(action)
-            returns[rows] += reward * alive  # the last step is paid too
-            lengths[rows] += alive
-            alive = alive & ~terminated
-            share = float(alive.float().mean())
-            if share == 0:
+        row_params, alive = candidates.repeat_interleave(len(seeds), 0), torch.ones_like(rows, dtype=torch.bool)
+        paid, lasted = returns.clone(), lengths.clone()
+        for step in range(1, self._actor.max_steps + 1):
+            dream.state, row_params, alive, paid, lasted = self._step(
+                dream.state, row_params, alive, paid, lasted, dream.draw()
+            )
+            if self._on_gpu and step % LOOK:
+                continue
+            count = int(alive.sum())
+            if count == 0:
                 break
-            if share < COMPACT:
-                left = alive.nonzero().squeeze(1)
+            if self._on_gpu:  # few sizes, for each is recorded
+                count = min(len(alive), 2 ** (count - 1).bit_length())
+            if count < COMPACT * len(alive):
+                returns[rows], lengths[rows] = paid, lasted
+                left = alive.long().argsort(descending=True, stable=True)[:count]
                 dream.keep(left)
-                rows, row_params, alive = rows[left], row_params[left], alive[left]
-        shape = (population, episodes)
+                rows, row_params, alive, paid, lasted = (x[left] for x in (rows, row_params, alive, paid, lasted))
+        returns[rows], lengths[rows] = paid, lasted
+        shape = (len(params), len(seeds))
         return Scores(returns.reshape(shape).cpu().numpy(), lengths.reshape(shape).cpu().numpy())
+
+    def _advance(
+        self, state: State, params: Tensor, alive: Tensor, paid: Tensor, lasted: Tensor, noise: Tensor
+    ) -> tuple[State, Tensor, Tensor, Tensor, Tensor]:
+        """One step of all rows; a row that ends is paid for its last step."""
+        feat = self._dream.model.features(state, self._actor.inputs).float()
+        state, reward, terminated = self._dream.following(state, self._controller.act(params, feat), noise)
+        return state, params, alive & ~terminated, paid + reward * alive, lasted + alive
 
 
 class RealEvaluator:

@@ -1,10 +1,12 @@
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 
+from worldmodels import models
 from worldmodels.actor import Actor
 from worldmodels.agents import ModelAgent
 from worldmodels.envs import make_env
@@ -176,3 +178,32 @@ def test_acting_advances_memory_as_dreaming_does(model, actor: Actor) -> None:
     agent.act(obs, [0], 1)
     dreamt = model.imagine(first, action, torch.full((1, model.noise_size), 0.5))
     assert torch.allclose(agent.state["h"], dreamt.state["h"]) and torch.allclose(agent.state["c"], dreamt.state["c"])
+
+
+@pytest.mark.parametrize("max_steps", [7, 40, 100])
+def test_looking_seldom_and_keeping_few_sizes_as_on_a_gpu_changes_no_score(
+    mortal_model, actor: Actor, max_steps: int
+) -> None:
+    params, seeds = np.random.default_rng(0).normal(0, 1, (6, 40)), [10, 11, 12]
+    actor = dataclasses.replace(actor, max_steps=max_steps)
+    plain, seldom = (DreamEvaluator(mortal_model, actor, 1.0) for _ in range(2))
+    seldom._on_gpu = True
+    expected, found = plain.evaluate(params, seeds), seldom.evaluate(params, seeds)
+    assert len(np.unique(expected.lengths)) > 2
+    assert np.array_equal(found.lengths, expected.lengths) and np.allclose(found.returns, expected.returns)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("sample_end", [False, True])
+def test_on_a_gpu_captured_dreams_are_those_stepped_one_by_one(world, actor: Actor, sample_end: bool) -> None:
+    model = models.load(world.run, torch.device("cuda"), precision="fp32")
+    mortal(model)
+    params, seeds = np.random.default_rng(0).normal(0, 1, (6, 40)), [10, 11, 12]
+    captured = DreamEvaluator(model, actor, 1.15, sample_end)
+    plain = DreamEvaluator(model, actor, 1.15, sample_end)
+    plain._step = plain._advance
+    expected = plain.evaluate(params, seeds)
+    for _ in range(2):  # recorded, then replayed from the start
+        found = captured.evaluate(params, seeds)
+        assert np.array_equal(found.lengths, expected.lengths)
+        np.testing.assert_allclose(found.returns, expected.returns, rtol=1e-5)

@@ -1,5 +1,7 @@
 """Any V with any M: the four combinations train, dream, act and are scored by the same calls."""
 
+import contextlib
+import copy
 import dataclasses
 import json
 from pathlib import Path
@@ -21,6 +23,7 @@ from worldmodels.errors import UserError
 from worldmodels.evaluators import DreamEvaluator
 from worldmodels.evolve import train_controller
 from worldmodels.memory import train_memory
+from worldmodels.models import base
 from worldmodels.models.hrssm import HRSSM
 from worldmodels.seeding import Noise, rng
 from worldmodels.vision import train_vision
@@ -114,6 +117,21 @@ def test_a_dream_is_the_model_stepped_by_hand(model) -> None:
         reward, terminated = dream.step(action)
         state, expected, _, ended = model.imagine(state, action, noise.draw()[:, :-1], 1.3)
         assert torch.equal(reward, expected) and torch.equal(terminated, ended)
+
+
+def test_a_step_of_a_dream_asks_the_host_nothing(pair: World, model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that it can be a CUDA graph: on tensors without data, whatever asks for a value fails."""
+    monkeypatch.setattr(base, "autocast", lambda *_: contextlib.nullcontext())  # knows no such device
+    actor = Actor(EnvSpec("doom"), pair.run, model.default_inputs, 0, True, 10, "fp32")
+    ghost = copy.deepcopy(model).to("meta")
+    evaluator = DreamEvaluator(ghost, actor, 1.3, sample_end=True)
+    rows = {name: value.to("meta") for name, value in model.initial(5).items()}
+    params = torch.zeros(5, actor.controller(model).num_params, device="meta")
+    alive, paid = torch.ones(5, dtype=torch.bool, device="meta"), torch.zeros(5, dtype=torch.float64, device="meta")
+    noise = torch.zeros(5, model.noise_size + 1, device="meta")
+    state, _, still, returns, _ = evaluator._advance(rows, params, alive, paid, paid, noise)
+    assert {name: value.shape for name, value in state.items()} == {name: value.shape for name, value in rows.items()}
+    assert still.dtype == torch.bool and returns.dtype == torch.float64
 
 
 def test_eyes_open_at_an_episodes_beginning_nothing_before_counts(model) -> None:

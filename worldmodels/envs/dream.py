@@ -37,8 +37,8 @@ class Dream:
     def begin(self, seeds: list[int], copies: int = 1) -> None:
         """Starts `copies` x len(seeds) rows; row i dreams seed number i % len(seeds)."""
         self._noise = Noise(seeds, self.model.noise_size + 1)  # the last number decides sampled ends
-        self._episode = torch.arange(len(seeds)).repeat(copies)
-        self.state = self._start(self._first_embed(seeds)[self._episode], self._draw())
+        self._episode = torch.arange(len(seeds), device=self.device).repeat(copies)
+        self.state = self._start(self._first_embed(seeds)[self._episode], self.draw())
 
     @torch.no_grad()
     def features(self, parts: tuple[str, ...]) -> Tensor:
@@ -57,10 +57,8 @@ class Dream:
         """
         for row, seed in (restarts or {}).items():
             self._noise.restart(row, seed)
-        noise = self._draw()
-        self.state, reward, end, terminated = self.model.imagine(self.state, action, noise[:, :-1], self.tau)
-        if self._sample_end:
-            terminated = end > noise[:, -1]
+        noise = self.draw()
+        self.state, reward, terminated = self.following(self.state, action, noise)
         if restarts:
             rows = torch.tensor(list(restarts), device=self.device)
             fresh = self._start(self._first_embed(list(restarts.values())), noise[rows])
@@ -69,13 +67,23 @@ class Dream:
             reward[rows], terminated[rows] = 0.0, False
         return reward, terminated
 
+    @torch.no_grad()
+    def following(self, state: State, action: Tensor, noise: Tensor) -> tuple[State, Tensor, Tensor]:
+        """What follows `state` by `action` with `noise` from `draw`: the next state, reward and terminated.
+
+        Nothing else is looked at or changed, so that it can be captured as a CUDA graph.
+        """
+        state, reward, end, terminated = self.model.imagine(state, action, noise[:, :-1], self.tau)
+        return state, reward, end > noise[:, -1] if self._sample_end else terminated
+
+    def draw(self) -> Tensor:
+        """The next step's noise, float32 (B, N + 1)."""
+        return self._noise.draw().to(self.device)[self._episode]
+
     def keep(self, rows: Tensor) -> None:
         """Only `rows` (indices) dream on."""
         self.state = {name: value[rows] for name, value in self.state.items()}
-        self._episode = self._episode[rows.cpu()]
-
-    def _draw(self) -> Tensor:
-        return self._noise.draw()[self._episode].to(self.device)
+        self._episode = self._episode[rows]
 
     def _first_embed(self, seeds: list[int]) -> Tensor:
         starts = self.model.starts

@@ -35,23 +35,22 @@ class Categorical:
     def mode(self, params: Tensor) -> Tensor:
         """The likeliest z, (..., Z), with straight-through gradient."""
         probs = self.probs(params)
-        return self._through(probs.argmax(-1), probs)
+        return self._through(F.one_hot(probs.argmax(-1), self.classes).to(probs.dtype), probs)
 
     def sample(self, params: Tensor, noise: Tensor, tau: float = 1.0) -> Tensor:
         """z (..., Z) from uniform noise (..., G) in (0, 1), straight-through; log probabilities are divided by tau."""
         probs = self.probs(params)
         if tau != 1.0:
             probs = softmax(probs.log() / tau)
-        below = probs.detach()[..., :-1].cumsum(-1)
-        return self._through((noise.unsqueeze(-1) > below).sum(-1), probs)
+        passed = (noise.unsqueeze(-1) - probs.detach()[..., :-1].cumsum(-1)).sign().clamp(0)  # 1: go on
+        return self._through(F.pad(passed, (1, 0), value=1.0) - F.pad(passed, (0, 1)), probs)
 
     def kl(self, params: Tensor, other: Tensor) -> Tensor:
         """KL divergence of `params` from `other` in nats, summed over the groups: (...,)."""
         p, q = self.probs(params), self.probs(other)
         return (p * (p.log() - q.log())).sum((-2, -1))
 
-    def _through(self, index: Tensor, probs: Tensor) -> Tensor:
-        hot = F.one_hot(index, self.classes).to(probs.dtype)
+    def _through(self, hot: Tensor, probs: Tensor) -> Tensor:
         return (hot + probs - probs.detach() if probs.requires_grad else hot).flatten(-2)
 
 
