@@ -135,7 +135,8 @@ def test_a_file_imports_only_what_comes_before_it() -> None:
         "envspec", "errors", "distributed", "allocator", "presets", "config", "command_line", "seeding", "checkpoint",
         "run", "video", "plots", "report", "episode", "store", "pools", "frames", "policies", "models", "codes",
         "chunks", "controller", "envs", "actor", "agents", "rollout", "workers", "ray_workers", "capture", "evaluators",
-        "cma_es", "train", "estimate", "collect", "films", "calibration", "vision", "memory", "evolve", "evaluate", "probe",
+        "cma_es", "train", "estimate", "collect", "films", "calibration", "vision", "memory", "evolve", "evaluate",
+        "probe",
     ]  # fmt: skip
     for path in PACKAGE.rglob("*.py"):
         own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
