@@ -109,17 +109,16 @@ class RealEvaluator:
     """
 
     def __init__(self, workers: Workers, actor: Actor, lockstep: int = 8) -> None:
-        self._workers, self._actor, self._lockstep = workers, actor, lockstep
+        self._workers, self._lockstep = workers, lockstep
+        self._version = models.fingerprint(actor.run)
+        self._actor = actor.elsewhere(workers.send(actor.run, models.FILES))
 
     def evaluate(self, params: np.ndarray, seeds: list[int], done: Done | None = None) -> Scores:
         population, episodes = len(params), len(seeds)
         params = np.asarray(params, np.float32)
-        version = models.fingerprint(self._actor.run)
-        there = self._workers.send(self._actor.run, models.FILES)
-        actor = self._actor.elsewhere(there)
         candidate, seed = np.repeat(np.arange(population), episodes), np.tile(seeds, population)
         tasks = [
-            (actor, version, params[candidate[i : i + self._lockstep]], seed[i : i + self._lockstep].tolist())
+            (self._actor, self._version, params[candidate[i : i + self._lockstep]], seed[i : i + self._lockstep].tolist())
             for i in range(0, population * episodes, self._lockstep)
         ]
         outcomes = [outcome for group in self._workers.map(play_group, tasks, _count(done)) for outcome in group]
