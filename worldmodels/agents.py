@@ -18,8 +18,8 @@ class Agent(Protocol):
         """A new group: one row per seed."""
         ...
 
-    def act(self, obs: np.ndarray, rows: list[int], step: int) -> np.ndarray:
-        """Actions float32 (n, A) for the n rows that still play, of which `obs` uint8 (n, 64, 64, 3) is seen."""
+    def act(self, obs: list[np.ndarray], rows: list[int], step: int) -> np.ndarray:
+        """Actions float32 (n, A) for the n rows that still play, of which `obs`, uint8 (64, 64, 3) each, is seen."""
         ...
 
 
@@ -32,8 +32,8 @@ class BlindAgent:
     def begin(self, seeds: list[int]) -> None:
         self._policies = [self._make(rng(seed, "policy"), self._action_size) for seed in seeds]
 
-    def act(self, obs: np.ndarray, rows: list[int], step: int) -> np.ndarray:
-        return np.stack([self._policies[row](step) for row in rows])
+    def act(self, obs: list[np.ndarray], rows: list[int], step: int) -> np.ndarray:
+        return np.array([self._policies[row](step) for row in rows])
 
 
 class ModelAgent:
@@ -68,12 +68,12 @@ class ModelAgent:
         self._row_params = self._params.expand(len(seeds), -1) if self._params.ndim == 1 else self._params
 
     @torch.no_grad()
-    def act(self, obs: np.ndarray, rows: list[int], step: int) -> np.ndarray:
+    def act(self, obs: list[np.ndarray], rows: list[int], step: int) -> np.ndarray:
         if rows != self._rows:
             self._keep(rows)
         device = next(iter(self.state.values())).device
         is_first = torch.full((len(rows), 1), float(step == 0))
-        embed = self.model.encode(torch.from_numpy(obs).to(device))
+        embed = self.model.encode(torch.from_numpy(np.stack(obs)).to(device))
         noise = self._noise.draw()[rows].to(device)
         self.state = self.model.observe(self.state, self._action.to(device), embed, is_first.to(device), noise)
         feat = self.model.features(self.state, self._inputs).cpu()

@@ -26,7 +26,7 @@ from worldmodels.rollout import rollout
 from worldmodels.seeding import integer
 from worldmodels.store import Rollouts, Shard, open_shard, pack_shard, rollout_folder
 
-LOCKSTEP = 8  # environments that one worker steps side by side
+LOCKSTEP = 8  # environments that one worker steps side by side where a model sees for all of them; else one at a time
 ATTEMPTS = 20  # how often an episode shorter than --min-steps is collected anew
 
 
@@ -56,7 +56,7 @@ def collect(config: CollectConfig) -> None:
     if config.dry_run:
         missing = tasks if config.fresh else [task for task in tasks if not _is_there(task)]
         episodes = sum(len(task.episodes) for task in missing)
-        estimate.collection(config, policy, episodes, lambda pool: _agent(tasks[0], pool), LOCKSTEP)
+        estimate.collection(config, policy, episodes, lambda pool: _agent(tasks[0], pool), _lockstep(tasks[0]))
         return
     if config.fresh:
         for path in folder.glob(_path(config, policy, 0).name.replace("000000", "*")):
@@ -91,12 +91,13 @@ def collect(config: CollectConfig) -> None:
 
 
 def collect_shard(task: Task) -> tuple[bytes, int]:
-    """A worker's task: plays the episodes of one shard, LOCKSTEP at a time; the shard, and how many frames it holds."""
+    """A worker's task: plays the episodes of one shard; the shard, and how many frames it holds."""
     config = task.config
     kept: dict[int, Any] = {}
+    lockstep = _lockstep(task)
     for attempt in range(ATTEMPTS):
         todo = [index for index in task.episodes if index not in kept]
-        for group in (todo[i : i + LOCKSTEP] for i in range(0, len(todo), LOCKSTEP)):
+        for group in (todo[i : i + lockstep] for i in range(0, len(todo), lockstep)):
             seeds = [integer(config.seed, "collect", task.policy, index, attempt) for index in group]
             pool = envs(config.spec, len(group))
             outcomes = rollout(pool, _agent(task, pool), seeds, config.max_steps, record=True)
@@ -113,6 +114,10 @@ def collect_shard(task: Task) -> tuple[bytes, int]:
     }  # fmt: skip
     shard = pack_shard([o.episode for o in outcomes if o.episode], attributes)
     return shard, sum(o.length + 1 for o in outcomes)
+
+
+def _lockstep(task: Task) -> int:
+    return LOCKSTEP if task.actor else 1
 
 
 def _agent(task: Task, pool: list) -> Agent:

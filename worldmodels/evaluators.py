@@ -117,10 +117,8 @@ class RealEvaluator:
         population, episodes = len(params), len(seeds)
         params = np.asarray(params, np.float32)
         candidate, seed = np.repeat(np.arange(population), episodes), np.tile(seeds, population)
-        tasks = [
-            (self._actor, self._version, params[candidate[i : i + self._lockstep]], seed[i : i + self._lockstep].tolist())
-            for i in range(0, population * episodes, self._lockstep)
-        ]
+        groups = (slice(i, i + self._lockstep) for i in range(0, population * episodes, self._lockstep))
+        tasks = [(self._actor, self._version, params[candidate[group]], seed[group].tolist()) for group in groups]
         outcomes = [outcome for group in self._workers.map(play_group, tasks, _count(done)) for outcome in group]
         table = np.array(outcomes, np.float64).reshape(population, episodes, 2)
         return Scores(table[..., 0], table[..., 1])

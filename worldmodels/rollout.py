@@ -50,7 +50,7 @@ def rollout(
     agent.begin(seeds)
     rows, step = list(range(len(seeds))), 0
     while rows:
-        actions = agent.act(np.stack([obs[row] for row in rows]), rows, step)
+        actions = agent.act([obs[row] for row in rows], rows, step)
         if watch and rows[0] == 0:
             watch(step, envs[0], obs[0])
         step += 1

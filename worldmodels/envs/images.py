@@ -6,7 +6,6 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
-from torch.nn import functional as F
 
 from worldmodels.episode import OBS_SHAPE
 from worldmodels.errors import UserError
@@ -16,10 +15,12 @@ def to_obs(picture: np.ndarray) -> np.ndarray:
     """uint8 (H, W, 3) -> uint8 (64, 64, 3), antialiased (triangle filter, aspect not kept: CLASSIC 1.1, step 1)."""
     if picture.shape == OBS_SHAPE:
         return np.ascontiguousarray(picture)
-    # the same filter as Pillow's, to within 1 of 255, at a third of its time
+    # the same filter as Pillow's, to within 1 of 255, at a fifth of its time
     tensor = torch.from_numpy(np.require(picture, None, ["C", "W"])).permute(2, 0, 1)[None]
-    small = F.interpolate(tensor, OBS_SHAPE[:2], mode="bilinear", antialias=True)
-    return np.ascontiguousarray(small[0].permute(1, 2, 0).numpy())
+    small = torch.empty((1, 3, *OBS_SHAPE[:2]), dtype=torch.uint8, memory_format=torch.channels_last)
+    # what F.interpolate calls; but that lays planes behind one another, and turning them takes as long again
+    torch.ops.aten._upsample_bilinear2d_aa.out(tensor, OBS_SHAPE[:2], False, None, None, out=small)
+    return small[0].permute(1, 2, 0).numpy()
 
 
 class ImageEnv(gymnasium.Env):
