@@ -10,24 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from worldmodels import models
 from worldmodels.actor import Actor, load_controller
-from worldmodels.chunks import held_out_chunks
+from worldmodels.chunks import held_out_chunks, read_obs
 from worldmodels.codes import Codes, cut, end_to_end
 from worldmodels.config import MemoryConfig, VisionConfig
 from worldmodels.errors import command
 from worldmodels.evaluators import DreamEvaluator, RealEvaluator
-from worldmodels.pools import on_device
+from worldmodels.pools import CPU, on_device
 from worldmodels.report import say, summarise, table
 from worldmodels.seeding import integer, rng
-from worldmodels.store import Rollouts, Shard, rollout_folder
+from worldmodels.store import Rollouts, rollout_folder
 from worldmodels.train import mean_loss
 from worldmodels.vision import held_out_frames
 from worldmodels.workers import Workers
 
-CPU = torch.device("cpu")
 POPULATION, EPISODES, SPREAD = 64, 16, 0.3
 HEAD = ("", "fp32", "bf16", "")
 
@@ -49,7 +47,7 @@ def losses(run: Path, data: Path) -> Iterator[tuple[object, ...]]:
     rollouts = Rollouts(rollout_folder(data), about["env"])
     codes = Codes(data / "codes", rollouts, vision)
     obs = {"obs": held_out_frames(rollouts, 512, 0)}
-    seen = [obs] if vision.family == "vae" else held_out_chunks(rollouts, "obs", frames, 32, 16)
+    seen = [obs] if vision.family == "vae" else held_out_chunks(rollouts, "obs", read_obs, 32, 16)
     yield from both("V", vision, lambda: iter(seen), VisionConfig())
     memory, _ = models.load_module(run / "memory", "memory")
     episodes = codes.held_out()
@@ -69,10 +67,6 @@ def both(name: str, module: Any, batches: Any, config: Any) -> Iterator[tuple[ob
     for key, value in high.items():
         change = f"{(low[key] - value) / max(abs(value), 1e-12):+.2%}"
         yield f"{name}: {key}", f"{value:.5g}", f"{low[key]:.5g}", change
-
-
-def frames(shard: Shard, rows: slice) -> np.ndarray:
-    return shard.read("obs", rows.start, rows.stop)
 
 
 def returns(

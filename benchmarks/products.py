@@ -7,8 +7,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from worldmodels.models.base import product_dtype
+from worldmodels.pools import CPU
 
-CPU = torch.device("cpu")
 SIDE = 1024
 
 

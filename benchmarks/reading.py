@@ -12,7 +12,7 @@ import benchmarks.hrssm
 import benchmarks.memory
 import benchmarks.vision
 from benchmarks.measure import Row, Work
-from worldmodels.chunks import chunk_batches
+from worldmodels.chunks import chunk_batches, read_obs
 from worldmodels.codes import Codes, sequence_batches
 from worldmodels.collect import collect
 from worldmodels.config import CollectConfig
@@ -29,7 +29,7 @@ def rows() -> Iterator[Row]:
         collect(CollectConfig(env="doom", data=data, workers=0, episodes=EPISODES, shard_size=16, policy="varied"))
         rollouts = Rollouts(rollout_folder(data), "doom")
         frames = frame_batches(rollouts, 32, 40_000, order)
-        windows = chunk_batches(rollouts, "obs", read, 32, 16, 40_000, order)
+        windows = chunk_batches(rollouts, "obs", read_obs, 32, 16, 40_000, order)
         epoch = take(frames, lambda batch: len(batch["obs"]), rollouts.num_steps // 32)
         yield Row("reading for V", "frames/s", epoch, next(benchmarks.vision.rows()).ours, None, 5.0)
         epoch = take(windows, windows_in, rollouts.num_steps // (32 * 16))
@@ -49,10 +49,6 @@ def take(batches: Iterator[Any], size: Callable[[Any], float], count: int) -> Wo
 
 def order(epoch: int) -> np.random.Generator:
     return np.random.default_rng(epoch)
-
-
-def read(shard: Any, frames: slice) -> np.ndarray:
-    return shard.read("obs", frames.start, frames.stop)
 
 
 def windows_in(batch: dict[str, torch.Tensor]) -> float:

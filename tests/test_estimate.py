@@ -67,6 +67,7 @@ def test_over_what_is_there_it_counts_what_is_missing_and_touches_nothing(
     rows, text = dry_run(more, capsys)
     assert "\n6 episodes of doom by held, a dry run" in text  # six of the twelve are there
     assert rows["step"][1:3] == ["300", "2"]  # of 50 steps each, on two cores
+    assert "\n6 episodes" in text and rows["step"][3:] and "episodes played here" in rows["step"][4]
     assert "306 frames of" in rows["disk: rollouts"][1]
     rows, _ = dry_run(dataclasses.replace(world.vision, fresh=True), capsys)
     assert rows["gradient step"][1] == "6" and rows["frame encoded"][1] == "306" and rows["frame read"][1] == "96"

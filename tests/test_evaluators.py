@@ -1,10 +1,14 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
 from tests.conftest import World
 from worldmodels.actor import Actor
 from worldmodels.envspec import EnvSpec
 from worldmodels.evaluators import BaselineEvaluator, RealEvaluator
+from worldmodels.models.base import chosen
 from worldmodels.workers import Workers
 
 INPUTS = ("z", "c", "h")
@@ -41,3 +45,10 @@ def test_baselines_play_the_real_game() -> None:
         scores = BaselineEvaluator(workers, "doom", "still", max_steps=2100).evaluate([1, 2, 3])
     assert scores.returns.shape == (1, 3) and np.array_equal(scores.returns, scores.lengths)
     assert 40 < scores.returns.mean() < 400  # CLASSIC 2.8: 155 +- 49 for standing still
+
+
+def test_auto_is_decided_before_an_actor_travels(actor: Actor) -> None:
+    """Nodes with other processors would decide otherwise, and scores would depend on who plays."""
+    there = actor.elsewhere(Path("there"))
+    assert there.run == Path("there") and actor.precision == "auto"
+    assert there.precision == chosen("auto", torch.device("cpu")) in ("bf16", "fp32")

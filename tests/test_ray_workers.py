@@ -119,6 +119,15 @@ def test_results_come_in_the_order_of_tasks(workers: Workers) -> None:
     assert set(workers.map(threads, range(4))) == {(1, "1")}
 
 
+def test_both_nodes_work_though_one_could_hold_the_queue(workers: Workers, cluster: Any) -> None:
+    second = cluster.add_node(**SMALL)
+    while len(set(workers.map(node_of, range(4)))) < 2:  # until its worker is as warm as the other
+        pass
+    nodes = workers.map(node_of, range(12))
+    cluster.remove_node(second)
+    assert min(nodes.count(node) for node in set(nodes)) >= 4
+
+
 def test_a_worker_that_hangs_does_not_stop_the_rest(
     workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

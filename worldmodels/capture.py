@@ -47,13 +47,14 @@ class Captured:
 
     def _record(self, state: State, others: tuple[Tensor, ...]) -> Recording:
         own_state, own = {name: value.clone() for name, value in state.items()}, [value.clone() for value in others]
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
+        device = next(iter(state.values())).device  # which need not be the current one
+        aside = torch.cuda.Stream(device)
+        aside.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(aside):
             for _ in range(WARM):
                 self._step(own_state, *own)
-        torch.cuda.current_stream().wait_stream(aside)
+        torch.cuda.current_stream(device).wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=aside):
             results = self._step(own_state, *own)
         return Recording(graph, [*own_state.values(), *own], results)

@@ -18,6 +18,11 @@ Read = Callable[[Shard, slice], np.ndarray]
 """A shard, and which of its frames -> what a model is shown of them, one row per frame."""
 
 
+def read_obs(shard: Shard, frames: slice) -> np.ndarray:
+    """The frames themselves: a Read."""
+    return shard.read("obs", frames.start, frames.stop)
+
+
 def arrivals(shard: Shard, episodes: range) -> dict[str, np.ndarray]:
     """What goes with each frame of some successive episodes of a shard, one row per frame.
 

@@ -19,7 +19,7 @@ from worldmodels.pools import CPU, Pools, Table, take
 from worldmodels.store import Rollouts, Shard, whole_hdf5
 
 FORMAT = "worldmodels-codes-1"
-ENCODE_BATCH, STEP = 512, 64
+ENCODE_BATCH, MULTIPLE = 512, 64  # frames
 
 
 class EpisodeCodes(NamedTuple):
@@ -137,6 +137,8 @@ def sequence_batches(
         rng = rng_of(epoch)
         for pool in pools.epoch(rng):
             lengths = np.concatenate([shards[i].lengths[:-1] for i in pool])
+            if not len(lengths):  # shards of one episode each, which is held out
+                continue
             order = rng.permutation(len(lengths))
             count = _shape(int(lengths.sum()), rows, length)[2]
             if skip >= count:
@@ -183,8 +185,8 @@ def cut(
 
 
 def _filled(frames: np.ndarray) -> np.ndarray:
-    """Frames, the last one repeated up to a multiple of STEP: for every size that it meets, oneDNN keeps memory."""
-    missing = -len(frames) % STEP
+    """Frames, the last one repeated up to a MULTIPLE: for every size that it meets, oneDNN keeps memory."""
+    missing = -len(frames) % MULTIPLE
     return np.concatenate([frames, frames[-1:].repeat(missing, 0)]) if missing else frames
 
 

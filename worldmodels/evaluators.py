@@ -25,6 +25,7 @@ Done = Callable[[int], Any]
 """Called with the number of episodes that have ended since, for progress bars."""
 COMPACT = 0.9  # when fewer rows than this share still dream, those that ended leave the batch
 ROWS = 1024  # that dream side by side on a processor: more would neither be faster nor fit its cache
+TASK = 8  # episodes of a blind policy that are a worker's task
 LOOK = 16  # steps between looks, on a GPU, at who still dreams
 
 
@@ -127,11 +128,11 @@ class RealEvaluator:
 class BaselineEvaluator:
     """Scores of a policy that sees nothing, in the real environment."""
 
-    def __init__(self, workers: Workers, env: EnvSpec, policy: str, max_steps: int, lockstep: int = 8) -> None:
-        self._workers, self._task, self._lockstep = workers, (env, policy, max_steps), lockstep
+    def __init__(self, workers: Workers, env: EnvSpec, policy: str, max_steps: int) -> None:
+        self._workers, self._task = workers, (env, policy, max_steps)
 
     def evaluate(self, seeds: list[int], done: Done | None = None) -> Scores:
-        tasks = [(*self._task, seeds[i : i + self._lockstep]) for i in range(0, len(seeds), self._lockstep)]
+        tasks = [(*self._task, seeds[i : i + TASK]) for i in range(0, len(seeds), TASK)]
         outcomes = [outcome for group in self._workers.map(play_blind, tasks, _count(done)) for outcome in group]
         table = np.array(outcomes, np.float64)[None]
         return Scores(table[..., 0], table[..., 1])
@@ -147,11 +148,12 @@ def play_group(task: tuple[Actor, str, np.ndarray, list[int]]) -> list[tuple[flo
 
 
 def play_blind(task: tuple[EnvSpec, str, int, list[int]]) -> list[tuple[float, int]]:
-    """A worker's task: the same for a blind policy."""
+    """A worker's task: the same for a blind policy; one episode after the other, for nobody sees for several."""
     env, policy, max_steps, seeds = task
-    group = envs(env, len(seeds))
-    agent = BlindAgent(policy, group[0].action_space.shape[0])  # type: ignore[index]
-    return [(o.episode_return, o.length) for o in rollout(group, agent, seeds, max_steps)]
+    pool = envs(env, 1)
+    agent = BlindAgent(policy, pool[0].action_space.shape[0])  # type: ignore[index]
+    outcomes = [rollout(pool, agent, [seed], max_steps)[0] for seed in seeds]
+    return [(o.episode_return, o.length) for o in outcomes]
 
 
 def _count(done: Done | None) -> Callable[[list], Any] | None:

@@ -27,16 +27,16 @@ class Pools:
     def __init__(
         self, shards: list[Shard], sizes: Sequence[int], load: Load, limit: int, device: torch.device = CPU
     ) -> None:
-        self.sizes = sizes
-        self._shards, self._load, self._limit, self._device = shards, load, limit, device
+        self._shards, self._sizes, self._load = shards, sizes, load
+        self._limit, self._device = limit, device
         self._pool: list[int] = []
         self._table: Table = {}
 
     def epoch(self, rng: np.random.Generator) -> Iterator[list[int]]:
         """Every shard once: the numbers of those that are in memory together, in order."""
         pool: list[int] = []
-        for number in rng.permutation(len(self.sizes)).tolist():
-            if pool and sum(self.sizes[i] for i in [*pool, number]) > self._limit:
+        for number in rng.permutation(len(self._sizes)).tolist():
+            if pool and sum(self._sizes[i] for i in [*pool, number]) > self._limit:
                 yield sorted(pool)
                 pool = []
             pool.append(number)
@@ -53,10 +53,15 @@ class Pools:
 
 def on_device(arrays: dict[str, np.ndarray], device: torch.device = CPU) -> Table:
     """The arrays as tensors, all on `device` or, if they would take more than half of its free memory, none."""
-    size = sum(values.nbytes for values in arrays.values())
-    if device.type == "cuda" and size > torch.cuda.mem_get_info(device)[0] / 2:
+    if device.type == "cuda" and 2 * sum(values.nbytes for values in arrays.values()) > _free(device):
         device = CPU
     return {name: torch.from_numpy(values).to(device) for name, values in arrays.items()}
+
+
+def _free(device: torch.device) -> int:
+    """Bytes of a GPU's memory that nobody holds, what torch keeps for later included."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + kept
 
 
 def take(table: Table, index: np.ndarray) -> Table:

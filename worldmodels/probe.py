@@ -58,7 +58,7 @@ def probe(config: ProbeConfig) -> dict[str, dict[str, tuple[float, float]]]:
                 f"--run {run} was trained in {other.label}, {config.run[0]} in {spec.label}; not comparable"
             )
     policy = _policy(config, spec.name)
-    loaded = {run: models.load(run, device, spec.label) for run in config.run}
+    loaded = {run: models.load(run, device, spec.label, "fp32") for run in config.run}
     parts = {run: config.inputs or model.default_inputs for run, model in loaded.items()}
     for run, inputs in parts.items():  # before anything is played
         if unknown := [part for part in inputs if part not in loaded[run].feat_sizes]:

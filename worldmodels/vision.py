@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from worldmodels import distributed, estimate, models, plots, seeding
-from worldmodels.chunks import chunk_batches, held_out_chunks
+from worldmodels.chunks import chunk_batches, held_out_chunks, read_obs
 from worldmodels.codes import Codes
 from worldmodels.config import VisionConfig
 from worldmodels.frames import frame_batches
@@ -17,7 +17,7 @@ from worldmodels.models.hrssm import HRSSM
 from worldmodels.models.vae import VAE
 from worldmodels.report import paths, say, table
 from worldmodels.run import Run
-from worldmodels.store import Rollouts, Shard, rollout_folder
+from worldmodels.store import Rollouts, rollout_folder
 from worldmodels.train import fit, mean_loss
 
 EXAMPLES = 512  # held-out frames; HRSSM's sequences hold about as many
@@ -73,11 +73,11 @@ def _train_vae(config: VisionConfig, rollouts: Rollouts, run: Run, device: torch
 def _train_hrssm(config: VisionConfig, rollouts: Rollouts, run: Run, device: torch.device) -> HRSSM:
     vision: Any = build(config, rollouts.action_size, rollouts.rewards((0, 100)), rollouts.rewards((5, 95)))
     length = config.sequence_length
-    examples = held_out_chunks(rollouts, "obs", _read_obs, max(1, EXAMPLES // length), length)
+    examples = held_out_chunks(rollouts, "obs", read_obs, max(1, EXAMPLES // length), length)
 
     def batches(skip: int) -> Iterator[dict[str, Any]]:
         size, buffer = config.batch_size * distributed.world_size(), config.shuffle_buffer
-        return chunk_batches(rollouts, "obs", _read_obs, size, length, buffer, _order(config), skip, device)
+        return chunk_batches(rollouts, "obs", read_obs, size, length, buffer, _order(config), skip, device)
 
     def held_out() -> dict[str, float]:
         return mean_loss(vision, iter(examples), config, device)
@@ -119,7 +119,3 @@ def _report(
 
 def _order(config: VisionConfig) -> Any:
     return lambda epoch: seeding.rng(config.seed, "vision", "order", epoch)
-
-
-def _read_obs(shard: Shard, frames: slice) -> np.ndarray:
-    return shard.read("obs", frames.start, frames.stop)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 
-from worldmodels import models
+from worldmodels import evaluators, models
 from worldmodels.actor import Actor
 from worldmodels.agents import ModelAgent
 from worldmodels.envs import make_env
@@ -178,6 +178,33 @@ def test_acting_advances_memory_as_dreaming_does(model, actor: Actor) -> None:
     agent.act(obs, [0], 1)
     dreamt = model.imagine(first, action, torch.full((1, model.noise_size), 0.5))
     assert torch.allclose(agent.state["h"], dreamt.state["h"]) and torch.allclose(agent.state["c"], dreamt.state["c"])
+
+
+def test_a_population_that_dreams_in_several_blocks_scores_as_in_one(
+    mortal_model, actor: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params, seeds = np.random.default_rng(0).normal(0, 1, (5, 40)), [10, 11, 12]
+    whole = DreamEvaluator(mortal_model, actor, 1.0).evaluate(params, seeds)
+    monkeypatch.setattr(evaluators, "ROWS", 6)  # two candidates at a time, then one
+    ended: list[int] = []
+    found = DreamEvaluator(mortal_model, actor, 1.0).evaluate(params, seeds, ended.append)
+    assert ended == [6, 6, 3] and found.lengths.shape == (5, 3)
+    assert np.array_equal(found.lengths, whole.lengths) and np.allclose(found.returns, whole.returns)
+
+
+def test_gradients_pass_through_a_dream(model) -> None:
+    """For those who learn to act by them."""
+    state = model.observe(
+        model.initial(2), torch.zeros(2, 1), model.starts[:1].expand(2, -1), torch.ones(2, 1),
+        torch.full((2, model.noise_size), 0.3),
+    )  # fmt: skip
+    action = torch.zeros(2, 1, requires_grad=True)
+    dreamt = model.imagine(state, action, torch.full((2, model.noise_size), 0.3))
+    (gradient,) = torch.autograd.grad(dreamt.state["h"].sum() + dreamt.state["z"].sum(), action)
+    assert gradient.abs().min() > 0
+    with torch.no_grad():
+        plain = model.imagine(state, action, torch.full((2, model.noise_size), 0.3))
+    torch.testing.assert_close(plain.state["h"], dreamt.state["h"].detach(), atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("max_steps", [7, 40, 100])

@@ -109,7 +109,7 @@ class DreamEnv(VectorEnv):
         inputs: the parts of the features to observe.
         tau: temperature.
         max_steps: steps after which an episode is truncated.
-        options: of Dream.
+        sample_end: of Dream.
     """
 
     def __init__(
@@ -119,11 +119,11 @@ class DreamEnv(VectorEnv):
         inputs: tuple[str, ...],
         tau: float = 1.0,
         max_steps: int = 1000,
-        **options: Any,
+        sample_end: bool = False,
     ) -> None:
         self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
         self.num_envs, self._inputs, self._max_steps = num_envs, inputs, max_steps
-        self.dream = Dream(model, tau, **options)
+        self.dream = Dream(model, tau, sample_end)
         width = sum(model.feat_sizes[part] for part in inputs)
         self.single_observation_space = spaces.Box(-np.inf, np.inf, (width,), np.float32)
         self.single_action_space = spaces.Box(-1, 1, (model.action_size,), np.float32)

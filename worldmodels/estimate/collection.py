@@ -13,6 +13,8 @@ from worldmodels.rollout import Outcome, rollout
 from worldmodels.seeding import integer
 from worldmodels.store import pack_shard
 
+EPISODES = 8  # that are played
+
 
 def collection(
     config: CollectConfig, policy: str, episodes: int, agent_of: Callable[[list], Agent], lockstep: int
@@ -27,13 +29,15 @@ def collection(
         lockstep: environments that a worker steps side by side.
     """
     torch.set_num_threads(1)  # as in a worker
-    rows = min(lockstep, config.shard_size)
-    pool = envs(config.spec, rows)
+    rows = min(EPISODES, config.shard_size)
+    pool = envs(config.spec, min(lockstep, rows))
     agent, seeds = agent_of(pool), [integer(config.seed, "estimate", i) for i in range(rows)]
 
     def play(steps: int) -> tuple[list[Outcome], float]:
         began = time.perf_counter()
-        return rollout(pool, agent, seeds, steps, record=True), time.perf_counter() - began
+        groups = (seeds[i : i + lockstep] for i in range(0, rows, lockstep))
+        outcomes = [o for group in groups for o in rollout(pool, agent, group, steps, record=True)]
+        return outcomes, time.perf_counter() - began
 
     play(1)  # the first reset may be slow
     limit, (outcomes, start) = 1, play(1)

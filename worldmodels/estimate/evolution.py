@@ -55,7 +55,7 @@ def evolution(config: ControllerConfig) -> None:
 
         each = seconds_per(dream, config.max_steps)
         tested = (tests + 1) * config.test_episodes  # once more at the end
-        at_once = f"{config.pop_size} x {config.episodes} side by side here"
+        at_once = f"{config.pop_size} x {config.episodes}, as it will dream them"
         parts = [
             Part("dream step, evolving", each, sweep * tried * length, at_once),
             Part("dream step, tests", each, sweep * tested * length, "the same"),

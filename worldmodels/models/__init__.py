@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from worldmodels import checkpoint
 from worldmodels.errors import UserError
-from worldmodels.models.base import Vision, WorldModel, product_dtype
+from worldmodels.models.base import Vision, WorldModel, chosen, product_dtype
 from worldmodels.models.classic import ClassicWorldModel
 from worldmodels.models.hrssm import HRSSM
 from worldmodels.models.mdnrnn import MDNRNN
@@ -68,13 +68,13 @@ def load_module(folder: Path, kind: str) -> tuple[Any, dict[str, Any]]:
 
 
 def load(run: Path, device: torch.device | None = None, env: str | None = None, precision: str = "auto") -> WorldModel:
-    """The world model in a run folder, ready to act and dream.
+    """The world model in a run folder, ready to act and dream. To train V or M, or to use one alone: `load_module`.
 
     Args:
         run: holds vision/ and memory/.
         device: where to; None is the CPU.
         env: the environment that it must have been trained in; None takes any.
-        precision: of matrix products: auto, bf16, fp32.
+        precision: of matrix products: bf16, fp32, or auto, which is bf16 where the device is fast at it.
 
     Raises:
         UserError: if V or M is missing or damaged, belongs to another environment, or M to another V.
@@ -93,10 +93,14 @@ def load(run: Path, device: torch.device | None = None, env: str | None = None, 
 def pair(
     vision: Vision, memory: Any, starts: Tensor, device: torch.device | None = None, precision: str = "auto"
 ) -> WorldModel:
-    """V and M as one world model, ready to act and dream; `starts` (S, E) are embeddings that dreams begin with."""
+    """V and M as one world model, ready to act and dream; `starts` (S, E) are embeddings that dreams begin with.
+
+    V and M are taken over: without gradients, and with the weights of their matrix products in `precision`.
+    """
+    device = device or torch.device("cpu")
+    precision = chosen(precision, device)
     model = PAIRINGS[memory.family](vision, memory, starts, precision)
     # convolutions laid out as pictures are: few at a time are seen in half the time (training many takes longer)
-    device = device or torch.device("cpu")
     model = model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):  # once, instead of at every step

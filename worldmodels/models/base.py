@@ -39,7 +39,7 @@ class WorldModel(Protocol):
     feat_sizes: dict[str, int]  # the parts that features can be made of, and their widths
     default_inputs: tuple[str, ...]  # the parts that serve a controller best
     rewardless: bool  # whether its dreams pay nothing, so that nothing can be learnt in them
-    precision: str  # of its matrix products: auto, bf16, fp32
+    precision: str  # of its matrix products: bf16 or fp32
     starts: Tensor  # (S, E) embeddings of first observations of real episodes: where dreams begin
 
     def initial(self, batch_size: int) -> State:
@@ -63,7 +63,10 @@ class WorldModel(Protocol):
         ...
 
     def imagine(self, state: State, action: Tensor, noise: Tensor, tau: float = 1.0) -> Dreamed:
-        """Eyes shut: what comes next, at temperature `tau`. Shapes as in `observe`."""
+        """Eyes shut: what comes next, at temperature `tau`. Shapes as in `observe`.
+
+        On a GPU this and `features` become one CUDA graph, so they must ask the host for no value.
+        """
         ...
 
     def features(self, state: State, parts: tuple[str, ...]) -> Tensor:
@@ -151,7 +154,8 @@ def chosen(precision: str, device: torch.device) -> str:
     """bf16 or fp32; "auto" is bf16 where the hardware is fast at it."""
     if precision != "auto":
         return precision
-    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_is_fast_at_bf16()
+    on_gpu = device.type == "cuda"
+    fast = torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else _cpu_is_fast_at_bf16()
     return "bf16" if fast else "fp32"
 
 

@@ -1,4 +1,4 @@
-"""Convolutions of stride 2, down and up, computed as what is fastest on a CPU, exactly."""
+"""Convolutions of stride 2, down and up; on a CPU computed as what is fastest there, exactly."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ class Halving(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """(N, I, n, n) -> (N, O, m, m), m = (n - k) // 2 + 1."""
         size = (x.shape[-1] - self.kernel_size[0]) // 2 + 1
-        if size**2 > FEW:
+        if size**2 > FEW or x.device.type != "cpu":
             return super().forward(x)
         windows = _Gather.apply(x.permute(0, 2, 3, 1), self.kernel_size[0])
         y = windows.flatten(3) @ self.weight.to(x.dtype).permute(2, 3, 1, 0).flatten(0, 2)
@@ -43,7 +43,9 @@ class Doubling(nn.ConvTranspose2d):
         super().__init__(in_channels, out_channels, kernel_size, 2)
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """(N, I, n, n) -> (N, O, 2(n - 1) + k, ...), channels last in memory."""
+        """(N, I, n, n) -> (N, O, 2(n - 1) + k, ...)."""
+        if x.device.type != "cpu":
+            return super().forward(x)
         outputs, size = self.out_channels, self.kernel_size[0]
         weight = self.weight.to(x.dtype)
         if x.shape[-1] == 1:
@@ -76,7 +78,7 @@ def add(windows: Tensor, side: int) -> Tensor:
     """The reverse: windows added up where they lie, in pictures (N, side, side, C)."""
     rows, size, _, kernel, _, channels = windows.shape
     y = torch.zeros(rows, side, side, channels, dtype=torch.promote_types(windows.dtype, torch.float32))
-    y, windows, reach = y.to(windows.device), windows.to(y.dtype), 2 * size - 1
+    windows, reach = windows.to(y.dtype), 2 * size - 1
     for down in range(kernel):
         for right in range(kernel):
             y[:, down : down + reach : 2, right : right + reach : 2] += windows[:, :, :, down, right]

@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -35,20 +36,24 @@ class Categorical:
     def mode(self, params: Tensor) -> Tensor:
         """The likeliest z, (..., Z), with straight-through gradient."""
         probs = self.probs(params)
-        return self._through(F.one_hot(probs.argmax(-1), self.classes).to(probs.dtype), probs)
+        return self._through(self._hot(probs.argmax(-1)), probs)
 
     def sample(self, params: Tensor, noise: Tensor, tau: float = 1.0) -> Tensor:
         """z (..., Z) from uniform noise (..., G) in (0, 1), straight-through; log probabilities are divided by tau."""
         probs = self.probs(params)
         if tau != 1.0:
             probs = softmax(probs.log() / tau)
-        passed = (noise.unsqueeze(-1) - probs.detach()[..., :-1].cumsum(-1)).sign().clamp(0)  # 1: go on
-        return self._through(F.pad(passed, (1, 0), value=1.0) - F.pad(passed, (0, 1)), probs)
+        below = probs.detach()[..., :-1].cumsum(-1)
+        return self._through(self._hot((noise.unsqueeze(-1) > below).sum(-1)), probs)
 
     def kl(self, params: Tensor, other: Tensor) -> Tensor:
         """KL divergence of `params` from `other` in nats, summed over the groups: (...,)."""
         p, q = self.probs(params), self.probs(other)
         return (p * (p.log() - q.log())).sum((-2, -1))
+
+    def _hot(self, index: Tensor) -> Tensor:
+        """float32 (..., C); unlike F.one_hot it asks no device's host for the range of `index`."""
+        return (index.unsqueeze(-1) == torch.arange(self.classes, device=index.device)).float()
 
     def _through(self, hot: Tensor, probs: Tensor) -> Tensor:
         return (hot + probs - probs.detach() if probs.requires_grad else hot).flatten(-2)

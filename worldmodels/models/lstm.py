@@ -15,15 +15,18 @@ from worldmodels.models.activations import tanh
 sigmoid_backward, tanh_backward = torch.ops.aten.sigmoid_backward, torch.ops.aten.tanh_backward
 
 
-@torch.no_grad()
 def step(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """One step, to the new h and c (B, H).
 
     Args:
-        gates: float32 (B, 4H), pre-activations ordered input, forget, cell, output; overwritten.
+        gates: float32 (B, 4H), pre-activations ordered input, forget, cell, output; overwritten, if nobody asks for
+            their gradient.
         c: (B, H), before.
     """
     i, f, g, o = gates.chunk(4, -1)
+    if gates.requires_grad or c.requires_grad:
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * tanh(g)
+        return torch.sigmoid(o) * tanh(c), c
     i.sigmoid_(), f.sigmoid_(), g.mul_(2).sigmoid_(), o.sigmoid_()
     c = torch.mul(f, c).addcmul_(i, g, value=2).sub_(i)  # tanh(x) = 2 sigmoid(2x) - 1
     return torch.mul(c, 2).sigmoid_().mul_(o).mul_(2).sub_(o), c
