@@ -190,7 +190,8 @@ class VisionConfig(TrainConfig):
     """HRSSM: the bisimulation loss."""
     losses: Literal["mended", "paper"] = "mended"
     """HRSSM: the published losses (paper), or ours (mended): a bisimulation whose distances can be attained and for
-    which terminals and constant, negative or unscaled rewards are no trap; rewards predicted over the data's range."""
+    which terminals and constant, negative or unscaled rewards are no trap; rewards predicted over the data's range; and
+    masks that must be seen through."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

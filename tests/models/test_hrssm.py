@@ -5,7 +5,7 @@ import torch
 
 from worldmodels.config import VisionConfig
 from worldmodels.errors import UserError
-from worldmodels.models import bisimulation, masks
+from worldmodels.models import bisimulation, hrssm, masks
 from worldmodels.models.hrssm import EMA_RATE, HRSSM, Encoder
 from worldmodels.run import Run
 from worldmodels.train import fit
@@ -117,6 +117,27 @@ def test_where_gradients_go_and_where_they_stop() -> None:
     assert not any(key.startswith(("target_", "reward_head", "decoder")) for key in latent)
 
 
+def test_in_the_mended_form_the_masked_branch_infers_what_the_raw_one_does() -> None:
+    """Where masks hide something, what is inferred differs, and only the masked branch is moved towards the other."""
+    assert "inference" not in losses(make(losses="paper"))[1]
+    assert float(losses(make(mask_ratio=0.9))[1]["inference"]) > float(losses(make(mask_ratio=0.1))[1]["inference"]) > 0
+    vision = make()
+    with_it = _gradients_of_total(vision)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hrssm, "INFERENCE", 0.0)
+        without = _gradients_of_total(vision)
+    moved = {key for key in with_it if not torch.allclose(with_it[key], without[key])}
+    for part in ("encoder.convs.0", "rssm.gates", "rssm.posterior_out"):
+        assert any(key.startswith(part) for key in moved), part
+    assert not any(key.startswith(("reward_head", "end_head", "rssm.projection", "target_")) for key in moved)
+
+
+def _gradients_of_total(vision: HRSSM) -> dict[str, torch.Tensor]:
+    vision.zero_grad()
+    losses(vision)[0].backward()
+    return {key: p.grad.clone() for key, p in vision.named_parameters() if p.grad is not None}
+
+
 def test_the_decoder_teaches_nothing_else() -> None:
     vision = make()
     losses(vision)[0].backward()
@@ -144,7 +165,7 @@ def test_both_branches_share_h_bit_for_bit_and_the_raw_one_sees_clean_frames(mon
     vision.encoder.register_forward_pre_hook(lambda module, inputs: shown.append(inputs[0]))
     data = batch()
     losses(vision, data)
-    features = seen["raw"][1]
+    features = seen["raw"][2]
     assert torch.equal(features[..., -12:], seen["masked"].h.detach())  # h, behind z
     clean = data["obs"].permute(0, 1, 4, 2, 3).float() / 255 - 0.5
     assert torch.allclose(seen["clean"], clean)
@@ -160,6 +181,7 @@ def test_without_masks_and_noise_both_branches_are_one(monkeypatch: pytest.Monke
     assert masks.cubes(8, 0.0, 64, torch.Generator()).all()
     monkeypatch.setattr(torch, "rand", lambda *shape, generator=None: torch.full(shape, 0.5))
     assert float(losses(vision)[1]["reconstruction"]) < 1e-6
+    assert float(losses(vision)[1]["inference"]) < 1e-6
     monkeypatch.undo()
     assert float(losses(vision)[1]["reconstruction"]) > 1e-3  # samples differ
 

@@ -23,6 +23,7 @@ from worldmodels.models.pictures import PictureDecoder, to_input, to_obs
 from worldmodels.models.rssm import RSSM, Unrolled
 
 EMA_RATE = 0.05
+INFERENCE = 0.5  # weight of the mended form's divergence between what both branches infer
 LOOKED_AT = 32  # frames per update that the decoder learns from
 
 
@@ -69,7 +70,9 @@ class HRSSM(nn.Module):
         layers: of the reward and termination heads.
         mask_ratio: share of each frame that is greyed out; 0 is HRSSM without masks.
         bisimulation: whether that loss is there.
-        losses: "paper" or "mended": models/bisimulation.py says how, and rewards are predicted over the data's range.
+        losses: "paper" or "mended": models/bisimulation.py says how; rewards are predicted over the data's range; and
+            the masked branch is to infer what the raw one does, in nats (the published cosine is met by h, which both
+            share, whatever is inferred).
         reward_range: lowest and highest reward of the data.
         usual_rewards: the range that most of them lie in; differences within it tell states apart.
         free_nats: of the KL divergence.
@@ -131,7 +134,7 @@ class HRSSM(nn.Module):
         embed = self.encoder((clean * visible).flatten(0, 1)).unflatten(0, (rows, steps))
         masked = rssm.unroll(embed, batch["action"], is_first, noise[0])
         prior = rssm.prior(masked.h)
-        raw_embed, raw, raw_next = self._raw(clean, masked, batch["action"], is_first, noise[1:3])
+        raw_embed, raw_posterior, raw, raw_next = self._raw(clean, masked, batch["action"], is_first, noise[1:3])
         kl_loss, kl = balanced_kl(rssm.latent, masked.posterior, prior, self.free_nats)
         reward_loss = self.reward_head.loss(masked.feat, batch["reward"]).mean()
         end_logit = self.end_head(masked.feat).float().squeeze(-1)
@@ -140,6 +143,9 @@ class HRSSM(nn.Module):
         looked = self._look(raw_embed, clean)
         total = reward_loss + end_loss + kl_loss + alike + looked
         metrics = {"reward": reward_loss, "termination": end_loss, "kl": kl, "reconstruction": alike, "look": looked}
+        if self.losses == "mended":
+            metrics["inference"] = rssm.latent.kl(raw_posterior, masked.posterior).mean()
+            total = total + INFERENCE * metrics["inference"]
         if self.bisimulation:
             masked_next = torch.cat([rssm.latent.sample(prior, noise[3]), masked.h], -1)
             metrics["bisimulation"] = bisimulation.loss(
@@ -161,18 +167,19 @@ class HRSSM(nn.Module):
     @torch.no_grad()
     def _raw(
         self, clean: Tensor, masked: Unrolled, action: Tensor, is_first: Tensor, noise: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The raw branch: embeddings (B, T, E) of clean frames, features (B, T, F), and the features (B, T-1, F) that
-        it expects one step after each."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The raw branch: embeddings (B, T, E) of clean frames, what it infers from them (B, T, D), features
+        (B, T, F), and the features (B, T-1, F) that it expects one step after each."""
         target, latent = self.target_rssm, self.target_rssm.latent
         embed = self.target_encoder(clean.flatten(0, 1)).unflatten(0, clean.shape[:2])
-        z = latent.sample(target.posterior(masked.h, embed), noise[0])
+        posterior = target.posterior(masked.h, embed)
+        z = latent.sample(posterior, noise[0])
         first = is_first[:, 1:, None]
         h0, z0 = (x.expand(*first.shape[:2], -1) for x in target.initial(1))
         before_h, before_z = torch.lerp(masked.h[:, :-1], h0, first), torch.lerp(z[:, :-1], z0, first)
         h = target.advance(before_z, action[:, 1:] * (1 - first), before_h)
         following = latent.sample(target.prior(h), noise[1, :, 1:])
-        return embed, torch.cat([z, masked.h], -1), torch.cat([following, h], -1)
+        return embed, posterior, torch.cat([z, masked.h], -1), torch.cat([following, h], -1)
 
     def _look(self, embed: Tensor, clean: Tensor) -> Tensor:
         """Squared error per pixel of the decoder on frames spread over the batch."""
