@@ -1,7 +1,8 @@
 """Whether a larger run costs more than in proportion: rates at a large size beside rates at a small one; and whether
 memory stays as it is: peaks at a small size beside peaks at a large one."""
 
-import os
+import contextlib
+import io
 import re
 import tempfile
 from collections.abc import Callable, Iterator
@@ -55,9 +56,11 @@ def dream(population: int) -> float:
 
 def collected(data: Path, episodes: int) -> float:
     """Stage 1 in this process, anew; frames."""
-    collect(
-        CollectConfig(env="doom", data=data, workers=0, episodes=episodes, shard_size=SHARD, max_steps=150, fresh=True)
+    config = CollectConfig(
+        env="doom", data=data, workers=0, episodes=episodes, shard_size=SHARD, max_steps=150, fresh=True
     )
+    with silence():
+        collect(config)
     rollouts = Rollouts(data / "rollouts", "doom")
     return rollouts.num_steps + rollouts.num_episodes
 
@@ -65,8 +68,16 @@ def collected(data: Path, episodes: int) -> float:
 def encoded(data: Path) -> float:
     """All frames through V, to the disk; how many."""
     rollouts, vision = Rollouts(data / "rollouts", "doom"), VAE(64)  # another V each time: nothing is there yet
-    Codes(data / "codes", rollouts, vision).write(vision, torch.device("cpu"), "auto")
+    with silence():
+        Codes(data / "codes", rollouts, vision).write(vision, torch.device("cpu"), "auto")
     return rollouts.num_steps + rollouts.num_episodes
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """No bars and tables of what is measured among our own."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
 
 
 def peak(function: Callable[..., float], *args: object) -> Work:
@@ -81,8 +92,7 @@ def peak(function: Callable[..., float], *args: object) -> Work:
 
 def _peak(function: Callable[..., float], *args: object) -> float:
     torch.set_num_threads(1)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1), os.dup2(nowhere, 2)
-    function(*args)
+    with silence():
+        function(*args)
     status = Path("/proc/self/status").read_text()  # getrusage's peak would be inherited from the parent
     return float(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024

@@ -52,7 +52,7 @@ _DOOM: dict[str, dict[str, dict[str, Any]]] = {
     },
     "MemoryConfig": {
         "all": _DOOM_MEMORY,
-        "tiny": {"steps": 1200, "batch_size": 64, "sequence_length": 64},
+        "tiny": {"steps": 2000, "batch_size": 64, "sequence_length": 64},
         "laptop": {"steps": 1600},
         "paper": {"steps": 24_400, "sequence_length": 500, "final_learning_rate": 7.85e-4, "save_every": 50},
     },
