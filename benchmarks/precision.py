@@ -14,11 +14,11 @@ import numpy as np
 from worldmodels import models
 from worldmodels.actor import Actor, load_controller
 from worldmodels.chunks import held_out_chunks, read_obs
-from worldmodels.codes import Codes, cut, end_to_end
+from worldmodels.codes import Codes, in_order
 from worldmodels.config import MemoryConfig, VisionConfig
 from worldmodels.errors import command
 from worldmodels.evaluators import DreamEvaluator, RealEvaluator
-from worldmodels.pools import CPU, on_device
+from worldmodels.pools import CPU
 from worldmodels.report import say, summarise, table
 from worldmodels.seeding import integer, rng
 from worldmodels.store import Rollouts, rollout_folder
@@ -51,13 +51,10 @@ def losses(run: Path, data: Path) -> Iterator[tuple[object, ...]]:
     yield from both("V", vision, lambda: iter(seen), VisionConfig())
     memory, _ = models.load_module(run / "memory", "memory")
     episodes = codes.held_out()
-    lengths = np.array([len(episode.action) for episode in episodes])
-    columns = on_device(end_to_end(episodes))
     windows = held_out_chunks(rollouts, "embed", codes.read, 128, 32)
 
     def batches() -> Iterator[Any]:
-        whole = cut(columns, lengths, np.cumsum(lengths) - lengths, len(episodes), 128)
-        return whole if memory.family == "mdnrnn" else iter(windows)
+        return in_order(episodes, len(episodes), 128) if memory.family == "mdnrnn" else iter(windows)
 
     yield from both("M", memory, batches, MemoryConfig())
 

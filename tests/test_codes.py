@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 
 from tests.conftest import World, make_episode
 from worldmodels import models
-from worldmodels.codes import Codes, EpisodeCodes, cut, end_to_end, sequence_batches
+from worldmodels.codes import Codes, EpisodeCodes, in_order, sequence_batches
 from worldmodels.errors import UserError
 from worldmodels.models.vae import VAE
-from worldmodels.pools import on_device
 from worldmodels.store import Rollouts, write_shard
 
 
@@ -30,8 +29,7 @@ def numbered(lengths: list[int]) -> list[EpisodeCodes]:
 
 @given(lengths=st.lists(st.integers(1, 15), min_size=1, max_size=8), rows=st.integers(1, 6), length=st.integers(1, 12))
 def test_time_is_kept_when_episodes_are_cut_into_sequences(lengths: list[int], rows: int, length: int) -> None:
-    columns, ends = on_device(end_to_end(numbered(lengths))), np.cumsum(lengths)
-    batches = list(cut(columns, np.array(lengths), ends - lengths, rows, length))
+    batches = list(in_order(numbered(lengths), rows, length))
     assert batches and batches[0]["fresh"] and not any(b["fresh"] for b in batches[1:])
     string = {k: torch.cat([b[k] for b in batches], 1) for k in batches[0] if k != "fresh"}  # rows, made whole
     episode, step = string["embed"].float().unbind(-1)

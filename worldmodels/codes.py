@@ -15,7 +15,7 @@ from tqdm import tqdm
 from worldmodels.checkpoint import fingerprint
 from worldmodels.errors import UserError
 from worldmodels.models.base import autocast
-from worldmodels.pools import CPU, Pools, Table, take
+from worldmodels.pools import CPU, Pools, Table, on_device, take
 from worldmodels.store import Rollouts, Shard, whole_hdf5
 
 FORMAT = "worldmodels-codes-1"
@@ -161,6 +161,12 @@ def end_to_end(episodes: list[EpisodeCodes]) -> dict[str, np.ndarray]:
         "is_first": np.concatenate([_only(0, True, n) for n in steps]),
         "frame": np.concatenate([np.arange(n) + at for n, at in zip(steps, frames, strict=True)]),
     }
+
+
+def in_order(episodes: list[EpisodeCodes], rows: int, length: int) -> Iterator[dict[str, Any]]:
+    """`cut` of the episodes as they come."""
+    lengths = np.array([len(episode.action) for episode in episodes])
+    return cut(on_device(end_to_end(episodes)), lengths, np.cumsum(lengths) - lengths, rows, length)
 
 
 def cut(

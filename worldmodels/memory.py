@@ -9,7 +9,7 @@ import torch
 from worldmodels import distributed, estimate, films, models, plots, seeding
 from worldmodels.calibration import blind_dreams, one_step
 from worldmodels.chunks import chunk_batches, held_out_chunks
-from worldmodels.codes import Codes, EpisodeCodes, cut, end_to_end, sequence_batches
+from worldmodels.codes import Codes, EpisodeCodes, in_order, sequence_batches
 from worldmodels.config import MemoryConfig
 from worldmodels.errors import UserError
 from worldmodels.models.base import device_of
@@ -17,7 +17,6 @@ from worldmodels.models.hrssm import HRSSM
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.recurrent import RSSMMemory
 from worldmodels.policies import POLICIES
-from worldmodels.pools import on_device
 from worldmodels.report import paths, say, summarise, table
 from worldmodels.run import Run
 from worldmodels.store import Rollouts, rollout_folder
@@ -91,16 +90,13 @@ def _train_mdnrnn(
     memory.reward_mean.fill_(mean)
     memory.reward_std.fill_(max(std, 1e-3))  # a constant reward has no scale
     examples = codes.held_out()
-    columns, lengths = on_device(end_to_end(examples)), np.array([len(episode.action) for episode in examples])
-    starts = np.cumsum(lengths) - lengths
 
     def batches(skip: int) -> Iterator[dict[str, Any]]:
         rows, length = config.batch_size * distributed.world_size(), config.sequence_length
         return sequence_batches(codes, rows, length, config.shuffle_buffer, _order(config), skip, device)
 
     def held_out() -> dict[str, float]:
-        pieces = cut(columns, lengths, starts, len(examples), config.sequence_length)
-        return mean_loss(memory, pieces, config, device)
+        return mean_loss(memory, in_order(examples, len(examples), config.sequence_length), config, device)
 
     fit(memory, batches, held_out, config, run, device)
     return memory

@@ -35,11 +35,13 @@ class Pools:
     def epoch(self, rng: np.random.Generator) -> Iterator[list[int]]:
         """Every shard once: the numbers of those that are in memory together, in order."""
         pool: list[int] = []
+        size = 0
         for number in rng.permutation(len(self._sizes)).tolist():
-            if pool and sum(self._sizes[i] for i in [*pool, number]) > self._limit:
+            if pool and size + self._sizes[number] > self._limit:
                 yield sorted(pool)
-                pool = []
+                pool, size = [], 0
             pool.append(number)
+            size += self._sizes[number]
         yield sorted(pool)
 
     def read(self, pool: list[int]) -> Table:
