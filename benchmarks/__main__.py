@@ -1,4 +1,4 @@
-"""`python -m benchmarks [row ...]`: a table and a JSON of ratios measured side by side. `make bench` runs all rows."""
+"""`python -m benchmarks [row ...]`: a table of ratios measured side by side; of all rows (`make bench`) also a JSON."""
 
 import argparse
 import importlib
@@ -40,6 +40,8 @@ def main() -> None:
                 results.append(measure(row, options.rounds, bar.update))
             say(f"{row.name}: " + ", ".join(f"{k} {v}" for k, v in results[-1].items() if isinstance(v, Ratio)))
     say(table("medians of rates; ratios with their range", HEAD, [_line(result) for result in results]))
+    if options.groups:  # some rows do not replace a record of all
+        return
     about = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
     aside = OUT.with_suffix(".tmp")
     aside.write_text(json.dumps(about | {"rounds": options.rounds, "rows": [_plain(r) for r in results]}, indent=1))

@@ -81,21 +81,16 @@ def chunk_batches(
         raise UserError(f"--sequence-length {length} is too long for the {sum(sizes)} training frames there are")
     load = lambda shards: _table(shards, name, read, held_out=False)  # noqa: E731
     pools = Pools(rollouts.shards, sizes, load, max(buffer, 2 * rows * length), device)
-    epoch = 0
-    while True:
-        rng = rng_of(epoch)
-        for pool in pools.epoch(rng):
-            total = sum(sizes[i] for i in pool)
-            starts = rng.permutation(np.arange(rng.integers(length), total - length + 1, length))
-            each = min(rows, max(1, len(starts)))
-            count = len(starts) // each
-            if skip >= count:
-                skip -= count
-                continue
-            for i in range(skip, count):
-                yield _windows(pools.read(pool), starts[i * each : (i + 1) * each], length)
-            skip = 0
-        epoch += 1
+
+    def plan(pool: list[int], rng: np.random.Generator) -> list[np.ndarray]:
+        total = sum(sizes[i] for i in pool)
+        starts = rng.permutation(np.arange(rng.integers(length), total - length + 1, length))
+        each = min(rows, max(1, len(starts)))
+        whole = len(starts) // each
+        return list(starts[: whole * each].reshape(whole, each))
+
+    for table, starts in pools.batches(plan, rng_of, skip):
+        yield _windows(table, starts, length)
 
 
 def held_out_chunks(rollouts: Rollouts, name: str, read: Read, rows: int, length: int) -> list[Table]:

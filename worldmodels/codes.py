@@ -132,21 +132,14 @@ def sequence_batches(
     load = lambda some: end_to_end([episode for shard in some for episode in codes.episodes(shard)])  # noqa: E731
     sizes = [int(shard.lengths[:-1].sum()) for shard in shards]
     pools = Pools(shards, sizes, load, max(buffer, 2 * rows * length), device)
-    epoch = 0
-    while True:
-        rng = rng_of(epoch)
-        for pool in pools.epoch(rng):
-            lengths = np.concatenate([shards[i].lengths[:-1] for i in pool])
-            if not len(lengths):  # shards of one episode each, which is held out
-                continue
-            order = rng.permutation(len(lengths))
-            count = _shape(int(lengths.sum()), rows, length)[2]
-            if skip >= count:
-                skip -= count
-                continue
-            yield from cut(pools.read(pool), lengths[order], np.cumsum([0, *lengths[:-1]])[order], rows, length, skip)
-            skip = 0
-        epoch += 1
+
+    def plan(pool: list[int], rng: np.random.Generator) -> list[Piece]:
+        lengths = np.concatenate([shards[i].lengths[:-1] for i in pool])
+        order = rng.permutation(len(lengths))
+        return _pieces(lengths[order], np.cumsum([0, *lengths[:-1]])[order], rows, length)
+
+    for columns, piece in pools.batches(plan, rng_of, skip):
+        yield _batch(columns, piece)
 
 
 def end_to_end(episodes: list[EpisodeCodes]) -> dict[str, np.ndarray]:
@@ -164,43 +157,43 @@ def end_to_end(episodes: list[EpisodeCodes]) -> dict[str, np.ndarray]:
 
 
 def in_order(episodes: list[EpisodeCodes], rows: int, length: int) -> Iterator[dict[str, Any]]:
-    """`cut` of the episodes as they come."""
+    """The same batches of the episodes as they come, once."""
+    columns = on_device(end_to_end(episodes))
     lengths = np.array([len(episode.action) for episode in episodes])
-    return cut(on_device(end_to_end(episodes)), lengths, np.cumsum(lengths) - lengths, rows, length)
+    for piece in _pieces(lengths, np.cumsum(lengths) - lengths, rows, length):
+        yield _batch(columns, piece)
 
 
-def cut(
-    columns: Table, lengths: np.ndarray, starts: np.ndarray, rows: int, length: int, skip: int = 0
-) -> Iterator[dict[str, Any]]:
-    """Episodes strung together and cut into batches: dicts of tensors (B, T, ...), and "fresh" for the first one.
+class Piece(NamedTuple):
+    """Which steps make a batch."""
 
-    Args:
-        columns: of `end_to_end`.
-        lengths, starts: steps of each episode, and where it begins, in the order of the string.
-        rows, length, skip: as for `sequence_batches`.
-    """
-    steps = dict(columns)
-    embed = steps.pop("embed")
+    steps: np.ndarray  # (B, T)
+    fresh: bool  # whether its rows begin here; else they go on from the piece before
+
+
+def _pieces(lengths: np.ndarray, starts: np.ndarray, rows: int, length: int) -> list[Piece]:
+    """Episodes of `lengths` steps, each from step number `starts`, strung together in that order and cut up."""
+    if not len(lengths):  # shards of one episode each, which is held out
+        return []
     string = np.concatenate([np.arange(n) + start for n, start in zip(lengths, starts, strict=True)])
-    rows, length, count = _shape(len(string), rows, length)
-    table = string[: rows * length * count].reshape(rows, length * count)
-    for i in range(skip, count):
-        batch: dict[str, Any] = take(steps, np.ascontiguousarray(table[:, i * length : (i + 1) * length]))
-        frame = batch.pop("frame")
-        yield batch | {"embed": embed[frame], "next_embed": embed[frame + 1], "fresh": i == 0}
+    length = min(length, len(string))
+    rows = min(rows, len(string) // length)
+    count = len(string) // (rows * length)
+    table = string[: rows * length * count].reshape(rows, count, length)
+    return [Piece(table[:, i], i == 0) for i in range(count)]
+
+
+def _batch(columns: Table, piece: Piece) -> dict[str, Any]:
+    steps = {name: values for name, values in columns.items() if name != "embed"}
+    batch: dict[str, Any] = take(steps, piece.steps)
+    frame, embed = batch.pop("frame"), columns["embed"]
+    return batch | {"embed": embed[frame], "next_embed": embed[frame + 1], "fresh": piece.fresh}
 
 
 def _filled(frames: np.ndarray) -> np.ndarray:
     """Frames, the last one repeated up to a MULTIPLE: for every size that it meets, oneDNN keeps memory."""
     missing = -len(frames) % MULTIPLE
     return np.concatenate([frames, frames[-1:].repeat(missing, 0)]) if missing else frames
-
-
-def _shape(steps: int, rows: int, length: int) -> tuple[int, int, int]:
-    """Rows, length and number of batches that a string of `steps` can be cut into."""
-    length = min(length, steps)
-    rows = min(rows, steps // length)
-    return rows, length, steps // (rows * length)
 
 
 def _only(index: int, value: bool, size: int) -> np.ndarray:

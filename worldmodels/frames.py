@@ -34,19 +34,14 @@ def frame_batches(
     if sum(sizes) < batch_size:
         raise UserError(f"--batch-size {batch_size} is more than the {sum(sizes)} training frames in {rollouts.folder}")
     pools = Pools(rollouts.shards, sizes, _read, max(buffer, 2 * batch_size), device)
-    epoch = 0
-    while True:
-        rng = rng_of(epoch)
-        for pool in pools.epoch(rng):
-            order = rng.permutation(sum(sizes[i] for i in pool))
-            batches = len(order) // batch_size
-            if skip >= batches:
-                skip -= batches
-                continue
-            for i in range(skip, batches):
-                yield take(pools.read(pool), np.sort(order[i * batch_size : (i + 1) * batch_size]))
-            skip = 0
-        epoch += 1
+
+    def plan(pool: list[int], rng: np.random.Generator) -> list[np.ndarray]:
+        order = rng.permutation(sum(sizes[i] for i in pool))
+        whole = len(order) // batch_size
+        return list(order[: whole * batch_size].reshape(whole, batch_size))
+
+    for table, frames in pools.batches(plan, rng_of, skip):
+        yield take(table, np.sort(frames))
 
 
 def _read(shards: list[Shard]) -> dict[str, np.ndarray]:

@@ -1,6 +1,8 @@
 """The shards that training batches are cut from: in memory, and on the device that trains if there is room."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +12,8 @@ from worldmodels.store import Shard
 Table = dict[str, torch.Tensor]
 Load = Callable[[list[Shard]], dict[str, np.ndarray]]
 """What some shards hold for training, as arrays with a row per frame or step."""
+Plan = Callable[[list[int], np.random.Generator], Sequence[Any]]
+"""The numbers of shards that are in memory together, and luck -> for each batch, what of their table belongs to it."""
 CPU = torch.device("cpu")
 
 
@@ -32,7 +36,23 @@ class Pools:
         self._pool: list[int] = []
         self._table: Table = {}
 
-    def epoch(self, rng: np.random.Generator) -> Iterator[list[int]]:
+    def batches(self, plan: Plan, rng_of: Any, skip: int = 0) -> Iterator[tuple[Table, Any]]:
+        """What to make batches of, for ever: a table, and what `plan` says of one batch of it.
+
+        Args:
+            plan: how some shards are cut into batches.
+            rng_of: epoch -> numpy Generator.
+            skip: batches to pass over (to resume); what only they need is not read.
+        """
+        for epoch in itertools.count():
+            rng = rng_of(epoch)
+            for pool in self._epoch(rng):
+                planned = plan(pool, rng)
+                for batch in planned[skip:]:
+                    yield self._read(pool), batch
+                skip = max(0, skip - len(planned))
+
+    def _epoch(self, rng: np.random.Generator) -> Iterator[list[int]]:
         """Every shard once: the numbers of those that are in memory together, in order."""
         pool: list[int] = []
         size = 0
@@ -44,7 +64,7 @@ class Pools:
             size += self._sizes[number]
         yield sorted(pool)
 
-    def read(self, pool: list[int]) -> Table:
+    def _read(self, pool: list[int]) -> Table:
         """What the shards numbered `pool` hold."""
         if pool != self._pool:
             self._table.clear()  # before the next is read

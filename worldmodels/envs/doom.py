@@ -76,7 +76,7 @@ class Doom(gymnasium.Env):
         state = self.game.get_state()
         if state is not None:
             height = state.screen_buffer.shape[0] * 5 // 6  # the rest is the status bar
-            self._picture = state.screen_buffer[:height].copy()
+            self._picture = state.screen_buffer[:height]  # a copy of the game's already
             if self._background:
                 flat = np.asarray(state.labels_buffer)[:height] == FLAT
                 self._picture[flat] = self._background.picture(*flat.shape)[flat]
