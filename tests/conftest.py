@@ -9,10 +9,12 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from worldmodels import models
+from worldmodels.checkpoint import write_bytes
 from worldmodels.collect import collect
 from worldmodels.config import CollectConfig, ControllerConfig, MemoryConfig, VisionConfig
 from worldmodels.episode import Episode
 from worldmodels.memory import train_memory
+from worldmodels.store import pack_shard
 from worldmodels.vision import train_vision
 
 settings.register_profile(
@@ -81,3 +83,8 @@ def make_episode(rng: np.random.Generator, steps: int, action_size: int = 2, ter
         truncated=not terminated,
         seed=int(rng.integers(2**31)),
     )
+
+
+def write_shard(path: Path, episodes: list[Episode], attributes: dict[str, object]) -> None:
+    """A shard on disk, as stage 1 writes it."""
+    write_bytes(path, pack_shard(episodes, attributes))

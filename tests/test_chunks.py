@@ -7,10 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import make_episode
+from tests.conftest import make_episode, write_shard
 from worldmodels.chunks import arrivals, chunk_batches, held_out_chunks
 from worldmodels.errors import UserError
-from worldmodels.store import Rollouts, Shard, open_shard, write_shard
+from worldmodels.store import Rollouts, Shard, open_shard
 
 
 def read(shard: Shard, frames: slice) -> np.ndarray:

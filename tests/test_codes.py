@@ -6,12 +6,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import World, make_episode
+from tests.conftest import World, make_episode, write_shard
 from worldmodels import models
 from worldmodels.codes import Codes, EpisodeCodes, in_order, sequence_batches
 from worldmodels.errors import UserError
 from worldmodels.models.vae import VAE
-from worldmodels.store import Rollouts, write_shard
+from worldmodels.store import Rollouts
 
 
 def numbered(lengths: list[int]) -> list[EpisodeCodes]:

@@ -55,8 +55,11 @@ def test_episodes_of_different_lengths_keep_apart() -> None:
 
 def test_an_episode_is_the_same_alone_and_in_company() -> None:
     company = rollout([Counter() for _ in range(3)], BlindAgent("brownian", 2), [5, 8, 6], 20, record=True)
-    alone = rollout([Counter()], BlindAgent("brownian", 2), [8], 20, record=True)
-    assert np.array_equal(company[1].episode.action, alone[0].episode.action)
+    alone = rollout([Counter()], BlindAgent("brownian", 2), [5, 8, 6], 20, record=True)
+    pairs = rollout([Counter() for _ in range(2)], BlindAgent("brownian", 2), [5, 8, 6], 20, record=True)
+    for one, other, third in zip(company, alone, pairs, strict=True):
+        assert np.array_equal(one.episode.action, other.episode.action)
+        assert np.array_equal(one.episode.action, third.episode.action)
 
 
 def test_nothing_is_recorded_unless_asked() -> None:

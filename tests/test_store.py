@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import make_episode
+from tests.conftest import make_episode, write_shard
 from worldmodels.errors import UserError
-from worldmodels.store import Rollouts, open_shard, write_shard
+from worldmodels.store import Rollouts, open_shard
 
 
 @given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=5), seed=st.integers(0, 1000))

@@ -94,14 +94,13 @@ def collect_shard(task: Task) -> tuple[bytes, int]:
     """A worker's task: plays the episodes of one shard; the shard, and how many frames it holds."""
     config = task.config
     kept: dict[int, Any] = {}
-    lockstep = _lockstep(task)
+    pool = envs(config.spec, min(_lockstep(task), len(task.episodes)))
+    agent = _agent(task, pool)
     for attempt in range(ATTEMPTS):
         todo = [index for index in task.episodes if index not in kept]
-        for group in (todo[i : i + lockstep] for i in range(0, len(todo), lockstep)):
-            seeds = [integer(config.seed, "collect", task.policy, index, attempt) for index in group]
-            pool = envs(config.spec, len(group))
-            outcomes = rollout(pool, _agent(task, pool), seeds, config.max_steps, record=True)
-            kept |= {i: o for i, o in zip(group, outcomes, strict=True) if o.length >= config.min_steps}
+        seeds = [integer(config.seed, "collect", task.policy, index, attempt) for index in todo]
+        outcomes = rollout(pool, agent, seeds, config.max_steps, record=True)
+        kept |= {i: o for i, o in zip(todo, outcomes, strict=True) if o.length >= config.min_steps}
         if len(kept) == len(task.episodes):
             break
     else:

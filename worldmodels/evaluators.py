@@ -152,8 +152,7 @@ def play_blind(task: tuple[EnvSpec, str, int, list[int]]) -> list[tuple[float, i
     env, policy, max_steps, seeds = task
     pool = envs(env, 1)
     agent = BlindAgent(policy, pool[0].action_space.shape[0])  # type: ignore[index]
-    outcomes = [rollout(pool, agent, [seed], max_steps)[0] for seed in seeds]
-    return [(o.episode_return, o.length) for o in outcomes]
+    return [(o.episode_return, o.length) for o in rollout(pool, agent, seeds, max_steps)]
 
 
 def _count(done: Done | None) -> Callable[[list], Any] | None:

@@ -32,11 +32,11 @@ def rollout(
     record: bool = False,
     watch: Watch | None = None,
 ) -> list[Outcome]:
-    """Plays one episode per seed, all side by side; those that end leave the batch.
+    """Plays one episode per seed, as many side by side as there are environments.
 
     Args:
-        envs: at least as many as seeds; reused, so make them once.
-        agent: decides for all rows at once.
+        envs: reused, so make them once.
+        agent: decides for all rows of a group at once.
         seeds: of the episodes; also what the agent's randomness comes from.
         max_steps: an episode that lasts as long is truncated.
         record: keep the episodes; else only their sums.
@@ -45,6 +45,14 @@ def rollout(
     Returns:
         Outcomes in the order of seeds.
     """
+    groups = (seeds[i : i + len(envs)] for i in range(0, len(seeds), len(envs)))
+    return [outcome for group in groups for outcome in _side_by_side(envs, agent, group, max_steps, record, watch)]
+
+
+def _side_by_side(
+    envs: Sequence[gymnasium.Env], agent: Agent, seeds: list[int], max_steps: int, record: bool, watch: Watch | None
+) -> list[Outcome]:
+    """One group in lock step; episodes that end leave the batch."""
     obs = [env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=False)]
     tapes = [_Tape(seed, first, record) for seed, first in zip(seeds, obs, strict=True)]
     agent.begin(seeds)

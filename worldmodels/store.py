@@ -85,11 +85,6 @@ def rollout_folder(data: Path) -> Path:
     return data / "rollouts"
 
 
-def write_shard(path: Path, episodes: Sequence[Episode], attributes: dict[str, Any]) -> None:
-    """Writes `pack_shard(episodes, attributes)` to `path`, whole or not at all."""
-    write_bytes(path, pack_shard(episodes, attributes))
-
-
 def pack_shard(episodes: Sequence[Episode], attributes: dict[str, Any]) -> bytes:
     """A shard file of `episodes`.
 

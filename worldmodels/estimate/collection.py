@@ -35,8 +35,7 @@ def collection(
 
     def play(steps: int) -> tuple[list[Outcome], float]:
         began = time.perf_counter()
-        groups = (seeds[i : i + lockstep] for i in range(0, rows, lockstep))
-        outcomes = [o for group in groups for o in rollout(pool, agent, group, steps, record=True)]
+        outcomes = rollout(pool, agent, seeds, steps, record=True)
         return outcomes, time.perf_counter() - began
 
     play(1)  # the first reset may be slow
