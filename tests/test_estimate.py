@@ -11,7 +11,7 @@ from tests.conftest import World
 from worldmodels.collect import collect
 from worldmodels.command_line import parse
 from worldmodels.config import CollectConfig, ControllerConfig, MemoryConfig, VisionConfig
-from worldmodels.estimate import parts
+from worldmodels.estimate import costs
 from worldmodels.evolve import train_controller
 from worldmodels.memory import train_memory
 from worldmodels.vision import train_vision
@@ -36,7 +36,7 @@ def files(*folders: Path) -> dict[Path, int]:
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "PATIENCE", 0.3)
+    monkeypatch.setattr(costs, "PATIENCE", 0.3)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_robust_models_are_measured_too(world: World, tmp_path: Path, capsys: py
 def test_the_estimate_of_stage_2_is_not_far_from_the_truth(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(parts, "PATIENCE", 1.0)
+    monkeypatch.setattr(costs, "PATIENCE", 1.0)
     config = dataclasses.replace(world.vision, run=tmp_path, steps=200, save_every=100)
     rows, _ = dry_run(config, capsys)
     began = time.monotonic()

@@ -47,8 +47,8 @@ def collect(config: CollectConfig) -> None:
         raise UserError("--shard-size must be at least 2: the last episode of each shard is held out from training")
     policy, actor = _policy(config)
     starts = range(0, config.episodes, config.shard_size)
-    parts = [range(start, min(start + config.shard_size, config.episodes)) for start in starts]
-    tasks = [Task(config, _path(config, policy, part.start), policy, actor, part) for part in parts]
+    shards = [range(start, min(start + config.shard_size, config.episodes)) for start in starts]
+    tasks = [Task(config, _path(config, policy, those.start), policy, actor, those) for those in shards]
     envs(config.spec, 1)  # an unknown environment is told of here, not by every worker, and before anything is deleted
     folder = rollout_folder(config.data)
     if any(folder.glob("*.h5")):

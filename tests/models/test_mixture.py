@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from worldmodels.models.mixture import BLOCK, nll, parts, sample
+from worldmodels.models.mixture import BLOCK, nll, sample, split
 
 
 def outputs(rows: int = 4, components: int = 5, code: int = 3) -> torch.Tensor:
@@ -50,7 +50,7 @@ def test_samples_at_a_temperature_follow_the_formula(tau: float) -> None:
     out, n = outputs(rows=1), 400_000
     noise = torch.rand(n, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).clamp_min(1e-12)
     z = sample(out.expand(n, -1), noise, tau, 5)
-    logits, mu, logstd = (part[0] for part in parts(out, 5))
+    logits, mu, logstd = (part[0] for part in split(out, 5))
     weights = torch.softmax(logits / tau, 0)
     mean = (weights * mu).sum(0)
     second = (weights * (mu**2 + (2 * logstd).exp() * tau)).sum(0)

@@ -9,7 +9,7 @@ import torch
 
 from worldmodels.controller import Controller
 from worldmodels.models.mdnrnn import MDNRNN
-from worldmodels.models.mixture import nll, parts, sample
+from worldmodels.models.mixture import nll, sample, split
 from worldmodels.seeding import Noise
 
 PUBLISHED = Path(__file__).parents[3] / "shared/published"
@@ -53,7 +53,7 @@ def dream(memory: MDNRNN, episodes: int = 16, steps: int = 150) -> torch.Tensor:
         expected = memory.predict(h).code
         z = sample(expected, noise.draw(), 1.0, 5)
         for d in range(32):
-            one = torch.cat([part[..., d] for part in parts(expected, 5)], -1)
+            one = torch.cat([part[..., d] for part in split(expected, 5)], -1)
             total[d] += nll(one, z[:, d : d + 1], 5).mean() / steps
     return total
 

@@ -7,7 +7,7 @@ import torch
 
 from worldmodels.agents import Agent
 from worldmodels.config import CollectConfig
-from worldmodels.estimate.parts import FRAME, PATIENCE, Part, Size, own_memory, show
+from worldmodels.estimate.costs import FRAME, PATIENCE, Cost, Size, own_memory, show
 from worldmodels.evaluators import envs
 from worldmodels.rollout import Outcome, rollout
 from worldmodels.seeding import integer
@@ -52,10 +52,10 @@ def collection(
     per_frame = len(pack_shard([o.episode for o in outcomes if o.episode], {})) / (steps + rows)
     packing = (time.perf_counter() - began) / (steps + rows)
     frames, cores = episodes * (length + 1), max(1, config.workers)
-    parts = [
-        Part("reset", start / rows, episodes, "measured", cores),
-        Part("step", max(0.0, took - start) / max(1, steps - rows), episodes * length, how, cores),
-        Part("frame compressed", packing, frames, "measured", cores),
+    costs = [
+        Cost("reset", start / rows, episodes, "measured", cores),
+        Cost("step", max(0.0, took - start) / max(1, steps - rows), episodes * length, how, cores),
+        Cost("frame compressed", packing, frames, "measured", cores),
     ]
     shard = min(config.shard_size, max(1, episodes)) * (length + 1) * (FRAME + per_frame)
     sizes = [
@@ -63,4 +63,4 @@ def collection(
         Size("memory: shards in hand", cores * shard, f"{cores} raw and compressed, one per worker"),
         own_memory()._replace(name="memory: each worker"),
     ]
-    show(f"{episodes} episodes of {config.spec.label} by {policy}, a dry run", parts, sizes)
+    show(f"{episodes} episodes of {config.spec.label} by {policy}, a dry run", costs, sizes)

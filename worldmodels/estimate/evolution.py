@@ -10,7 +10,7 @@ from worldmodels.actor import Actor
 from worldmodels.agents import ModelAgent
 from worldmodels.cma_es import FULL_COVARIANCE_LIMIT
 from worldmodels.config import ControllerConfig, MemoryConfig, VisionConfig, preset_of
-from worldmodels.estimate.parts import Part, Size, own_memory, seconds_per, show
+from worldmodels.estimate.costs import Cost, Size, own_memory, seconds_per, show
 from worldmodels.evaluators import DreamEvaluator, envs
 from worldmodels.models.base import WorldModel, device_of
 from worldmodels.models.mdnrnn import MDNRNN
@@ -56,18 +56,18 @@ def evolution(config: ControllerConfig) -> None:
         each = seconds_per(dream, config.max_steps)
         tested = (tests + 1) * config.test_episodes  # once more at the end
         at_once = f"{config.pop_size} x {config.episodes}, as it will dream them"
-        parts = [
-            Part("dream step, evolving", each, sweep * tried * length, at_once),
-            Part("dream step, tests", each, sweep * tested * length, "the same"),
-            Part("real step, shown beside", real, sweep * tests * config.real_episodes * length, how, cores),
+        costs = [
+            Cost("dream step, evolving", each, sweep * tried * length, at_once),
+            Cost("dream step, tests", each, sweep * tested * length, "the same"),
+            Cost("real step, shown beside", real, sweep * tests * config.real_episodes * length, how, cores),
         ]
     else:
-        parts = [
-            Part("real step, evolving", real, tried * length, how, cores),
-            Part("real step, tests", real, tests * config.test_episodes * length, "the same", cores),
+        costs = [
+            Cost("real step, evolving", real, tried * length, how, cores),
+            Cost("real step, tests", real, tests * config.test_episodes * length, "the same", cores),
         ]
     final = (sweep + len(baselines(config.env))) * config.final_episodes * length
-    parts += [Part("real step, final scores", real, final, "the same, baselines too", cores)]
+    costs += [Cost("real step, final scores", real, final, "the same, baselines too", cores)]
     numbers = controller.num_params
     matrices = 3 * numbers**2 if numbers <= FULL_COVARIANCE_LIMIT else 0
     sizes = [
@@ -75,7 +75,7 @@ def evolution(config: ControllerConfig) -> None:
         own_memory(),
     ]
     title = f"{config.generations} generations of C of {config.spec.label}, a dry run"
-    show(f"{title}; every episode counts --max-steps {length:,} steps; {source}", parts, sizes)
+    show(f"{title}; every episode counts --max-steps {length:,} steps; {source}", costs, sizes)
 
 
 def _model(config: ControllerConfig, device: torch.device) -> tuple[WorldModel, str]:

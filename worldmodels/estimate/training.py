@@ -11,7 +11,7 @@ import torch
 from worldmodels import distributed, models
 from worldmodels.codes import ENCODE_BATCH
 from worldmodels.config import CollectConfig, MemoryConfig, TrainConfig, VisionConfig, preset_of
-from worldmodels.estimate.parts import FRAME, Part, Size, own_memory, seconds_per, show
+from worldmodels.estimate.costs import FRAME, Cost, Size, own_memory, seconds_per, show
 from worldmodels.evaluators import envs
 from worldmodels.models.base import autocast, device_of
 from worldmodels.models.vae import VAE
@@ -59,7 +59,7 @@ def vision(config: VisionConfig, build: Callable[[VisionConfig, int], Any]) -> N
     if windows:
         batch |= _steps(config.batch_size, config.sequence_length, data.action_size)
     width = config.sequence_length if windows else 1
-    parts = _train(config, module, batch, config.batch_size * width, CHECKED_FRAMES, device)
+    costs = _train(config, module, batch, config.batch_size * width, CHECKED_FRAMES, device)
     obs = torch.zeros(ENCODE_BATCH, 64, 64, 3, dtype=torch.uint8)
 
     def encode(times: int) -> float:
@@ -68,10 +68,10 @@ def vision(config: VisionConfig, build: Callable[[VisionConfig, int], Any]) -> N
                 module.encode(obs.to(device)).cpu()
         return times * ENCODE_BATCH
 
-    parts += [Part("frame encoded", seconds_per(encode), data.all_frames, data.source)]
+    costs += [Cost("frame encoded", seconds_per(encode), data.all_frames, data.source)]
     if data.read:
         trained = config.steps * config.batch_size * width * distributed.world_size()
-        parts += [Part("frame read", data.read, trained, "a shard read here")]
+        costs += [Cost("frame read", data.read, trained, "a shard read here")]
     held = min(config.shuffle_buffer, data.frames)
     sizes = [
         Size("disk: codes", data.all_frames * module.embed_size * 2, f"{data.all_frames:,} frames, {data.source}"),
@@ -79,7 +79,7 @@ def vision(config: VisionConfig, build: Callable[[VisionConfig, int], Any]) -> N
         Size("memory: --shuffle-buffer", held * FRAME, f"{held:,} frames"),
         *_memory(device),
     ]
-    show(f"{config.steps} steps of V ({config.vision}) of {config.spec.label}, a dry run", parts, sizes)
+    show(f"{config.steps} steps of V ({config.vision}) of {config.spec.label}, a dry run", costs, sizes)
 
 
 def memory(config: MemoryConfig, build: Callable[[MemoryConfig, Any, int], Any]) -> None:
@@ -91,14 +91,14 @@ def memory(config: MemoryConfig, build: Callable[[MemoryConfig, Any, int], Any])
     batch = _steps(rows, length, data.action_size)
     for name in ("embed", "next_embed") if config.memory == "mdnrnn" else ("embed",):
         batch[name] = torch.randn(rows, length, seen.embed_size).half()
-    parts = _train(config, module, batch, rows * length, CHECKED_STEPS, device)
+    costs = _train(config, module, batch, rows * length, CHECKED_STEPS, device)
     held = min(config.shuffle_buffer, data.frames)
     sizes = [
         _checkpoint(module),
         Size("memory: --shuffle-buffer", 2 * held * seen.embed_size * 2, f"{held:,} steps, twice; {source}"),
         *_memory(device),
     ]
-    show(f"{config.steps} steps of M ({config.memory}) of {config.spec.label}, a dry run", parts, sizes)
+    show(f"{config.steps} steps of M ({config.memory}) of {config.spec.label}, a dry run", costs, sizes)
 
 
 def data_of(config: TrainConfig) -> Data:
@@ -136,7 +136,7 @@ def _vision(config: MemoryConfig) -> tuple[Any, str]:
 
 def _train(
     config: TrainConfig, module: Any, batch: dict[str, torch.Tensor], size: int, checked: int, device: torch.device
-) -> list[Part]:
+) -> list[Cost]:
     """Gradient steps and held-out checks; a batch has `size` frames, a check `checked`."""
     steps = dataclasses.replace(config, dry_run=True)
 
@@ -154,8 +154,8 @@ def _train(
     each = seconds_per(step)
     checks = -(-config.steps // config.save_every)
     return [
-        Part("gradient step", each, config.steps, f"its loop on made-up data, {size:,} frames a step"),
-        Part("held-out check", seconds_per(check) * max(1.0, checked / size), checks, f"{checked:,} frames or steps"),
+        Cost("gradient step", each, config.steps, f"its loop on made-up data, {size:,} frames a step"),
+        Cost("held-out check", seconds_per(check) * max(1.0, checked / size), checks, f"{checked:,} frames or steps"),
     ]
 
 

@@ -32,7 +32,7 @@ def sample(out: Tensor, noise: Tensor, tau: float, components: int) -> Tensor:
         tau: above 0.
     """
     choice, eps = noise.chunk(2, -1)
-    logits, mus, logstds = parts(out.to(noise.dtype), components)
+    logits, mus, logstds = split(out.to(noise.dtype), components)
     weights = (logits - logits.amax(1, keepdim=True)).div_(tau).exp_()
     left = choice * weights.sum(1)
     mu, logstd = mus[:, 0], logstds[:, 0]
@@ -43,7 +43,7 @@ def sample(out: Tensor, noise: Tensor, tau: float, components: int) -> Tensor:
     return mu + logstd.exp() * math.sqrt(tau) * normal(eps)
 
 
-def parts(out: Tensor, components: int) -> tuple[Tensor, Tensor, Tensor]:
+def split(out: Tensor, components: int) -> tuple[Tensor, Tensor, Tensor]:
     """Logits, means and log standard deviations of every component, (..., K, Z) each."""
     logits, mu, logstd = out.unflatten(-1, (3, components, -1)).unbind(-3)
     return logits, mu, logstd
@@ -57,7 +57,7 @@ class _NLL(Function):
         block = BLOCK if out.device.type == "cpu" else len(out)
         for rows in (slice(i, i + block) for i in range(0, len(out), block)):
             shown = out[rows].to(target.dtype)
-            logits, mu, logstd = parts(shown, components)
+            logits, mu, logstd = split(shown, components)
             prior, log_total = _shares(logits)
             precision = (-logstd).exp()
             scaled = (target[rows].unsqueeze(-2) - mu).mul_(precision)
@@ -65,7 +65,7 @@ class _NLL(Function):
             share, density = _shares(log_density)  # each component's, of the probability
             total[rows] = HALF_LOG_2PI - density.mean((-2, -1))
             share.div_(target.shape[-1])
-            d_logits, d_mu, d_logstd = parts(grad[rows], components)
+            d_logits, d_mu, d_logstd = split(grad[rows], components)
             d_logits.copy_(torch.sub(prior.div_(target.shape[-1]), share))
             d_mu.copy_((share * scaled).mul_(precision).neg_())
             d_logstd.copy_(torch.addcmul(share, share, scaled.square_(), value=-1))

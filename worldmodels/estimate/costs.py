@@ -1,6 +1,7 @@
 """What an estimate consists of, how speeds are measured, and how it is told."""
 
 import resource
+import sys
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,7 +13,7 @@ PATIENCE = 2.0  # seconds that a speed is measured for
 FRAME = 64 * 64 * 3  # bytes
 
 
-class Part(NamedTuple):
+class Cost(NamedTuple):
     """Something that happens `times` and takes `each` seconds on one core, on `cores` of them side by side."""
 
     name: str
@@ -54,18 +55,18 @@ def seconds_per(work: Callable[[int], float], most: int = 10**9) -> float:
 
 def own_memory() -> Size:
     """The most that this process has held so far."""
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return Size("memory: this process", 1024 * kilobytes, "its peak while measuring, libraries included")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return Size("memory: this process", peak, "its peak while measuring, libraries included")
 
 
-def show(title: str, parts: list[Part], sizes: list[Size]) -> None:
+def show(title: str, costs: list[Cost], sizes: list[Size]) -> None:
     """Prints the estimate: times with their total, then disk and memory."""
     if not distributed.is_main():
         return
     rows = [
-        (p.name, _time(p.each), f"{p.times:,.0f}", str(p.cores), f"{p.seconds / 3600:.3g}", p.source) for p in parts
+        (c.name, _time(c.each), f"{c.times:,.0f}", str(c.cores), f"{c.seconds / 3600:.3g}", c.source) for c in costs
     ]
-    total = sum(part.seconds for part in parts)
+    total = sum(cost.seconds for cost in costs)
     rows += [("total", "", "", "", f"{total / 3600:.3g}", "but plots, films and starting up")]
     say(table(title, ("", "each", "times", "cores", "hours", "from"), rows))
     say(table("Disk and memory", ("", "MB", "from"), [(s.name, f"{s.bytes / 1e6:,.1f}", s.source) for s in sizes]))
