@@ -65,6 +65,15 @@ def test_skipping_equals_having_read(codes: Codes, skip: int, buffer: int) -> No
         assert all(torch.equal(a[k], b[k]) if k != "fresh" else a[k] == b[k] for k in a)
 
 
+def test_shards_of_one_episode_each_leave_nothing_to_train_on(codes: Codes, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        write_shard(tmp_path / f"r/{i}.h5", [make_episode(rng, 6)], {"env": "doom"})
+    alone = Codes(tmp_path / "codes", Rollouts(tmp_path / "r", "doom"), VAE(4))
+    with pytest.raises(UserError, match="collect more episodes"):
+        next(sequence_batches(alone, 2, 4, 100, np.random.default_rng))
+
+
 def test_codes_are_what_v_makes_of_the_frames(codes: Codes) -> None:
     shard = codes.rollouts.shards[2]
     torch.manual_seed(0)

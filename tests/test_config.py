@@ -98,6 +98,27 @@ def test_a_wrong_command_line_is_one_clear_line(argv: list[str], message: str) -
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("stage", "argv", "message"),
+    [
+        (VisionConfig, ["--mask-ratio", "0.3"], "--mask-ratio does nothing without --vision hrssm"),
+        (VisionConfig, ["--no-mask"], "--no-mask does nothing without --vision hrssm"),
+        (VisionConfig, ["--vision", "hrssm", "--kl-floor=1"], "--kl-floor does nothing without --vision vae"),
+        (MemoryConfig, ["--units", "64"], "--units does nothing without --memory rssm"),
+        (MemoryConfig, ["--memory", "rssm", "--mixtures", "3"], "--mixtures does nothing without --memory mdnrnn"),
+        (ControllerConfig, ["--sample-end"], "--sample-end does nothing without --dream"),
+        (ControllerConfig, ["--name", "a/b"], "--name a/b is to name one folder"),
+        (ControllerConfig, ["--name", ".."], "--name .. is to name one folder"),
+    ],
+)
+def test_a_flag_that_would_do_nothing_is_refused(stage: type, argv: list[str], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        parse(stage, argv)
+    assert message in str(error.value) and "\n" not in str(error.value)
+    for name, (other, _) in stage.ONLY.items():
+        assert {name, other} <= {field.name for field in dataclasses.fields(stage)}
+
+
 def test_every_flag_is_read_somewhere_and_explained() -> None:
     """A flag that does nothing is worse than none."""
     read = {

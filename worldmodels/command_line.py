@@ -5,7 +5,7 @@ import dataclasses
 import io
 import re
 import sys
-from typing import TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import tyro
 
@@ -42,12 +42,23 @@ def parse(kind: type[Config], argv: list[str] | None = None) -> Config:
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(kind, args=argv, **defaults)  # type: ignore[call-overload]
+            config = tyro.cli(kind, args=argv, **defaults)  # type: ignore[call-overload]
     except SystemExit as stop:
         if not stop.code:
             raise
         text = " ".join(re.sub(r"[╭╮╰╯│─]+", " ", complaint.getvalue()).split())
         raise UserError(re.split(r"(?:Argument helptext|For full helptext)", text)[0].strip()) from None
+    _refuse_idle(config, [a.split("=")[0] for a in argv])
+    return config
+
+
+def _refuse_idle(config: Any, words: list[str]) -> None:
+    """Raises UserError naming the first flag that was given and would do nothing."""
+    for name, (other, value) in getattr(config, "ONLY", {}).items():
+        given = [word for word in (flag(name), flag(name).replace("--", "--no-", 1)) if word in words]
+        if given and getattr(config, other) != value:
+            needed = flag(other) if value is True else f"{flag(other)} {value}"
+            raise UserError(f"{given[0]} does nothing without {needed}; add that, or leave it out")
 
 
 def _value(argv: list[str], name: str, default: str) -> str:

@@ -7,6 +7,7 @@ A field is a flag (command_line.py); the text beneath it is its help. What a fie
 import dataclasses
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -55,6 +56,8 @@ class Stage:
     FREE: ClassVar[frozenset[str]] = frozenset(
         {"workers", "device", "fresh", "dry_run", "run", "data", "preset", "distractor_videos"}
     )
+    # Fields that mean something only where another one has a certain value.
+    ONLY: ClassVar[Mapping[str, tuple[str, object]]] = {}
 
     env: str = "doom"
     """Environment: doom, carracing, dmc:<domain>-<task> (dmc:walker-walk), or any Gymnasium id whose observation is an
@@ -193,6 +196,12 @@ class VisionConfig(TrainConfig):
     which terminals and constant, negative or unscaled rewards are no trap; rewards predicted over the data's range; and
     masks that must be seen through."""
 
+    ONLY: ClassVar[Mapping[str, tuple[str, object]]] = {"kl_floor": ("vision", "vae")} | dict.fromkeys(
+        ("sequence_length", "depth", "hidden_size", "groups", "classes", "units", "mask", "mask_ratio", "bisimulation",
+         "losses"),
+        ("vision", "hrssm"),
+    )  # fmt: skip
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.mask_ratio >= 1:
@@ -221,6 +230,10 @@ class MemoryConfig(TrainConfig):
     """How much more the last step of an episode weighs in that prediction than the others."""
     shuffle_buffer: int = 2_000_000
     """Steps whose codes are held in memory to draw sequences from (256 bytes each for a code of 64)."""
+
+    ONLY: ClassVar[Mapping[str, tuple[str, object]]] = dict.fromkeys(
+        ("mixtures", "restart_input"), ("memory", "mdnrnn")
+    ) | dict.fromkeys(("groups", "classes", "units"), ("memory", "rssm"))
 
 
 Inputs = tuple[Literal["z", "probs", "h", "c", "projection"], ...]
@@ -276,6 +289,7 @@ class ControllerConfig(Stage):
     address of its head. Results are the same (docs/cluster.md)."""
 
     FREE: ClassVar[frozenset[str]] = Stage.FREE | {"generations", "deadline", "final_episodes", "name", "ray"}
+    ONLY: ClassVar[Mapping[str, tuple[str, object]]] = dict.fromkeys(("sample_end", "real_episodes"), ("dream", True))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -283,6 +297,8 @@ class ControllerConfig(Stage):
             raise UserError(f"--tau {' '.join(map(str, self.tau))} is a temperature of dreams; add --dream")
         if self.dream and not self.tau:
             object.__setattr__(self, "tau", (1.15 if self.env == "doom" else 1.0,))
+        if self.name and (Path(self.name).name != self.name or self.name == ".."):
+            raise UserError(f"--name {self.name} is to name one folder below <run>/controller, without a path")
         if len(self.tau) > 1 and self.name:
             raise UserError("--tau with several values makes one folder each: leave out --name")
         if self.pop_size < 4:

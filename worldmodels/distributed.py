@@ -53,6 +53,7 @@ def together(main: Callable[[], None]) -> Callable[[], None]:
         store = distributed.distributed_c10d._get_default_store()
         try:
             main()
+            barrier()  # until the first one has encoded, for one alone cannot take the group down
         except (UserError, OSError):
             if store.add(MISTAKES, 1) > 1:
                 _await_end()

@@ -56,7 +56,7 @@ class EnvSpec:
 
     def tested(self) -> "EnvSpec":
         """The same before backgrounds that were never met in training."""
-        return replace(self, split="test")
+        return self if self.distractor == "none" else replace(self, split="test")
 
     def plain(self) -> dict[str, Any]:
         """As JSON-ready data."""

@@ -1,5 +1,6 @@
 """Stage 3: M learns to expect, and shows how well its heads and its dreams are calibrated."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from worldmodels import distributed, estimate, films, models, plots, seeding
 from worldmodels.calibration import blind_dreams, one_step
 from worldmodels.chunks import chunk_batches, held_out_chunks
 from worldmodels.codes import Codes, EpisodeCodes, in_order, sequence_batches
-from worldmodels.config import MemoryConfig
+from worldmodels.config import MemoryConfig, flag, preset_of
 from worldmodels.errors import UserError
 from worldmodels.models.base import device_of
 from worldmodels.models.hrssm import HRSSM
@@ -23,6 +24,7 @@ from worldmodels.store import Rollouts, rollout_folder
 from worldmodels.train import fit, mean_loss
 
 LARGEST_CODE = 1024  # that an MDN-RNN is asked to model
+SIZES = ("hidden_size", "groups", "classes", "units")  # of an RSSM
 
 
 def train_memory(config: MemoryConfig) -> None:
@@ -32,6 +34,7 @@ def train_memory(config: MemoryConfig) -> None:
         return
     rollouts = Rollouts(rollout_folder(config.data), config.spec.label)
     vision, _ = models.load_module(config.run / "vision", "vision")
+    config = _settled(config, vision)
     codes = Codes(config.data / "codes", rollouts, vision)
     device = device_of(config.device)
     if distributed.is_main():
@@ -47,6 +50,22 @@ def train_memory(config: MemoryConfig) -> None:
     extra = {"vision_fingerprint": codes.vision_fingerprint, "starts": codes.starts()}
     models.save_module(memory, run.folder, "memory", env=config.spec.label, **extra)
     _report(config, run, rollouts, codes.held_out(), device)
+
+
+def _settled(config: MemoryConfig, vision: Any) -> MemoryConfig:
+    """The settings as they will be: an RSSM on codes of an HRSSM goes on from V's own, and so has its sizes.
+
+    Raises:
+        UserError: if others were asked for.
+    """
+    if config.memory != "rssm" or not isinstance(vision, HRSSM):
+        return config
+    usual = preset_of(MemoryConfig, config.env, config.preset, config.memory)
+    for name in SIZES:
+        asked, own = getattr(config, name), vision.config[name]
+        if asked not in (own, usual.get(name, getattr(MemoryConfig, name))):
+            raise UserError(f"{flag(name)} {asked}: an rssm goes on from V's own, which has {own}; leave it out")
+    return dataclasses.replace(config, **{name: vision.config[name] for name in SIZES})
 
 
 def build(
@@ -69,9 +88,9 @@ def build(
         )  # fmt: skip
     goes_on = isinstance(vision, HRSSM)
     sizes: dict[str, Any] = (
-        {name: vision.config[name] for name in ("hidden_size", "groups", "classes", "units", "layers", "losses")}
+        {name: vision.config[name] for name in (*SIZES, "layers", "losses")}
         if goes_on
-        else {name: getattr(config, name) for name in ("hidden_size", "groups", "classes", "units")}
+        else {name: getattr(config, name) for name in SIZES}
     )
     if goes_on and vision.config["losses"] == "mended":  # whose head spans the rewards that V was trained on
         reward_range = vision.config["reward_range"]

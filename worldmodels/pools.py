@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from worldmodels.errors import UserError
 from worldmodels.store import Shard
 
 Table = dict[str, torch.Tensor]
@@ -43,14 +44,21 @@ class Pools:
             plan: how some shards are cut into batches.
             rng_of: epoch -> numpy Generator.
             skip: batches to pass over (to resume); what only they need is not read.
+
+        Raises:
+            UserError: if no batch can be filled.
         """
         for epoch in itertools.count():
-            rng = rng_of(epoch)
+            rng, any_planned = rng_of(epoch), False
             for pool in self._epoch(rng):
                 planned = plan(pool, rng)
+                any_planned |= len(planned) > 0
                 for batch in planned[skip:]:
                     yield self._read(pool), batch
                 skip = max(0, skip - len(planned))
+            if not any_planned:
+                folder = self._shards[0].path.parent
+                raise UserError(f"{folder} holds too little to fill a batch; collect more episodes")
 
     def _epoch(self, rng: np.random.Generator) -> Iterator[list[int]]:
         """Every shard once: the numbers of those that are in memory together, in order."""

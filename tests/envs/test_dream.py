@@ -149,6 +149,10 @@ def test_dream_env_repeats_itself_from_the_same_seed(mortal_model) -> None:
         films.append(np.stack(obs))
     assert np.array_equal(*films)
     assert not np.array_equal(env.reset(seed=6)[0], films[0][0])
+    assert np.array_equal(env.reset(seed=np.int64(5))[0], films[0][0])
+    fresh = (DreamEnv(mortal_model, 4, INPUTS, max_steps=25) for _ in range(2))
+    first, second = (one.reset()[0] for one in fresh)
+    assert not np.array_equal(first, second)  # no seed, no repetition
 
 
 def test_latent_env_has_the_spaces_of_the_dream_and_the_ends_of_reality(model) -> None:

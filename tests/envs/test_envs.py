@@ -10,9 +10,11 @@ import pytest
 from gymnasium import spaces
 from PIL import Image
 
+from worldmodels.agents import BlindAgent
 from worldmodels.envs import make_env
 from worldmodels.envs.images import ImageEnv, to_obs
 from worldmodels.errors import UserError
+from worldmodels.rollout import rollout
 
 
 @pytest.fixture(scope="module")
@@ -142,10 +144,31 @@ gymnasium.register("ToyImages-v0", entry_point="tests.envs.test_envs:Toy", disab
 
 
 def test_a_users_own_environment_by_its_id() -> None:
-    env = make_env("tests.envs.test_envs:ToyImages-v0", seed=3)
+    env = make_env("tests.envs.test_envs:ToyImages-v0")
     obs, _ = env.reset(seed=1)
     assert obs.shape == (64, 64, 3) and env.action_space.shape == (3,)
     assert (obs[..., 0] == obs[..., 1]).all()  # grey became three equal channels
+
+
+class OneBuffer(Toy):
+    """Draws into the same array for ever, as emulators do."""
+
+    def __init__(self) -> None:
+        super().__init__((64, 64, 3))
+        self._buffer = np.zeros((64, 64, 3), np.uint8)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        self._buffer[:] = 0
+        return self._buffer, {}
+
+    def step(self, action: object) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self._buffer += 1
+        return self._buffer, 0.0, False, False, {}
+
+
+def test_episodes_keep_what_was_seen_though_the_environment_draws_over_it() -> None:
+    (outcome,) = rollout([ImageEnv(OneBuffer())], BlindAgent("still", 3), [0], 6, record=True)
+    assert outcome.episode is not None and outcome.episode.obs[:, 0, 0, 0].tolist() == list(range(7))
 
 
 @pytest.mark.parametrize(

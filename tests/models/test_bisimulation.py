@@ -11,32 +11,46 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 def by_hand(x, y, x_next, y_next, reward, terminated, ends, form: str, low: float, high: float) -> float:
     """Pair by pair, in float64."""
-    total = 0.0
+    total, pairs = 0.0, 0
     for i in range(len(x)):
         for j in range(len(x)):
             distance = 1 - unit(x)[i] @ unit(y)[j]
-            following = 1 - unit(x_next)[i] @ unit(y_next)[j]
             if form == "paper":
-                wanted = abs(reward[i] - reward[j]) + DISCOUNT * following
+                wanted = abs(reward[i] - reward[j]) + DISCOUNT * (1 - unit(x_next)[i] @ unit(y_next)[j])
             else:
+                if any(ends[k] and not terminated[k] for k in (i, j)):  # truncated: nothing is known of what follows
+                    continue
                 a, b = (np.clip((r - low) / (high - low), 0, 1) for r in (reward[i], reward[j]))
                 now = max(abs(a - b), abs(terminated[i] - terminated[j]))
-                alive = (1 - ends[i]) * (1 - ends[j])
-                wanted = (1 - MENDED_DISCOUNT) * now + MENDED_DISCOUNT * alive * following
+                after_i = x[i] if terminated[i] else x_next[i]
+                after_j = y[j] if terminated[j] else y_next[j]
+                wanted = (1 - MENDED_DISCOUNT) * now + MENDED_DISCOUNT * (1 - unit(after_i) @ unit(after_j))
             error = abs(distance - wanted)
-            total += 0.5 * error**2 if error < 1 else error - 0.5
-    return total / len(x) ** 2
+            total, pairs = total + (0.5 * error**2 if error < 1 else error - 0.5), pairs + 1
+    return total / pairs
 
 
 @pytest.mark.parametrize("form", ["paper", "mended"])
 def test_against_pairs_in_float64(form: str) -> None:
     rng = np.random.default_rng(0)
     x, y, x_next, y_next = rng.normal(size=(4, 7, 5))
-    reward, terminated = rng.normal(size=7) * 3, (rng.random(7) < 0.4).astype(float)
-    ends = np.maximum(terminated, rng.random(7) < 0.3)
+    reward, terminated = rng.normal(size=7) * 3, np.array([0, 1, 0, 0, 1, 0, 0.0])
+    ends = np.array([0, 1, 1, 0, 1, 0, 0.0])
     tensors = [torch.tensor(v, dtype=torch.float32) for v in (x, y, x_next, y_next, reward, terminated, ends)]
-    value = float(loss(*tensors, form=form, usual_rewards=(-4.0, 4.0)))
+    with torch.autocast("cpu", torch.bfloat16):  # which must not reach distances
+        value = float(loss(*tensors, form=form, usual_rewards=(-4.0, 4.0)))
     assert value == pytest.approx(by_hand(x, y, x_next, y_next, reward, terminated, ends, form, -4.0, 4.0), rel=1e-4)
+
+
+def test_a_time_limit_asks_for_nothing() -> None:
+    x, y, x_next, y_next = torch.randn(4, 6, 5)
+    reward, none = torch.rand(6), torch.zeros(6)
+    cut = none.clone()
+    cut[2] = 1
+    kept = [0, 1, 3, 4, 5]
+    without = loss(*(v[kept] for v in (x, y, x_next, y_next, reward, none, none)), "mended")
+    assert torch.allclose(loss(x, y, x_next, y_next, reward, none, cut, "mended"), without)
+    assert float(loss(x, y, x_next, y_next, reward, none, torch.ones(6), "mended")) == 0  # and not 0 / 0
 
 
 def test_only_the_masked_branch_gets_a_gradient() -> None:
@@ -64,7 +78,8 @@ def test_alive_rewards_collapse_the_papers_form_but_not_terminals_in_the_mended_
     reward, terminated = torch.ones(8), torch.tensor([0.0, 1.0] * 4)
     assert distances_after("paper", reward, terminated).max() < 0.05
     mended = distances_after("mended", reward, terminated)
-    assert mended[0, 1] > 0.05 and mended[0, 2] < 0.02 and mended[1, 3] < 0.02
+    assert mended[0, 1] > 0.8  # they differ in every step to come, and so as much as states can
+    assert mended[0, 2] < 0.02 and mended[1, 3] < 0.02
 
 
 def test_the_mended_forms_fixed_point_is_attained_by_unscaled_and_negative_rewards() -> None:

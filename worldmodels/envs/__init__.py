@@ -16,26 +16,18 @@ from worldmodels.errors import UserError, nearest
 OWN = {"doom": "worldmodels.envs.doom:Doom", "carracing": "worldmodels.envs.carracing:CarRacing"}
 
 
-def make_env(env: str | EnvSpec, seed: int | None = None, **options: Any) -> gymnasium.Env:
+def make_env(env: str | EnvSpec, **options: Any) -> gymnasium.Env:
     """The environment called `env`: doom, carracing, dmc:<domain>-<task>, or any Gymnasium id that shows images.
 
     Args:
         env: its name (`package:Id-v0` imports `package` first, as Gymnasium does), or an EnvSpec for action repeats and
             moving backgrounds.
-        seed: resets the environment with it, so that later unseeded resets follow from it. None: reset it yourself.
         options: passed on to the environment.
 
     Raises:
         UserError: if there is no such environment, its spaces do not fit, or it cannot do what the spec asks for.
     """
     spec = EnvSpec(env, usual_repeat(env)) if isinstance(env, str) else env
-    made = _make(spec, options)
-    if seed is not None:
-        made.reset(seed=seed)
-    return made
-
-
-def _make(spec: EnvSpec, options: dict[str, Any]) -> gymnasium.Env:
     if spec.name.startswith(CONTROL):
         from worldmodels.envs.dmc import ControlSuite  # late: only the adapter asked for
 

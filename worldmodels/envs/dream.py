@@ -4,6 +4,8 @@ A dream begins where a real episode began, with its first observation seen throu
 expectation, at temperature tau, is all the world there is (CLASSIC 2.7).
 """
 
+import operator
+import secrets
 from typing import Any
 
 import numpy as np
@@ -129,15 +131,25 @@ class DreamEnv(VectorEnv):
         self.single_action_space = spaces.Box(-1, 1, (model.action_size,), np.float32)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._episodes_begun, self._seed = 0, 0
+        self._episodes_begun = 0
+        self._seed: int | None = None
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict]:
-        """Begins all rows. `seed`: one for all rows to derive theirs from, or a list with one per row."""
-        if isinstance(seed, int):
-            self._seed, self._episodes_begun = seed, 0
+        """Begins all rows.
+
+        Args:
+            seed: one for all rows to derive theirs from, or a list with one per row. None goes on with the seed given
+                before, or with one of the system's if there was none.
+            options: unused.
+        """
         listed = seed if isinstance(seed, list) else [None] * self.num_envs
+        given = next((s for s in listed if s is not None), None) if isinstance(seed, list) else seed
+        if given is not None:
+            self._seed, self._episodes_begun = operator.index(given), 0
+        elif self._seed is None:
+            self._seed = secrets.randbits(31)
         self.dream.begin([self._next_seed() if s is None else s for s in listed])
         self._steps = np.zeros(self.num_envs, np.int64)
         self._done = np.zeros(self.num_envs, bool)
@@ -157,5 +169,6 @@ class DreamEnv(VectorEnv):
         return self.dream.features(self._inputs).cpu().numpy()
 
     def _next_seed(self) -> int:
+        assert self._seed is not None  # reset comes first
         self._episodes_begun += 1
         return integer(self._seed, "dream", self._episodes_begun)

@@ -139,7 +139,8 @@ def end_of(logit: Tensor, weight: float) -> tuple[Tensor, Tensor]:
 def device_of(name: str) -> torch.device:
     """The device that --device names; auto is cuda where there is one. Raises UserError if it is not to be had.
 
-    Of several processes that train together each gets a GPU of its own.
+    Of several processes that train together each gets a GPU of its own. On a GPU cuDNN is asked for the same result
+    each time, and for fp32 where that is what is computed in (its default is TF32).
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -147,6 +148,7 @@ def device_of(name: str) -> torch.device:
         raise UserError(f"--device {name} is unknown; {nearest(name, ['auto', 'cpu', 'cuda'])}")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"--device {name}: torch finds no GPU here; give --device cpu")
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = True, False
     return distributed.own_gpu(torch.device(name))
 
 

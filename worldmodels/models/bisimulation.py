@@ -3,8 +3,9 @@
 `paper` is the published loss. Its fixed point |r - r'| + 0.99 D' exceeds what a cosine distance can be, so it acts as a
 saturating repulsion; where every living step is paid alike it pulls everything together; terminals do not count.
 `mended` weighs reward against future as a metric must, (1 - g) R + g D', with R in [0, 1]: the difference of rewards,
-in units of the range that most of the data's lie in, or 1 where one state is terminal and the other is not; nothing
-follows an episode's last state.
+in units of the range that most of the data's lie in, or 1 where one state is terminal and the other is not. A terminal
+state is followed by itself, for ever. Where a time limit cut an episode, nobody knows what follows, and nothing is
+asked.
 """
 
 from collections.abc import Sequence
@@ -33,18 +34,21 @@ def loss(
         form: "paper" or "mended".
         usual_rewards: the range that most rewards lie in, for "mended"; beyond it a difference counts no more.
     """
+    distance = _distance(online, target.detach())
+    if form == "paper":
+        with torch.no_grad():
+            wanted = _differences(reward) + DISCOUNT * _distance(online_next, target_next)
+        return F.huber_loss(distance, wanted)
     with torch.no_grad():
-        following = _distance(online_next, target_next)
-        if form == "paper":
-            wanted = (reward[:, None] - reward[None]).abs() + DISCOUNT * following
-        else:
-            low, high = usual_rewards
-            scaled = ((reward - low) / max(high - low, 1e-6)).clamp(0, 1)
-            now = (scaled[:, None] - scaled[None]).abs()
-            now = torch.maximum(now, (terminated[:, None] - terminated[None]).abs())
-            goes_on = (1 - ends)[:, None] * (1 - ends)[None]
-            wanted = (1 - MENDED_DISCOUNT) * now + MENDED_DISCOUNT * goes_on * following
-    return F.huber_loss(_distance(online, target.detach()), wanted)
+        stays = terminated[:, None]
+        following = _distance(torch.lerp(online_next, online, stays), torch.lerp(target_next, target, stays))
+        low, high = usual_rewards
+        scaled = ((reward - low) / max(high - low, 1e-6)).clamp(0, 1)
+        now = torch.maximum(_differences(scaled), _differences(terminated))
+        wanted = (1 - MENDED_DISCOUNT) * now + MENDED_DISCOUNT * following
+        known = 1 - ends * (1 - terminated)
+        pairs = known[:, None] * known[None]
+    return (F.huber_loss(distance, wanted, reduction="none") * pairs).sum() / pairs.sum().clamp_min(1)
 
 
 def reconstruction(online: Tensor, target: Tensor) -> Tensor:
@@ -52,9 +56,15 @@ def reconstruction(online: Tensor, target: Tensor) -> Tensor:
     return (_unit(online) - _unit(target.detach())).square().sum(-1).mean()
 
 
+def _differences(x: Tensor) -> Tensor:
+    """|x - x'| of every pair: (N, N)."""
+    return (x[:, None] - x[None]).abs()
+
+
 def _distance(a: Tensor, b: Tensor) -> Tensor:
-    """1 - cosine of every pair: (N, M)."""
-    return 1 - _unit(a) @ _unit(b).T
+    """1 - cosine of every pair: (N, M). In fp32: near 0, bf16 would know steps of 1/256 only."""
+    with torch.autocast(a.device.type, enabled=False):
+        return 1 - _unit(a) @ _unit(b).T
 
 
 def _unit(x: Tensor) -> Tensor:
