@@ -44,7 +44,8 @@ def test_resume_equals_never_having_stopped(
 ) -> None:
     folders = []
     for stops in (False, True):
-        config = world.controller(run=link(world, tmp_path_factory.mktemp("run")), dream=dream)
+        steps = 30 if dream else 400  # long enough that controllers differ
+        config = world.controller(run=link(world, tmp_path_factory.mktemp("run")), dream=dream, max_steps=steps)
         if stops:
             stop_at(2, monkeypatch)
             with pytest.raises(KeyboardInterrupt):
@@ -54,14 +55,21 @@ def test_resume_equals_never_having_stopped(
         folders.append(config.folder)
     straight, resumed = (checkpoint.load(folder / FILE, "controller")["params"] for folder in folders)
     assert np.array_equal(straight, resumed) and history(folders[0]) == history(folders[1])
+    assert any(line["fitness_std"] > 0 for line in history(folders[0]))  # else wrong seeds would not be noticed
 
 
 def test_more_generations_go_on_where_fewer_ended(world: World, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The test of a generation that was the last one then, and is none now, chooses nothing."""
     runs = [link(world, tmp_path_factory.mktemp("run")) for _ in range(2)]
-    train_controller(world.controller(run=runs[0], generations=4))
-    train_controller(world.controller(run=runs[1], generations=2))
-    train_controller(world.controller(run=runs[1], generations=4))
-    assert history(runs[0] / "controller/tau1.15") == history(runs[1] / "controller/tau1.15")
+    for run, generations in ((runs[0], 6), (runs[1], 3), (runs[1], 6)):
+        train_controller(world.controller(run=run, generations=generations, test_every=4))
+    straight, resumed = (run / "controller/tau1.15" for run in runs)
+    params, about = zip(*(load_controller(folder)[1:] for folder in (straight, resumed)), strict=True)
+    assert np.array_equal(*params) and about[0]["generation"] == about[1]["generation"]
+    shown = history(resumed)
+    assert "test_mean" in shown[2] and len({line["fitness_mean"] for line in shown}) > 3
+    shown[2] = {name: value for name, value in shown[2].items() if not name.startswith(("test_", "real_"))}
+    assert shown == history(straight)
 
 
 def test_what_people_look_at_is_there(evolved: ControllerConfig, capsys: pytest.CaptureFixture) -> None:

@@ -10,7 +10,7 @@ Split = Literal["train", "test"]
 
 
 def usual_repeat(name: str) -> int:
-    """How often an action is applied where nothing else is said: twice in dm_control (HRSSM 5.1), else once."""
+    """How often an action is applied where nothing else is said: twice in dm_control (HRSSM section 4), else once."""
     return 2 if name.startswith(CONTROL) else 1
 
 

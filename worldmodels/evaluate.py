@@ -14,7 +14,7 @@ from worldmodels.config import EvaluateConfig
 from worldmodels.envs.distract import check_test_clips
 from worldmodels.errors import command
 from worldmodels.evaluators import DreamEvaluator, RealEvaluator
-from worldmodels.evolve import score_baselines, test_seeds
+from worldmodels.evolve import final_seeds, score_baselines
 from worldmodels.models.base import WorldModel, device_of
 from worldmodels.policies import baselines
 from worldmodels.ray_workers import hire
@@ -30,7 +30,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Summary]:
     actor = dataclasses.replace(actor, env=actor.env.with_videos(config.distractor_videos).tested())
     check_test_clips(actor.env, models.load_module(actor.run / "vision", "vision")[1]["clips"])
     scores: dict[str, Summary] = {}
-    seeds = test_seeds(config.seed, config.episodes)
+    seeds = final_seeds(config.seed, config.episodes)
     with hire(config.workers, config.ray) as workers:
         if config.baselines:
             scores |= score_baselines(actor.env, actor.max_steps, config.episodes, config.seed, workers)

@@ -88,10 +88,11 @@ def evolve(config: ControllerConfig, workers: Workers) -> Evolved:
         )
     search = CMAES(controller.num_params, config.pop_size, config.sigma0, seeding.integer(config.seed, "cma"))
     best: dict[str, Any] = {"mean": -np.inf, "params": search.mean, "generation": 0}
+    chosen = best  # the best of all tests; but where more generations follow, the test of the last one does not count
     saved = run.resume()
     if saved:
         search.load(saved["search"])
-        best = saved["best"]
+        best, chosen = saved["best"], saved["chosen"]
     with tqdm(total=config.generations, initial=search.generation, unit="gen", desc=f"evolve {run.folder.name}") as bar:
         while search.generation < config.generations:
             generation, began = search.generation, time.monotonic()
@@ -100,20 +101,24 @@ def evolve(config: ControllerConfig, workers: Workers) -> Evolved:
             fitness = scores.returns.mean(1)
             search.tell(fitness)
             line = _line(fitness, scores.lengths, search, time.monotonic() - began)
-            last = search.generation == config.generations
-            if search.generation % config.test_every == 0 or last:
-                line |= _test(config, search, world, real, best)
+            regular = search.generation % config.test_every == 0
+            chosen = best
+            if regular or search.generation == config.generations:
+                tested, shown = _test(config, search, world, real)
+                line |= shown
+                chosen = max(best, tested, key=lambda one: one["mean"])
+            best = chosen if regular else best
             run.log(search.generation, line)
-            run.save({"step": search.generation, "search": search.state(), "best": best})
+            run.save({"step": search.generation, "search": search.state(), "best": best, "chosen": chosen})
             bar.update()
-            bar.set_postfix(_postfix(line, best))
-            if search.generation % config.test_every == 0:
+            bar.set_postfix(_postfix(line, chosen))
+            if regular:
                 plots.fitness(run.folder / "fitness.png", run.history(), f"{config.spec.label}, {run.folder.name}")
     run.close()
     plots.fitness(run.folder / "fitness.png", run.history(), f"{config.spec.label}, {run.folder.name}")
-    tested = dataclasses.replace(actor, env=actor.env.tested())  # before backgrounds that evolution never met
-    final = RealEvaluator(workers, tested, config.lockstep)
-    return _finish(config, tested, model, world if config.dream else final, final, best)
+    elsewhere = dataclasses.replace(actor, env=actor.env.tested())  # before backgrounds that evolution never met
+    final = RealEvaluator(workers, elsewhere, config.lockstep)
+    return _finish(config, elsewhere, model, world if config.dream else final, final, chosen)
 
 
 def _with_backgrounds(config: ControllerConfig) -> ControllerConfig:
@@ -135,7 +140,7 @@ def _with_backgrounds(config: ControllerConfig) -> ControllerConfig:
 
 def score_baselines(env: EnvSpec, max_steps: int, episodes: int, seed: int, workers: Workers) -> dict[str, Summary]:
     """The trivial policies on the test seeds: what any score must be read against."""
-    seeds, policies = test_seeds(seed, episodes), baselines(env.name)
+    seeds, policies = final_seeds(seed, episodes), baselines(env.name)
     with tqdm(total=episodes * len(policies), unit="episode", desc="baselines") as bar:
         return {
             label: summarise(BaselineEvaluator(workers, env, policy, max_steps).evaluate(seeds, bar.update).returns)
@@ -143,7 +148,7 @@ def score_baselines(env: EnvSpec, max_steps: int, episodes: int, seed: int, work
         }
 
 
-def test_seeds(seed: int, episodes: int) -> list[int]:
+def final_seeds(seed: int, episodes: int) -> list[int]:
     """Seeds of final scores: met neither in training nor in the tests that choose the best mean."""
     return [seeding.integer(seed, "final", i) for i in range(episodes)]
 
@@ -153,19 +158,17 @@ def _seeds(config: ControllerConfig, purpose: str, count: int, generation: int =
 
 
 def _test(
-    config: ControllerConfig, search: CMAES, world: Evaluator, real: Evaluator, best: dict[str, Any]
-) -> dict[str, float]:
-    """Scores the mean of the distribution on held-out seeds; keeps it in `best` if it is the best so far."""
+    config: ControllerConfig, search: CMAES, world: Evaluator, real: Evaluator
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """Scores the mean of the distribution on held-out seeds: what `best` may become, and what people are shown."""
     mean = search.mean
     returns = world.evaluate(mean[None], _seeds(config, "test", config.test_episodes)).returns[0]
     summary = summarise(returns)
-    if summary.mean > best["mean"]:
-        best.update(mean=summary.mean, params=mean, generation=search.generation)
     line = {"test_mean": summary.mean, "test_std": summary.std, "test_ci": summary.ci}
     if config.dream and config.real_episodes:
         shown = summarise(real.evaluate(mean[None], _seeds(config, "real", config.real_episodes)).returns)
         line |= {"real_mean": shown.mean, "real_std": shown.std, "real_ci": shown.ci}
-    return line
+    return {"mean": summary.mean, "params": mean, "generation": search.generation}, line
 
 
 def _finish(
@@ -173,7 +176,7 @@ def _finish(
 ) -> Evolved:
     """Saves the best mean, scores it on seeds that chose nothing, films it."""
     folder = config.folder
-    seeds = test_seeds(config.seed, config.final_episodes)
+    seeds = final_seeds(config.seed, config.final_episodes)
     with tqdm(total=len(seeds), unit="episode", desc=f"final score of {folder.name}") as bar:
         scored = real.evaluate(best["params"][None], seeds, bar.update).returns[0]
     final = trained = summarise(scored)

@@ -1,6 +1,6 @@
 """What does a representation know?  python -m worldmodels.probe --run RUN [RUN ...]
 
-Ridge regression from frozen features to the true physical state and to the reward (HRSSM section 7). It is fitted on
+Ridge regression from frozen features (HRSSM section 7) to the true physical state and to the reward. It is fitted on
 fresh episodes of a blind policy before training backgrounds, and scored on others before test backgrounds. Two models
 are compared this way without evolving a controller for each.
 """

@@ -19,28 +19,13 @@ from worldmodels.seeding import Noise, rng
 INPUTS = ("z", "c", "h")
 
 
-def mortal(model) -> None:
-    """A few steps of training teach no deaths: make them likely, and dependent on what is dreamt."""
-    torch.manual_seed(0)
-    model.memory.head.weight.data[-1].normal_(0, 2)
-    model.memory.head.bias.data[-1] = -1.0
-
-
-@pytest.fixture
-def mortal_model(model):
-    kept = {name: value.clone() for name, value in model.state_dict().items()}
-    mortal(model)
-    yield model
-    model.load_state_dict(kept)
-
-
 @pytest.fixture
 def actor(world) -> Actor:
     return Actor(EnvSpec("doom"), world.run, INPUTS, 0, False, 40, "fp32")
 
 
-def test_a_dream_is_the_model_stepped_by_hand(mortal_model) -> None:
-    model, seeds = mortal_model, [3, 4]
+def test_a_dream_is_the_model_stepped_by_hand(model) -> None:
+    model, seeds = model, [3, 4]
     dream = Dream(model, tau=1.3)
     dream.begin(seeds)
     noise = Noise(seeds, model.noise_size + 1)
@@ -63,8 +48,8 @@ def test_a_dream_begins_with_memory_cleared_and_the_restart_flag_up(model) -> No
     assert dream.state["h"].any() and not dream.state["first"].any()
 
 
-def test_a_candidates_score_depends_neither_on_order_nor_on_who_else_dreams(mortal_model, actor: Actor) -> None:
-    evaluator = DreamEvaluator(mortal_model, actor, tau=1.0)
+def test_a_candidates_score_depends_neither_on_order_nor_on_who_else_dreams(model, actor: Actor) -> None:
+    evaluator = DreamEvaluator(model, actor, tau=1.0)
     params = np.random.default_rng(0).normal(0, 1, (6, 40))
     seeds = [10, 11, 12]
     scores = evaluator.evaluate(params, seeds)
@@ -75,11 +60,11 @@ def test_a_candidates_score_depends_neither_on_order_nor_on_who_else_dreams(mort
     assert np.array_equal(evaluator.evaluate(params, [12, 10]).lengths, scores.lengths[:, [2, 0]])
 
 
-def test_rewards_are_paid_up_to_and_with_the_last_step(mortal_model, actor: Actor) -> None:
-    scores = DreamEvaluator(mortal_model, actor, tau=1.0).evaluate(np.zeros((1, 40)), list(range(30)))
+def test_rewards_are_paid_up_to_and_with_the_last_step(model, actor: Actor) -> None:
+    scores = DreamEvaluator(model, actor, tau=1.0).evaluate(np.zeros((1, 40)), list(range(30)))
     assert np.array_equal(scores.returns, scores.lengths)  # 1 per step alive, the last included
     assert scores.lengths.min() >= 1 and scores.lengths.max() <= 40
-    dream = Dream(mortal_model)
+    dream = Dream(model)
     dream.begin([7])
     steps = 0
     while True:
@@ -119,8 +104,8 @@ def test_a_model_moves_with_where_its_dreams_begin(model) -> None:
     assert moved.starts.device == moved.memory.cell.weight.device == torch.device("meta")
 
 
-def test_dream_env_is_a_vector_env_that_resets_itself(mortal_model) -> None:
-    env = DreamEnv(mortal_model, 8, INPUTS, tau=1.0, max_steps=25)
+def test_dream_env_is_a_vector_env_that_resets_itself(model) -> None:
+    env = DreamEnv(model, 8, INPUTS, tau=1.0, max_steps=25)
     assert env.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP
     obs, _ = env.reset(seed=3)
     assert obs in env.observation_space and obs.shape == (8, 40)
@@ -140,8 +125,8 @@ def test_dream_env_is_a_vector_env_that_resets_itself(mortal_model) -> None:
     assert ends > 8
 
 
-def test_dream_env_repeats_itself_from_the_same_seed(mortal_model) -> None:
-    env = DreamEnv(mortal_model, 4, INPUTS, max_steps=25)
+def test_dream_env_repeats_itself_from_the_same_seed(model) -> None:
+    env = DreamEnv(model, 4, INPUTS, max_steps=25)
     films = []
     for _ in range(2):
         obs = [env.reset(seed=5)[0]]
@@ -150,7 +135,7 @@ def test_dream_env_repeats_itself_from_the_same_seed(mortal_model) -> None:
     assert np.array_equal(*films)
     assert not np.array_equal(env.reset(seed=6)[0], films[0][0])
     assert np.array_equal(env.reset(seed=np.int64(5))[0], films[0][0])
-    fresh = (DreamEnv(mortal_model, 4, INPUTS, max_steps=25) for _ in range(2))
+    fresh = (DreamEnv(model, 4, INPUTS, max_steps=25) for _ in range(2))
     first, second = (one.reset()[0] for one in fresh)
     assert not np.array_equal(first, second)  # no seed, no repetition
 
@@ -185,13 +170,13 @@ def test_acting_advances_memory_as_dreaming_does(model, actor: Actor) -> None:
 
 
 def test_a_population_that_dreams_in_several_blocks_scores_as_in_one(
-    mortal_model, actor: Actor, monkeypatch: pytest.MonkeyPatch
+    model, actor: Actor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params, seeds = np.random.default_rng(0).normal(0, 1, (5, 40)), [10, 11, 12]
-    whole = DreamEvaluator(mortal_model, actor, 1.0).evaluate(params, seeds)
+    whole = DreamEvaluator(model, actor, 1.0).evaluate(params, seeds)
     monkeypatch.setattr(evaluators, "ROWS", 6)  # two candidates at a time, then one
     ended: list[int] = []
-    found = DreamEvaluator(mortal_model, actor, 1.0).evaluate(params, seeds, ended.append)
+    found = DreamEvaluator(model, actor, 1.0).evaluate(params, seeds, ended.append)
     assert ended == [6, 6, 3] and found.lengths.shape == (5, 3)
     assert np.array_equal(found.lengths, whole.lengths) and np.allclose(found.returns, whole.returns)
 
@@ -212,12 +197,10 @@ def test_gradients_pass_through_a_dream(model) -> None:
 
 
 @pytest.mark.parametrize("max_steps", [7, 40, 100])
-def test_looking_seldom_and_keeping_few_sizes_as_on_a_gpu_changes_no_score(
-    mortal_model, actor: Actor, max_steps: int
-) -> None:
+def test_looking_seldom_and_keeping_few_sizes_as_on_a_gpu_changes_no_score(model, actor: Actor, max_steps: int) -> None:
     params, seeds = np.random.default_rng(0).normal(0, 1, (6, 40)), [10, 11, 12]
     actor = dataclasses.replace(actor, max_steps=max_steps)
-    plain, seldom = (DreamEvaluator(mortal_model, actor, 1.0) for _ in range(2))
+    plain, seldom = (DreamEvaluator(model, actor, 1.0) for _ in range(2))
     seldom._on_gpu = True
     expected, found = plain.evaluate(params, seeds), seldom.evaluate(params, seeds)
     assert len(np.unique(expected.lengths)) > 2
@@ -228,7 +211,6 @@ def test_looking_seldom_and_keeping_few_sizes_as_on_a_gpu_changes_no_score(
 @pytest.mark.parametrize("sample_end", [False, True])
 def test_on_a_gpu_captured_dreams_are_those_stepped_one_by_one(world, actor: Actor, sample_end: bool) -> None:
     model = models.load(world.run, torch.device("cuda"), precision="fp32")
-    mortal(model)
     params, seeds = np.random.default_rng(0).normal(0, 1, (6, 40)), [10, 11, 12]
     captured = DreamEvaluator(model, actor, 1.15, sample_end)
     plain = DreamEvaluator(model, actor, 1.15, sample_end)

@@ -29,7 +29,7 @@ STILLS = {
     "test": ("chelsea", "retina", "ihc"),
 }
 FRAMES = 1000  # of a clip at most, 12 KB each (the authors: of all clips together)
-PAN = 0.5  # pixels per frame: the motion of the hard DMControl-GB clips (HRSSM section 9)
+PAN = 0.5  # pixels per frame: about as much as the hard DMControl-GB clips move (HRSSM section 9)
 
 
 class Background(Protocol):

@@ -106,7 +106,7 @@ class RSSMMemory(nn.Module):
 class RSSMWorldModel(nn.Module):
     """Any V with an RSSM (models/base.py says what the methods promise).
 
-    The state is h and z, which have seen the present, and what z was drawn from.
+    The state is h, the memory of all before the present; z, which has seen that; and what z was drawn from.
     """
 
     starts: Tensor
