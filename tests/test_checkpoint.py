@@ -47,6 +47,20 @@ def test_optimizer_state_with_integer_keys_survives(tmp_path: Path) -> None:
     assert torch.equal(loaded["state"][0]["exp_avg"], optimizer.state_dict()["state"][0]["exp_avg"])
 
 
+def flip(path: Path, at: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 64
+    path.write_bytes(content)
+
+
+def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    checkpoint.save(path, "test", {"x": torch.ones(100), "y": 3})
+    flip(path, -10)
+    with pytest.raises(UserError, match="checksum"):
+        checkpoint.load(path, "test")
+
+
 class Bomb:
     def __init__(self, path: Path) -> None:
         self.path = path

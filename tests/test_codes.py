@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import World, make_episode, write_shard
+from tests.test_checkpoint import flip
 from worldmodels import models
 from worldmodels.codes import Codes, EpisodeCodes, in_order, sequence_batches
 from worldmodels.errors import UserError
@@ -94,6 +96,18 @@ def test_every_frame_is_encoded_whatever_the_size_of_a_shard(tmp_path: Path) -> 
         expected = vision.encode(torch.from_numpy(shard.read("obs")))
     found = torch.from_numpy(made.read(shard, slice(None)))
     torch.testing.assert_close(found.float(), expected, atol=2e-3, rtol=2e-3)  # float16 on disk
+
+
+def test_a_flipped_bit_is_noticed(codes: Codes) -> None:
+    shard = codes.rollouts.shards[0]
+    path = codes.folder / shard.path.name
+    with h5py.File(path) as file:
+        at = file["embed"].id.get_chunk_info(0).byte_offset
+    flip(path, at + 5)
+    with pytest.raises(UserError, match=rf"{path.name} is damaged .*; delete it and run 02_train_vision"):
+        codes.episodes(shard)
+    flip(path, at + 5)  # back
+    assert codes.episodes(shard)
 
 
 def test_codes_of_other_rollouts_or_another_v_are_not_mistaken_for_ours(codes: Codes, tmp_path: Path) -> None:

@@ -63,12 +63,15 @@ def test_fresh_with_a_mistake_deletes_nothing(tiny: CollectConfig, change: dict)
     assert len(names(tiny)) == 2
 
 
-def test_short_episodes_are_collected_again(tiny: CollectConfig) -> None:
+def test_short_episodes_are_collected_again(tiny: CollectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     long = dataclasses.replace(tiny, max_steps=400, min_steps=150, policy="still", data=tiny.data / "long")
     collect(long)
     assert min(Rollouts(long.data / "rollouts", "doom").shards[0].lengths) >= 150
-    with pytest.raises(UserError, match="--min-steps 2000 is hardly ever reached"):
-        collect(dataclasses.replace(tiny, max_steps=20, min_steps=2000, data=tiny.data / "never"))
+    monkeypatch.setattr("worldmodels.collect.ATTEMPTS", 2)
+    with pytest.raises(UserError, match="--min-steps 399 is hardly ever reached"):
+        collect(dataclasses.replace(long, min_steps=399, data=tiny.data / "never"))
+    with pytest.raises(UserError, match="--min-steps 2000 is more than --max-steps 20"):
+        dataclasses.replace(tiny, max_steps=20, min_steps=2000)
 
 
 def test_returns_and_policy_are_on_record(world: World) -> None:

@@ -161,7 +161,7 @@ def test_a_controller_of_another_model_is_refused(evolved: ControllerConfig, wor
 def test_inputs_that_the_model_lacks_and_runs_without_controllers_are_told(world: World, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--inputs proj is not among this model's features: z, h, c"):
         train_controller(world.controller(run=link(world, tmp_path), inputs=("z", "proj")))
-    with pytest.raises(UserError, match=r"holds none; run pipelines/04_train_controller\.py"):
+    with pytest.raises(UserError, match=r"holds no controller; run pipelines/04_train_controller\.py"):
         load_controller(tmp_path / "vision")
 
 

@@ -155,7 +155,7 @@ def test_evolution_survives_kill_9(doom: Path, tmp_path: Path) -> None:
         ("01_collect --policy randm", "--policy randm is neither a folder nor a policy"),
         ("02_train_vision --env doom", "holds no rollouts; run pipelines/01_collect.py --env doom first"),
         ("04_train_controller --env doom", "vision/model.safetensors does not exist"),
-        ("evaluate --run nowhere", "--run nowhere: holds none; run pipelines/04_train_controller.py first"),
+        ("evaluate --run nowhere", "--run nowhere holds no controller; run pipelines/04_train_controller.py first"),
         ("03_train_memory --steps many", "--steps"),
         ("01_collect --env dmc:walker-wolk", "--env dmc:walker-wolk is unknown; did you mean walker-walk?"),
         ("01_collect --env doom --distractor video", "--distractor video needs --distractor-videos DIR"),

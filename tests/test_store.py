@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import make_episode, write_shard
+from tests.test_checkpoint import flip
 from worldmodels.errors import UserError
 from worldmodels.store import Rollouts, open_shard
 
@@ -67,3 +68,14 @@ def test_damaged_foreign_and_misplaced_shards_are_named(tmp_path: Path) -> None:
         Rollouts(tmp_path, "doom")
     with pytest.raises(UserError, match=r"holds no rollouts; run pipelines/01_collect\.py --env doom"):
         Rollouts(tmp_path / "nowhere", "doom")
+
+
+@pytest.mark.parametrize("name", ["obs", "action", "reward", "length"])
+def test_a_flipped_bit_is_noticed(tmp_path: Path, name: str) -> None:
+    path, rng = tmp_path / "0.h5", np.random.default_rng(0)
+    write_shard(path, [make_episode(rng, 20), make_episode(rng, 9)], {"env": "doom"})
+    with h5py.File(path) as file:
+        at = file[name].id.get_chunk_info(0).byte_offset
+    flip(path, at + 5)
+    with pytest.raises(UserError, match=r"0\.h5 is damaged"):
+        open_shard(path).read(name)

@@ -1,6 +1,10 @@
 import dataclasses
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,11 +12,12 @@ import pytest
 import torch
 
 from tests.conftest import World
-from worldmodels import models, train
+from worldmodels import checkpoint, models, train
 from worldmodels.collect import collect
 from worldmodels.errors import UserError
 from worldmodels.memory import train_memory
-from worldmodels.run import Run
+from worldmodels.models.vae import VAE
+from worldmodels.run import LOCK, OURS, Run
 from worldmodels.vision import train_vision
 
 
@@ -47,7 +52,10 @@ def test_resume_equals_never_having_stopped(
     monkeypatch.undo()
     trainer(config)
     assert metrics(tmp_path / stage) == metrics(world.run / stage)
-    resumed, straight = (models.load_module(run / stage, stage)[0].state_dict() for run in (tmp_path, world.run))
+    resumed, straight = (
+        checkpoint.load(run / stage / "checkpoint.safetensors", f"{stage} run")["weights"]
+        for run in (tmp_path, world.run)
+    )
     assert all(torch.equal(resumed[name], straight[name]) for name in straight)
 
 
@@ -104,7 +112,7 @@ def test_more_episodes_than_it_was_begun_on_need_fresh(world: World, tmp_path: P
     train_memory(memory := dataclasses.replace(world.memory, run=run, data=data))
     before = models.fingerprint(run)
     collect(dataclasses.replace(world.collect, data=data, episodes=9))
-    with pytest.raises(UserError, match="vision was begun on another rollouts than there is now"):
+    with pytest.raises(UserError, match="vision was begun with other rollouts than now"):
         train_vision(dataclasses.replace(world.vision, run=run, data=data))
     train_memory(dataclasses.replace(memory, fresh=True))  # M alone: stage 3 encodes the new episodes itself
     assert models.fingerprint(run) != before
@@ -126,9 +134,7 @@ def test_every_stage_leaves_what_people_look_at(world: World) -> None:
 def test_m_begun_on_another_v_is_not_gone_on_with(world: World, tmp_path: Path) -> None:
     train_vision(dataclasses.replace(world.vision, run=tmp_path, seed=6))
     shutil.copytree(world.run / "memory", tmp_path / "memory")
-    with pytest.raises(
-        UserError, match="memory was begun on another vision than there is now; start anew with --fresh"
-    ):
+    with pytest.raises(UserError, match="memory was begun with another V than now; start anew with --fresh"):
         train_memory(dataclasses.replace(world.memory, run=tmp_path))
 
 
@@ -145,3 +151,67 @@ def test_a_device_that_is_not_there_is_told(world: World, tmp_path: Path) -> Non
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match="--device cuda: torch finds no GPU here"):
             train_vision(dataclasses.replace(world.vision, run=tmp_path, device="cuda"))
+
+
+def test_fresh_deletes_what_a_run_leaves_and_nothing_else(world: World, tmp_path: Path) -> None:
+    config = dataclasses.replace(world.vision, run=tmp_path, steps=2)
+    train_vision(config)
+    left = {path.name for path in (tmp_path / "vision").iterdir()} - {LOCK}
+    assert left <= set(OURS)  # else --fresh would leave it
+    (tmp_path / "vision/thesis.txt").write_text("years")
+    Run(tmp_path / "vision", dataclasses.replace(config, fresh=True), "vision", rollouts="x")
+    assert {path.name for path in (tmp_path / "vision").iterdir()} == {"thesis.txt", "config.json", LOCK}
+
+
+def test_a_run_is_one_processs_at_a_time(world: World, tmp_path: Path) -> None:
+    held = "import sys, fcntl; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(1, flush=True); input()"
+    (tmp_path / "vision").mkdir()
+    command = [sys.executable, "-c", held, str(tmp_path / "vision" / LOCK)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"1\n"
+        with pytest.raises(UserError, match=r"another process is at work in .*vision"):
+            train_vision(dataclasses.replace(world.vision, run=tmp_path))
+        other.kill()
+    Run(tmp_path / "vision", world.vision, "vision", rollouts="x")
+
+
+def test_ctrl_c_ends_the_step_in_hand_and_saves_it(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = dataclasses.replace(world.vision, run=tmp_path, save_every=100)
+    original, asked = VAE.loss, []
+
+    def interrupted(self: VAE, *arguments: object) -> object:
+        asked.append(1)
+        if len(asked) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(VAE, "loss", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_vision(config)
+    saved = checkpoint.load(tmp_path / "vision/checkpoint.safetensors", "vision run")
+    assert saved["step"] == 3
+    monkeypatch.undo()
+    train_vision(config)
+    whole = checkpoint.load(world.run / "vision/checkpoint.safetensors", "vision run")["weights"]
+    gone_on = checkpoint.load(tmp_path / "vision/checkpoint.safetensors", "vision run")["weights"]
+    assert all(torch.equal(whole[name], gone_on[name]) for name in whole)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("config.json", '{"a": 1}'), ("config.json", "[]"), ("config.json", "\0")]
+)
+def test_a_damaged_record_is_told_of(world: World, tmp_path: Path, name: str, content: str) -> None:
+    shutil.copytree(world.run / "vision", tmp_path / "vision")
+    (tmp_path / "vision" / name).write_text(content)
+    with pytest.raises(UserError, match=r"config\.json is damaged .*--fresh"):
+        train_vision(dataclasses.replace(world.vision, run=tmp_path))
+
+
+def test_a_damaged_log_does_not_stop_a_run(world: World, tmp_path: Path) -> None:
+    shutil.copytree(world.run / "vision", tmp_path / "vision")
+    with (tmp_path / "vision/metrics.jsonl").open("ab") as file:
+        file.write(b"[]\n\xff\xfe\n")
+    train_vision(dataclasses.replace(world.vision, run=tmp_path))
+    assert metrics(tmp_path / "vision") == metrics(world.run / "vision")

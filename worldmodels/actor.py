@@ -62,8 +62,9 @@ def load_controller(folder: Path) -> tuple[Actor, np.ndarray, dict[str, Any]]:
     """
     found = [folder] if (folder / FILE).exists() else sorted(p.parent for p in folder.glob(f"controller/*/{FILE}"))
     if len(found) != 1:
-        names = f"holds several controllers; give one of: {', '.join(map(str, found))}" if found else "holds none"
-        raise UserError(f"--run {folder}: {names}" + ("" if found else "; run pipelines/04_train_controller.py first"))
+        if found:
+            raise UserError(f"--run {folder} holds several controllers; give one of: {', '.join(map(str, found))}")
+        raise UserError(f"--run {folder} holds no controller; run pipelines/04_train_controller.py first")
     folder = found[0].resolve()
     tree = checkpoint.load(folder / FILE, "controller")
     if not isinstance(tree["env"], dict):

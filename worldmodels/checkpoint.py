@@ -66,6 +66,7 @@ def save(path: Path, kind: str, tree: Mapping[str, Any]) -> None:
     tensors: dict[str, torch.Tensor] = {}
     skeleton = json.dumps(_pack(tree, tensors))
     header = {"format": FORMAT, "kind": kind, "tree": skeleton, "versions": json.dumps(versions())}
+    header["checksum"] = fingerprint(tensors | {skeleton: torch.zeros(0)})
     with atomic(path) as aside:
         aside.write_bytes(to_bytes(tensors, header))
 
@@ -83,6 +84,8 @@ def load(path: Path, kind: str) -> dict[str, Any]:
     if header.get("format") != FORMAT or header.get("kind") != kind:
         found = header.get("kind", "of unknown origin")
         raise UserError(f"{path} should be a {kind} checkpoint ({FORMAT}); this one is {found}")
+    if header.get("checksum", "") != fingerprint(tensors | {header["tree"]: torch.zeros(0)}):
+        raise UserError(f"{path} is damaged (its checksum is wrong); nothing was loaded")
     return _unpack(json.loads(header["tree"]), tensors)
 
 

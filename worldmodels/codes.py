@@ -59,7 +59,8 @@ class Codes:
                     bar.update(len(part))
                 with whole_hdf5(self._path(shard)) as file:
                     file.attrs.update(format=FORMAT, rollouts=shard.fingerprint)
-                    file["embed"] = np.concatenate(embed)
+                    rows = (min(ENCODE_BATCH, len(obs)), embed[0].shape[1])
+                    file.create_dataset("embed", data=np.concatenate(embed), chunks=rows, fletcher32=True)
 
     def read(self, shard: Shard, frames: slice) -> np.ndarray:
         """Codes float16 (N, E) of some frames of a shard.
@@ -69,8 +70,11 @@ class Codes:
         """
         if not self._is_there(shard):
             raise UserError(f"{self.folder} lacks codes of {shard.path.name}; run pipelines/02_train_vision.py again")
-        with h5py.File(self._path(shard)) as file:
-            return file["embed"][frames]
+        try:
+            with h5py.File(self._path(shard)) as file:
+                return file["embed"][frames]
+        except (OSError, KeyError) as error:
+            raise self._damaged(shard, error) from error
 
     def episodes(self, shard: Shard, held_out: bool = False) -> list[EpisodeCodes]:
         """The training episodes of a shard, or the one that is held out."""
@@ -108,7 +112,10 @@ class Codes:
             with h5py.File(path) as file:
                 return file.attrs.get("format") == FORMAT and file.attrs["rollouts"] == shard.fingerprint
         except OSError as error:
-            raise UserError(f"{path} is damaged ({error}); delete it and run 02_train_vision.py again") from error
+            raise self._damaged(shard, error) from error
+
+    def _damaged(self, shard: Shard, why: object) -> UserError:
+        return UserError(f"{self._path(shard)} is damaged ({why}); delete it and run 02_train_vision.py again")
 
 
 def sequence_batches(

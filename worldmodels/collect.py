@@ -43,8 +43,6 @@ class Task:
 
 def collect(config: CollectConfig) -> None:
     """Collects until `--episodes` episodes of this policy are on disk, then says what is there."""
-    if config.shard_size < 2:
-        raise UserError("--shard-size must be at least 2: the last episode of each shard is held out from training")
     policy, actor = _policy(config)
     starts = range(0, config.episodes, config.shard_size)
     shards = [range(start, min(start + config.shard_size, config.episodes)) for start in starts]
@@ -58,6 +56,7 @@ def collect(config: CollectConfig) -> None:
         episodes = sum(len(task.episodes) for task in missing)
         estimate.collection(config, policy, episodes, lambda pool: _agent(tasks[0], pool), _lockstep(tasks[0]))
         return
+    folder.mkdir(parents=True, exist_ok=True)  # if that cannot be, it is told of before anything is played
     if config.fresh:
         for path in folder.glob(_path(config, policy, 0).name.replace("000000", "*")):
             path.unlink()
@@ -110,6 +109,7 @@ def collect_shard(task: Task) -> tuple[bytes, int]:
         "env": config.spec.label, "policy": task.policy, "seed": config.seed, "max_steps": config.max_steps,
         "min_steps": config.min_steps, "shard_size": config.shard_size, "noise": config.noise if task.actor else 0.0,
         "returns": [o.episode_return for o in outcomes], "clips": sorted(train_clips(config.spec)),
+        "videos": config.spec.videos,
     }  # fmt: skip
     shard = pack_shard([o.episode for o in outcomes if o.episode], attributes)
     return shard, sum(o.length + 1 for o in outcomes)

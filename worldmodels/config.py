@@ -82,8 +82,6 @@ class Stage:
     workers: int = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     """Cores to use. Rollouts, dreams and scores do not depend on it; gradients round differently with another number.
     0 steps environments in this process, for debugging."""
-    device: str = "auto"
-    """Where networks compute: auto (cuda if there is one), cpu, cuda."""
     fresh: bool = False
     """Start anew: delete what this very command wrote before, instead of going on from it."""
     dry_run: bool = False
@@ -135,13 +133,21 @@ class CollectConfig(Stage):
 
     FREE: ClassVar[frozenset[str]] = Stage.FREE | {"episodes", "ray"}
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.episodes < 2 or self.shard_size < 2:
+            name = "episodes" if self.episodes < 2 else "shard_size"
+            raise UserError(f"{flag(name)} must be at least 2: the last episode of a shard is held out from training")
+        if self.min_steps > self.max_steps:
+            raise UserError(f"--min-steps {self.min_steps} is more than --max-steps {self.max_steps}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Stage):
     """What stages 2 and 3 share: the training loop's settings."""
 
     steps: int = 3000
-    """Gradient steps."""
+    """Gradient steps. The learning rate falls over all of them, so a run cannot be made longer afterwards."""
     batch_size: int = 128
     """Frames (stage 2) or sequences (stage 3) per gradient step; of each process, if torchrun starts several."""
     learning_rate: float = 1e-3
@@ -152,6 +158,8 @@ class TrainConfig(Stage):
     """Each element of the gradient is clipped to [-clip, clip]; 0 for no clipping."""
     max_norm: float = 0.0
     """The gradient as a whole is scaled down to this norm; 0 for no limit."""
+    device: str = "auto"
+    """Where networks compute: auto (cuda if there is one), cpu, cuda."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic of matrix products: auto is bf16 where the processor has it, else fp32. Weights are always fp32."""
     save_every: int = 250
@@ -278,6 +286,8 @@ class ControllerConfig(Stage):
     sample_end: bool = False
     """End a dream with the predicted probability, calibrated, instead of as soon as M's termination logit is positive
     (the paper). An M that was trained briefly is seldom sure enough for that, and its dreams would hardly end."""
+    device: str = "auto"
+    """Where networks compute: auto (cuda if there is one), cpu, cuda."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic of V's and M's matrix products: auto is bf16 where the processor has it, else fp32."""
     lockstep: int = 8
@@ -301,6 +311,12 @@ class ControllerConfig(Stage):
             raise UserError(f"--name {self.name} is to name one folder below <run>/controller, without a path")
         if len(self.tau) > 1 and self.name:
             raise UserError("--tau with several values makes one folder each: leave out --name")
+        for name in ("tau", "inputs"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise UserError(f"{flag(name)} {' '.join(map(str, values))} names one twice")
+        if self.final_episodes < 2:
+            raise UserError(f"--final-episodes {self.final_episodes} tells no spread; at least 2")
         if self.pop_size < 4:
             raise UserError(f"--pop-size {self.pop_size} is too small for CMA-ES; at least 4")
 

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from difflib import get_close_matches
 
+NO_MEMORY = ("can't allocate memory", "out of memory")  # as torch says it
+
 
 class UserError(Exception):
     """Something that the user can put right. The message names the file or flag and says what would be right."""
@@ -28,11 +30,15 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
         except UserError as error:
             sys.exit(_say(f"error: {error}", 1))
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            if not error.filename and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
                 raise
-            sys.exit(_say(f"error: {error.filename or 'a file'} could not be written: {error.strerror}", 1))
+            sys.exit(_say(f"error: {error.filename or 'a file'} cannot be used: {error.strerror}", 1))
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not any(words in str(error) for words in NO_MEMORY):
+                raise
+            sys.exit(_say(f"error: that takes more memory than there is ({str(error).splitlines()[0]})", 1))
         except KeyboardInterrupt:
-            sys.exit(_say("interrupted; the same command again goes on from the last checkpoint", 130))
+            sys.exit(_say("interrupted; what is complete is kept, and the same command again goes on from there", 130))
 
     return wrapper
 

@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from worldmodels import estimate, films, models, plots, seeding
 from worldmodels.actor import FILE, Actor, save_controller
 from worldmodels.allocator import keep_freed_memory
 from worldmodels.cma_es import CMAES, FULL_COVARIANCE_LIMIT
-from worldmodels.config import ControllerConfig
+from worldmodels.config import ControllerConfig, Inputs
 from worldmodels.envs.distract import background, check_test_clips
 from worldmodels.envspec import EnvSpec
 from worldmodels.errors import UserError
@@ -55,7 +55,8 @@ def train_controller(config: ControllerConfig) -> None:
         if config.dream:
             rows += [(f"{where}: there", result.trained, f"± {result.trained.ci:.1f}", result.trained.n)]
         rows += [(f"{where}: real", result.real, f"± {result.real.ci:.1f}", result.real.n)]
-    say(table(f"C of {config.spec.label}", ("", "return, mean ± std", "95 % of the mean", "n"), rows))
+    title = f"C of {config.spec.label} after {config.generations} generations"
+    say(table(title, ("", "return, mean ± std", "95 % of the mean", "n"), rows))
     for result in results:
         say(paths(**{p.stem: p for p in sorted(result.folder.iterdir()) if p.suffix in (".png", ".mp4")}))
     if len(results) > 1:
@@ -79,6 +80,7 @@ def evolve(config: ControllerConfig, workers: Workers) -> Evolved:
     controller = actor.controller(model)
     if config.dream and model.rewardless:
         raise UserError(f"{config.run}/memory was trained with --reward none, so its dreams pay nothing; train it anew")
+    config = dataclasses.replace(config, inputs=cast(Inputs, actor.inputs))  # as the run's record is to have it
     run = Run(config.folder, config, "controller", model=models.fingerprint(config.run))
     real = RealEvaluator(workers, actor, config.lockstep)
     world: Evaluator = DreamEvaluator(model, actor, config.tau[0], config.sample_end) if config.dream else real

@@ -3,6 +3,7 @@
 The same command again goes on from the last checkpoint, to the bit. Of several processes the first alone writes.
 """
 
+import fcntl
 import json
 import shutil
 import time
@@ -12,6 +13,16 @@ from typing import Any
 from worldmodels import checkpoint, distributed
 from worldmodels.config import Stage, flag, plain
 from worldmodels.errors import UserError
+
+LOCK = ".lock"
+OURS = (
+    "config.json", "metrics.jsonl", "checkpoint.safetensors", "model.safetensors", "controller.safetensors",
+    "tensorboard", "curves.png", "reconstructions.png", "calibration.png", "fitness.png", "scores.png",
+    "dream_beside_reality.mp4", "dream.mp4", "reality.mp4",
+)  # fmt: skip
+"""All that stages and `evaluate` leave in a run's folder."""
+LEADING = ("env", "distractor", "vision", "memory", "dream")
+NOUNS = {"rollouts": "other rollouts", "vision": "another V", "model": "another V or M"}
 
 
 class Run:
@@ -24,14 +35,18 @@ class Run:
         built_on: fingerprints of the earlier stages' results that this stage learns from.
 
     Raises:
-        UserError: if the folder was begun with other settings, or on another V or M; the message names the first flag
-            that differs.
+        UserError: if the folder was begun with other settings, or on another V or M (the message names the first flag
+            that differs), or if another process is at work in it.
     """
 
     def __init__(self, folder: Path, config: Stage, kind: str, **built_on: str) -> None:
         self.folder, self.kind = folder, kind
-        if config.fresh and folder.exists() and distributed.is_main():
-            shutil.rmtree(folder)
+        if distributed.is_main():
+            self._lock()
+            for path in folder.glob(".*.tmp"):  # what a killed process had in hand
+                path.unlink()
+            if config.fresh:
+                self._clear()
         distributed.barrier()
         self._agree(config, built_on)
         distributed.barrier()
@@ -82,21 +97,43 @@ class Run:
         """All lines of metrics.jsonl, in order of step."""
         if not self._metrics.exists():
             return []
-        return [json.loads(line) for line in self._metrics.read_text().splitlines()]
+        return [json.loads(line) for line in self._lines()]
+
+    def _lines(self) -> list[str]:
+        return self._metrics.read_text(errors="replace").splitlines()
 
     def close(self) -> None:
         """Flushes TensorBoard's events."""
         if self._writer is not None:
             self._writer.close()
 
+    def _lock(self) -> None:
+        """Keeps other processes out of the folder as long as this one lives."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._locked = (self.folder / LOCK).open("w")
+        try:
+            fcntl.lockf(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"another process is at work in {self.folder}; wait for it, or give another --run"
+            ) from error
+
+    def _clear(self) -> None:
+        """Deletes what a run leaves, and nothing else that may lie beside it."""
+        for path in (self.folder / name for name in OURS):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
     def _rewind(self, step: int) -> None:
         if not distributed.is_main():
             return
         kept = []
-        for line in self._metrics.read_text().splitlines() if self._metrics.exists() else []:
+        for line in self._lines() if self._metrics.exists() else []:
             try:
                 kept += [line] if json.loads(line)["step"] <= step else []
-            except json.JSONDecodeError:  # the line in hand when the run was killed; it will be logged again
+            except (ValueError, TypeError, KeyError):  # the line in hand when the run was killed: logged again
                 break
         checkpoint.write_text(self._metrics, "".join(line + "\n" for line in kept))
 
@@ -106,20 +143,27 @@ class Run:
             return
         try:
             begun = json.loads(path.read_text())
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path} is damaged ({error}); --fresh starts this stage anew") from error
+            before_built = dict(begun["built_on"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{path} is damaged ({error!r}); --fresh starts this stage anew") from error
         for name, value in built_on.items():
-            if begun["built_on"].get(name) != value:
-                raise UserError(f"{self.folder} was begun on another {name} than there is now; start anew with --fresh")
+            if before_built.get(name) != value:
+                raise UserError(f"{self.folder} was begun with {NOUNS[name]} than now; start anew with --fresh")
         before, now = begun.get("processes", 1), distributed.world_size()
         if before != now:
             raise UserError(
                 f"{self.folder} was begun by {before} processes, not {now}; give torchrun "
                 f"--nproc_per_node={before}, or start anew with --fresh"
             )
-        for name, value in json.loads(json.dumps(config.identity())).items():
-            if begun.get(name) != value:
+        asked = json.loads(json.dumps(config.identity()))
+        for name in sorted(asked, key=lambda name: name not in LEADING):  # other defaults follow from these
+            if begun.get(name) != asked[name]:
                 raise UserError(
-                    f"{self.folder} was begun with {flag(name)} {begun.get(name)}, not {value}; "
+                    f"{self.folder} was begun with {flag(name)} {_typed(begun.get(name))}, not {_typed(asked[name])}; "
                     "give that again, start anew with --fresh, or choose another --run or --name"
                 )
+
+
+def _typed(value: Any) -> str:
+    """A setting as it is typed on the command line."""
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,5 +1,6 @@
 """Episodes on disk: HDF5 shards of a few dozen, whole or absent.
 
+Every dataset carries checksums, which HDF5 verifies when it is read.
 A shard holds its episodes end to end: `obs` has one row more per episode than `action` and `reward` (episode.py).
 Many writers need no lock, since each writes files of its own; a kill loses at most the shard in hand.
 The last episode of every shard is held out from training.
@@ -22,7 +23,7 @@ import torch
 
 from worldmodels.checkpoint import fingerprint, versions, write_bytes
 from worldmodels.episode import OBS_SHAPE, Episode
-from worldmodels.errors import UserError, nearest
+from worldmodels.errors import UserError
 
 FORMAT = "worldmodels-rollouts-1"
 FRAMES_PER_CHUNK = 32
@@ -107,9 +108,9 @@ def pack_shard(episodes: Sequence[Episode], attributes: dict[str, Any]) -> bytes
         file.attrs["format"] = FORMAT
         file.attrs["about"] = json.dumps(attributes | {"versions": versions()})
         for name, values in columns.items():
-            file[name] = values
+            file.create_dataset(name, data=values, chunks=values.shape, fletcher32=True)
         shape, chunk = (int(starts[-1]), *OBS_SHAPE), (min(FRAMES_PER_CHUNK, int(starts[-1])), *OBS_SHAPE)
-        obs = file.create_dataset("obs", shape, np.uint8, chunks=chunk, compression=zstd)
+        obs = file.create_dataset("obs", shape, np.uint8, chunks=chunk, compression=zstd, fletcher32=True)
         for start, episode in zip(starts, episodes, strict=False):
             obs[start : start + len(episode) + 1] = episode.obs
     return buffer.getvalue()
@@ -158,8 +159,8 @@ class Rollouts:
         self.folder = folder
         self.shards = [open_shard(path) for path in sorted(folder.glob("*.h5"))]
         if not self.shards:
-            others = [p.parent.name for p in folder.parent.parent.glob("*/rollouts")]
-            hint = f" (there are some of: {nearest(env, others)})" if others else ""
+            others = sorted(str(p.parent) for p in folder.parent.parent.glob("*/rollouts"))
+            hint = f" (--data with rollouts: {', '.join(others)})" if others else ""
             flags = f"--env {env.split(' ')[0]}" + (" and the same --distractor" if " + " in env else "")
             raise UserError(f"{folder} holds no rollouts; run pipelines/01_collect.py {flags} first{hint}")
         for shard in self.shards:

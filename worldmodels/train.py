@@ -1,6 +1,9 @@
 """The training loop of stages 2 and 3, for any module that answers `loss(batch, carry, generator)`."""
 
+import contextlib
 import math
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -59,7 +62,11 @@ def fit(
         carry = {name: value.to(device) for name, value in distributed.share(saved["carry"]).items()}
         step = saved["step"]
     loss_of, rank = distributed.synchronised(module), distributed.rank()
-    with tqdm(total=config.steps, initial=step, unit="step", desc=run.kind, disable=rank > 0 or config.dry_run) as bar:
+    shown = rank == 0 and not config.dry_run
+    with (
+        _patient() as interrupted,
+        tqdm(total=config.steps, initial=step, unit="step", desc=run.kind, disable=not shown) as bar,
+    ):
         source = batches(step)
         while step < config.steps:
             batch = next(source)
@@ -73,6 +80,8 @@ def fit(
                 loss, metrics, carry = loss_of(batch, carry, seeding.generator(config.seed, *stream))
             line = distributed.mean({"loss": float(loss.detach())})
             if not math.isfinite(line["loss"]):
+                if damaged := [name for name, value in batch.items() if not value.float().isfinite().all()]:
+                    raise UserError(f"{damaged[0]} of a batch of {run.folder} is not finite: its data is damaged")
                 raise _diverged(f"the loss is {line['loss']}", step, config, run)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -85,7 +94,7 @@ def fit(
             after_step()
             step += 1
             bar.update()
-            last, save = step == config.steps, step % config.save_every == 0
+            last, save, stop = step == config.steps, step % config.save_every == 0, interrupted()
             if step % LOG_EVERY == 0 or save or last:
                 line |= {"learning_rate": rate}
                 line |= distributed.mean({name: float(value) for name, value in metrics.items()})
@@ -93,14 +102,39 @@ def fit(
                 if (save or last) and rank == 0:
                     line |= {f"held_out_{name}": value for name, value in held_out().items()}
                 run.log(step, line)
-            if save or last:
+            if save or last or stop:
                 whole = distributed.gather(carry)
                 run.save(
                     {"step": step, "weights": module.state_dict(), "optimizer": optimizer.state_dict(), "carry": whole}
                 )
+            if stop:
+                raise KeyboardInterrupt
     distributed.copy_from_main(module.buffers())
     module.eval()
     run.close()
+
+
+@contextlib.contextmanager
+def _patient() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C waits for the step in hand, so that it can be saved; the second one does not. Yields whether it came.
+
+    Of several processes none waits: each would stop at a step of its own.
+    """
+    came: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    if distributed.world_size() > 1 or threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(came)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _diverged(what: str, step: int, config: TrainConfig, run: Run) -> UserError:

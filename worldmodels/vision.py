@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,9 @@ def train_vision(config: VisionConfig) -> None:
     if not distributed.is_main():
         return
     clips = sorted({clip for shard in rollouts.shards for clip in shard.attributes.get("clips", ())})
-    models.save_module(vision, run.folder, "vision", env=config.spec.label, spec=config.spec.plain(), clips=clips)
+    videos = Path(rollouts.shards[0].attributes.get("videos", ""))  # where the clips lay, if this stage was not told
+    spec = config.spec if config.spec.videos else config.spec.with_videos(videos)
+    models.save_module(vision, run.folder, "vision", env=spec.label, spec=spec.plain(), clips=clips)
     codes = Codes(config.data / "codes", rollouts, vision)
     codes.write(vision, device, config.precision)
     _report(config, run, rollouts, codes, vision, device)

@@ -63,17 +63,15 @@ def show(title: str, costs: list[Cost], sizes: list[Size]) -> None:
     """Prints the estimate: times with their total, then disk and memory."""
     if not distributed.is_main():
         return
-    rows = [
-        (c.name, _time(c.each), f"{c.times:,.0f}", str(c.cores), f"{c.seconds / 3600:.3g}", c.source) for c in costs
-    ]
+    rows = [(c.name, _time(c.each), f"{c.times:,.0f}", str(c.cores), _time(c.seconds), c.source) for c in costs]
     total = sum(cost.seconds for cost in costs)
-    rows += [("total", "", "", "", f"{total / 3600:.3g}", "but plots, films and starting up")]
-    say(table(title, ("", "each", "times", "cores", "hours", "from"), rows))
+    rows += [("total", "", "", "", _time(total), "but plots, films and starting up")]
+    say(table(title, ("", "each", "times", "cores", "in all", "from"), rows))
     say(table("Disk and memory", ("", "MB", "from"), [(s.name, f"{s.bytes / 1e6:,.1f}", s.source) for s in sizes]))
 
 
 def _time(seconds: float) -> str:
-    for unit, factor in (("s", 1.0), ("ms", 1e3)):
+    for unit, factor in (("h", 1 / 3600), ("min", 1 / 60), ("s", 1.0), ("ms", 1e3)):
         if seconds * factor >= 1:
             return f"{seconds * factor:.3g} {unit}"
     return f"{seconds * 1e6:.3g} µs"
