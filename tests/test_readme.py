@@ -43,11 +43,13 @@ def test_its_commands_parse() -> None:
         parse(STAGES[words[1]], words[2:])
 
 
-@pytest.mark.parametrize("target", ["demo", "test"])
-def test_its_make_targets_exist_and_call_what_exists(target: str) -> None:
+@pytest.mark.parametrize(("target", "stages"), [("demo", 5), ("test", 0)])
+def test_its_make_targets_exist_and_call_what_exists(target: str, stages: int) -> None:
     assert f"make {target}" in README
     plan = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for line in (line for line in plan.splitlines() if "pipelines/" in line or "worldmodels.evaluate" in line):
+    lines = [line for line in plan.splitlines() if "pipelines/" in line or "worldmodels.evaluate" in line]
+    assert len(lines) == stages and ("-m pytest" in plan) == (target == "test")
+    for line in lines:
         words = shlex.split(line.replace(" -m", ""))
         parse(STAGES[words[1]], words[2:])
 
@@ -71,8 +73,21 @@ def test_its_links_lead_somewhere() -> None:
 
 def test_functions_named_in_the_docs_exist() -> None:
     text = (ROOT / "docs/papers_in_code.md").read_text()
-    for path, names in re.findall(r"`((?:\w+/)*\w+\.py): ([\w., ]+)`", text):
+    found = re.findall(r"`((?:\w+/)*\w+\.py): ([\w., ]+)`", text)
+    assert len(found) > 20
+    for path, names in found:
         source = (ROOT / "worldmodels" / path).read_text()
         for name in re.split(r", ", names):
             last = name.split(".")[-1]
             assert re.search(rf"(def|class) {last}\b", source), f"{path} has no {name}"
+
+
+def test_facts_that_the_code_cites_are_in_the_docs() -> None:
+    cited = 0
+    for page in ("CLASSIC", "HRSSM"):
+        headings = set(re.findall(r"^#+ ([\d.]+?)\.? ", (ROOT / f"docs/{page}.md").read_text(), re.M))
+        for path in [*(ROOT / "worldmodels").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]:
+            for section in re.findall(rf"{page}(?: sections?)? (\d+(?:\.\d+)?)\b", path.read_text()):
+                assert section in headings, f"{path.name} cites {page} {section}"
+                cited += 1
+    assert cited > 40

@@ -8,53 +8,74 @@ from torch import Tensor
 
 from worldmodels.models.base import State
 
-Step = Callable[..., Any]
-"""(state, *tensors) -> (state, *tensors); asks the host nothing, and draws no randomness of its own."""
+Step = Callable[..., tuple[Any, ...]]
+"""(state, *tensors) -> (state, *tensors), as many; asks the host nothing, and draws no randomness of its own."""
+Record = Callable[[Callable[[], Any], torch.device], tuple[Any, Callable[[], None]]]
+"""A computation, and its device -> the tensors that it fills, and what fills them anew from the same inputs."""
 WARM = 3  # runs before it is recorded, in which libraries set themselves up
 
 
 class Recording(NamedTuple):
-    """A graph, the tensors that it reads, and those that it writes."""
+    """The tensors that a recorded step reads, those that it fills, and what makes it do so."""
 
-    graph: torch.cuda.CUDAGraph
-    inputs: list[Tensor]
+    state: State
+    others: list[Tensor]
     results: Any
+    replay: Callable[[], None]
+
+
+def cuda_graph(compute: Callable[[], Any], device: torch.device) -> tuple[Any, Callable[[], None]]:
+    """A Record."""
+    aside = torch.cuda.Stream(device)  # of a device that need not be the current one
+    aside.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(aside):
+        for _ in range(WARM):
+            compute()
+    torch.cuda.current_stream(device).wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=aside):
+        results = compute()
+    return results, graph.replay
 
 
 class Captured:
     """Computes what `step` does. It is recorded once for each number of rows, and replayed from then on.
 
-    What it returns are the recording's own tensors: good until the next call, and free of charge as its arguments.
+    What it returns is overwritten by the next call; given back to that call, it need not be copied by the caller.
 
     Args:
-        step: on CUDA tensors, whose shapes depend on the number of rows only.
+        step: whose tensors' shapes depend on the number of rows only.
+        record: how; tests replace it where there is no GPU.
     """
 
-    def __init__(self, step: Step) -> None:
-        self._step = step
-        self._recorded: dict[int, Recording] = {}
+    def __init__(self, step: Step, record: Record = cuda_graph) -> None:
+        self._step, self._record = step, record
+        self._recorded: dict[tuple[int, frozenset[str]], Recording] = {}
 
     def __call__(self, state: State, *others: Tensor) -> Any:
-        given = [*state.values(), *others]
-        if len(given[0]) not in self._recorded:
-            self._recorded[len(given[0])] = self._record(state, others)
-        graph, inputs, results = self._recorded[len(given[0])]
-        for mine, theirs in zip(inputs, given, strict=True):
+        key = (len(others[0]), frozenset(state))
+        if key not in self._recorded:
+            self._recorded[key] = self._begin(state, others)
+        recording = self._recorded[key]
+        pairs = [(recording.state[name], value) for name, value in state.items()]
+        for mine, theirs in (*pairs, *zip(recording.others, others, strict=True)):
             if mine is not theirs:
                 mine.copy_(theirs)
-        graph.replay()
-        return results
+        recording.replay()
+        return recording.results
 
-    def _record(self, state: State, others: tuple[Tensor, ...]) -> Recording:
+    def _begin(self, state: State, others: tuple[Tensor, ...]) -> Recording:
         own_state, own = {name: value.clone() for name, value in state.items()}, [value.clone() for value in others]
-        device = next(iter(state.values())).device  # which need not be the current one
-        aside = torch.cuda.Stream(device)
-        aside.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(aside):
-            for _ in range(WARM):
-                self._step(own_state, *own)
-        torch.cuda.current_stream(device).wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=aside):
-            results = self._step(own_state, *own)
-        return Recording(graph, [*own_state.values(), *own], results)
+        places = {value.untyped_storage().data_ptr() for value in (*own_state.values(), *own)}
+
+        def apart(value: Tensor, before: Tensor | None) -> Tensor:
+            """Else an input handed on under another name would be read after it was overwritten."""
+            return value if value is before or value.untyped_storage().data_ptr() not in places else value.clone()
+
+        def compute() -> Any:
+            after, *rest = self._step(own_state, *own)
+            after = {name: apart(value, own_state.get(name)) for name, value in after.items()}
+            return after, *(apart(value, before) for value, before in zip(rest, own, strict=False))
+
+        results, replay = self._record(compute, own[0].device)
+        return Recording(own_state, own, results, replay)

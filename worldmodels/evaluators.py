@@ -14,6 +14,7 @@ from worldmodels import models
 from worldmodels.actor import Actor
 from worldmodels.agents import BlindAgent, ModelAgent
 from worldmodels.capture import Captured
+from worldmodels.controller import Controller
 from worldmodels.envs import make_env
 from worldmodels.envs.dream import Dream
 from worldmodels.envspec import EnvSpec
@@ -54,6 +55,7 @@ class DreamEvaluator:
         self._dream = Dream(model, tau, sample_end)
         self._controller, self._actor = actor.controller(model), actor
         self._on_gpu = self._dream.device.type == "cuda"
+        self._advance = functools.partial(_advance, self._dream, self._controller, actor.inputs)
         self._step = Captured(self._advance) if self._on_gpu else self._advance
 
     def evaluate(self, params: np.ndarray, seeds: list[int], done: Done | None = None) -> Scores:
@@ -94,13 +96,15 @@ class DreamEvaluator:
         shape = (len(params), len(seeds))
         return Scores(returns.reshape(shape).cpu().numpy(), lengths.reshape(shape).cpu().numpy())
 
-    def _advance(
-        self, state: State, params: Tensor, alive: Tensor, paid: Tensor, lasted: Tensor, noise: Tensor
-    ) -> tuple[State, Tensor, Tensor, Tensor, Tensor]:
-        """One step of all rows; a row that ends is paid for its last step."""
-        feat = self._dream.model.features(state, self._actor.inputs).float()
-        state, reward, terminated = self._dream.following(state, self._controller.act(params, feat), noise)
-        return state, params, alive & ~terminated, paid + reward * alive, lasted + alive
+
+def _advance(
+    dream: Dream, controller: Controller, inputs: tuple[str, ...],
+    state: State, params: Tensor, alive: Tensor, paid: Tensor, lasted: Tensor, noise: Tensor,
+) -> tuple[State, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """One step of all rows; a row that ends is paid for its last step."""
+    feat = dream.model.features(state, inputs).float()
+    state, reward, terminated = dream.following(state, controller.act(params, feat), noise)
+    return state, params, alive & ~terminated, paid + reward * alive, lasted + alive
 
 
 class RealEvaluator:

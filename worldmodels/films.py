@@ -28,8 +28,8 @@ def reality(path: Path, model: WorldModel, actor: Actor, params: np.ndarray, see
         if step >= MAX_FRAMES:
             return
         decoded = model.decode(agent.state)[0].cpu().numpy()
-        frame = env.render()
-        film.add(panels({f"the game, step {step}": np.asarray(frame), "seen (64x64)": obs, "V": decoded}))
+        game = {f"the game, step {step}": np.asarray(env.render())}
+        film.add(panels(game | {"seen (64x64)": obs, "what V makes of it": decoded}))
 
     env = make_env(actor.env)
     with Film(path) as film:
@@ -80,7 +80,7 @@ def _open_loop_frames(model: WorldModel, episode: Episode, eyes_open: int) -> It
         state = seen if sees else model.imagine(state, action, drawn).state
         pictures = {
             f"reality, step {t}": episode.obs[t],
-            "V": model.decode(seen)[0].cpu().numpy(),
+            "what V makes of it": model.decode(seen)[0].cpu().numpy(),
             "eyes open" if sees else "dream": model.decode(state)[0].cpu().numpy(),
         }
         action = torch.from_numpy(episode.action[t : t + 1]).to(device)

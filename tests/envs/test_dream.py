@@ -6,9 +6,11 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 
+from tests.test_capture import by_hand
 from worldmodels import evaluators, models
 from worldmodels.actor import Actor
 from worldmodels.agents import ModelAgent
+from worldmodels.capture import Captured
 from worldmodels.envs import make_env
 from worldmodels.envs.dream import Dream, DreamEnv
 from worldmodels.envs.latent import LatentEnv
@@ -197,11 +199,13 @@ def test_gradients_pass_through_a_dream(model) -> None:
 
 
 @pytest.mark.parametrize("max_steps", [7, 40, 100])
-def test_looking_seldom_and_keeping_few_sizes_as_on_a_gpu_changes_no_score(model, actor: Actor, max_steps: int) -> None:
+def test_looking_seldom_keeping_few_sizes_and_recording_as_on_a_gpu_changes_no_score(
+    model, actor: Actor, max_steps: int
+) -> None:
     params, seeds = np.random.default_rng(0).normal(0, 1, (6, 40)), [10, 11, 12]
     actor = dataclasses.replace(actor, max_steps=max_steps)
     plain, seldom = (DreamEvaluator(model, actor, 1.0) for _ in range(2))
-    seldom._on_gpu = True
+    seldom._on_gpu, seldom._step = True, Captured(seldom._advance, by_hand)
     expected, found = plain.evaluate(params, seeds), seldom.evaluate(params, seeds)
     assert len(np.unique(expected.lengths)) > 2
     assert np.array_equal(found.lengths, expected.lengths) and np.allclose(found.returns, expected.returns)

@@ -56,16 +56,21 @@ def test_spaces_and_determinism(name: str, request: pytest.FixtureRequest) -> No
 
 
 def test_doom_steps_left_below_a_third_right_above_and_stays_between(doom: gymnasium.Env) -> None:
-    """The wall's right end comes nearer to the left as one steps to the right, and the other way round."""
+    """The player looks along x, as monsters ahead tell, so that left is where y grows."""
 
-    def brightness_of_left_part(value: float) -> np.ndarray:
-        obs, _ = play(doom, 3, [value] * 30)
-        return obs[-1]
+    def place(value: float) -> float:
+        env.reset(seed=3)
+        for _ in range(30):
+            truth = env.step(np.array([value], np.float32))[-1]["truth"]
+        return float(truth["place"][0])
 
-    still, left, right = (brightness_of_left_part(v) for v in (0.33, -0.34, 0.34))
-    assert np.array_equal(still, brightness_of_left_part(-0.33))
-    assert np.array_equal(left, brightness_of_left_part(-1.0)) and np.array_equal(right, brightness_of_left_part(1.0))
-    assert not np.array_equal(left, still) and not np.array_equal(right, still) and not np.array_equal(left, right)
+    env = make_env("doom", truth=True)
+    still, left, right = (place(value) for value in (0.33, -0.34, 0.34))
+    env.close()
+    assert left > still + 50 and right < still - 50
+    stay, step_left, step_right = (play(doom, 3, [value] * 30)[0] for value in (0.33, -0.34, 0.34))
+    for same, other in ((stay, -0.33), (step_left, -1.0), (step_right, 1.0)):
+        assert np.array_equal(same, play(doom, 3, [other] * 30)[0])
 
 
 def test_doom_pays_one_per_tic_and_death_terminates(doom: gymnasium.Env) -> None:

@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from tests.conftest import World
+from tests.test_capture import by_hand
 from worldmodels import models
 from worldmodels.actor import Actor
 from worldmodels.agents import ModelAgent
+from worldmodels.capture import Captured
 from worldmodels.codes import Codes
 from worldmodels.config import MemoryConfig, VisionConfig
 from worldmodels.controller import Controller
@@ -167,6 +169,8 @@ def test_scores_depend_neither_on_order_nor_on_who_else_dreams(pair: World, mode
     scores = evaluator.evaluate(params, seeds)
     assert np.array_equal(evaluator.evaluate(params[order], seeds).lengths, scores.lengths[order])
     assert np.array_equal(evaluator.evaluate(params[2:3], seeds).lengths[0], scores.lengths[2])
+    evaluator._on_gpu, evaluator._step = True, Captured(evaluator._advance, by_hand)
+    assert np.array_equal(evaluator.evaluate(params, seeds).lengths, scores.lengths)
 
 
 def test_temperature_widens_what_is_dreamt(model) -> None:
@@ -258,7 +262,9 @@ def test_codes_are_those_of_the_branch_that_sees_clean_frames(pairs, world: Worl
     rollouts = Rollouts(world.data / "rollouts", "doom")
     shard = rollouts.shards[0]
     codes = Codes(world.data / "codes", rollouts, vision).read(shard, slice(3, 9))
+    picture = torch.from_numpy(shard.read("obs", 3, 9)).permute(0, 3, 1, 2) / 255 - 0.5
     with torch.no_grad():
-        expected = vision.encode(torch.from_numpy(shard.read("obs", 3, 9)))
-    assert np.allclose(codes, expected.numpy(), atol=0.05)  # float16, bf16
+        expected, other = vision.target_encoder(picture).numpy(), vision.encoder(picture).numpy()
+    assert np.allclose(codes, expected, atol=0.05)  # float16, bf16
+    assert not np.allclose(other, expected, atol=0.05)  # else this would tell nothing
     assert json.loads((run / "vision/config.json").read_text())["vision"] == "hrssm"
