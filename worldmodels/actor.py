@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from worldmodels import checkpoint, models
+from worldmodels.config import ControllerConfig
 from worldmodels.controller import Controller
 from worldmodels.envspec import EnvSpec
 from worldmodels.errors import UserError
@@ -27,6 +28,14 @@ class Actor:
     bias: bool
     max_steps: int
     precision: str
+
+    @classmethod
+    def of(cls, config: ControllerConfig, model: WorldModel) -> "Actor":
+        """As stage 4 is asked to have it."""
+        return cls(
+            config.spec, config.run.resolve(), config.inputs or model.default_inputs, config.hidden_size, config.bias,
+            config.max_steps, config.precision,
+        )  # fmt: skip
 
     def elsewhere(self, run: Path) -> "Actor":
         """The same for a worker, who finds the run there; "auto" means what it means here, on whatever processor."""

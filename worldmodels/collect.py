@@ -17,8 +17,8 @@ from worldmodels.agents import Agent, BlindAgent, ModelAgent
 from worldmodels.checkpoint import write_bytes
 from worldmodels.config import CollectConfig, flag
 from worldmodels.envs.distract import train_clips
+from worldmodels.envs.pool import pooled
 from worldmodels.errors import UserError, nearest
-from worldmodels.evaluators import cached_model, envs
 from worldmodels.policies import POLICIES, paper_policy
 from worldmodels.ray_workers import hire
 from worldmodels.report import paths, say, summarise, table
@@ -47,7 +47,7 @@ def collect(config: CollectConfig) -> None:
     starts = range(0, config.episodes, config.shard_size)
     shards = [range(start, min(start + config.shard_size, config.episodes)) for start in starts]
     tasks = [Task(config, _path(config, policy, those.start), policy, actor, those) for those in shards]
-    envs(config.spec, 1)  # an unknown environment is told of here, not by every worker, and before anything is deleted
+    pooled(config.spec, 1)  # an unknown environment is told of here, once, and before anything is deleted
     folder = rollout_folder(config.data)
     if any(folder.glob("*.h5")):
         Rollouts(folder, config.spec.label)  # refuses a folder of another environment before anything is added to it
@@ -93,7 +93,7 @@ def collect_shard(task: Task) -> tuple[bytes, int]:
     """A worker's task: plays the episodes of one shard; the shard, and how many frames it holds."""
     config = task.config
     kept: dict[int, Any] = {}
-    pool = envs(config.spec, min(_lockstep(task), len(task.episodes)))
+    pool = pooled(config.spec, min(_lockstep(task), len(task.episodes)))
     agent = _agent(task, pool)
     for attempt in range(ATTEMPTS):
         todo = [index for index in task.episodes if index not in kept]
@@ -123,7 +123,7 @@ def _agent(task: Task, pool: list) -> Agent:
     if task.actor is None:
         return BlindAgent(task.policy, pool[0].action_space.shape[0])
     actor, version, params = task.actor
-    model = cached_model(actor.run, version, actor.precision)
+    model = models.cached(actor.run, version, actor.precision)
     values = np.frombuffer(params, np.float32)
     return ModelAgent(model, actor.controller(model), actor.inputs, values, action_noise=task.config.noise)
 

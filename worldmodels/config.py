@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from worldmodels.envspec import Distractor, EnvSpec
+from worldmodels.envspec import CONTROL, Distractor, EnvSpec
 from worldmodels.errors import UserError, nearest
 from worldmodels.presets import PRESETS
 
@@ -392,7 +392,7 @@ def preset_of(kind: type, env: str, preset: str, model: str = "") -> dict[str, A
     """What `preset` sets for `env`, and for the V or M called `model`, in the stage `kind`."""
     check_preset(preset)
     table = PRESETS.get(kind.__name__, {})
-    family = "dmc" if env.startswith("dmc:") else env if env in table else "other"
+    family = "dmc" if env.startswith(CONTROL) else env if env in table else "other"
     chosen = {"env": env, "preset": preset}
     for settings in (table.get(family, {}), table.get(model, {})):
         chosen |= settings.get("all", {}) | settings.get(preset, {})

@@ -2,10 +2,8 @@
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import gymnasium
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,8 +13,8 @@ from worldmodels.actor import Actor
 from worldmodels.agents import BlindAgent, ModelAgent
 from worldmodels.capture import Captured
 from worldmodels.controller import Controller
-from worldmodels.envs import make_env
 from worldmodels.envs.dream import Dream
+from worldmodels.envs.pool import pooled
 from worldmodels.envspec import EnvSpec
 from worldmodels.models.base import State, WorldModel
 from worldmodels.rollout import rollout
@@ -145,36 +143,19 @@ class BaselineEvaluator:
 def play_group(task: tuple[Actor, str, np.ndarray, list[int]]) -> list[tuple[float, int]]:
     """A worker's task: the return and length of each pair of controller and seed."""
     actor, version, params, seeds = task
-    model = cached_model(actor.run, version, actor.precision)
+    model = models.cached(actor.run, version, actor.precision)
     agent = ModelAgent(model, actor.controller(model), actor.inputs, params)
-    outcomes = rollout(envs(actor.env, len(seeds)), agent, seeds, actor.max_steps)
+    outcomes = rollout(pooled(actor.env, len(seeds)), agent, seeds, actor.max_steps)
     return [(o.episode_return, o.length) for o in outcomes]
 
 
 def play_blind(task: tuple[EnvSpec, str, int, list[int]]) -> list[tuple[float, int]]:
     """A worker's task: the same for a blind policy; one episode after the other, for nobody sees for several."""
     env, policy, max_steps, seeds = task
-    pool = envs(env, 1)
+    pool = pooled(env, 1)
     agent = BlindAgent(policy, pool[0].action_space.shape[0])  # type: ignore[index]
     return [(o.episode_return, o.length) for o in rollout(pool, agent, seeds, max_steps)]
 
 
 def _count(done: Done | None) -> Callable[[list], Any] | None:
     return (lambda group: done(len(group))) if done else None
-
-
-_ENVS: dict[EnvSpec, list[gymnasium.Env]] = {}
-
-
-def envs(spec: EnvSpec, count: int) -> list[gymnasium.Env]:
-    """`count` environments of this process, made once and used again."""
-    pool = _ENVS.setdefault(spec, [])
-    while len(pool) < count:
-        pool.append(make_env(spec))
-    return pool[:count]
-
-
-@functools.lru_cache(maxsize=2)
-def cached_model(run: Path, version: str, precision: str) -> WorldModel:
-    """The world model of a run; `version` is its fingerprint, so that a model trained anew is read anew."""
-    return models.load(run, precision=precision)

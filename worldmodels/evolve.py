@@ -73,10 +73,7 @@ def train_controller(config: ControllerConfig) -> None:
 def evolve(config: ControllerConfig, workers: Workers) -> Evolved:
     """Evolves one controller, going on from its checkpoint; resumed or not, the result is the same to the bit."""
     model = models.load(config.run, device_of(config.device), config.spec.label, config.precision)
-    actor = Actor(
-        config.spec, config.run.resolve(), config.inputs or model.default_inputs, config.hidden_size, config.bias,
-        config.max_steps, config.precision,
-    )  # fmt: skip
+    actor = Actor.of(config, model)
     controller = actor.controller(model)
     if config.dream and model.rewardless:
         raise UserError(f"{config.run}/memory was trained with --reward none, so its dreams pay nothing; train it anew")

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from worldmodels.envspec import CONTROL
+
 Policy = Callable[[int], np.ndarray]
 """step -> action, float32 (A,) in [-1, 1]"""
 
@@ -106,7 +108,7 @@ BASELINES = {
 
 def paper_policy(env: str) -> str:
     """The name of the random policy that the authors collected with in `env`."""
-    return "uniform" if env.startswith("dmc:") else PAPER.get(env, "spicy")
+    return "uniform" if env.startswith(CONTROL) else PAPER.get(env, "spicy")
 
 
 def baselines(env: str) -> dict[str, str]:

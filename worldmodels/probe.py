@@ -20,7 +20,7 @@ from worldmodels.command_line import parse
 from worldmodels.config import CollectConfig, ProbeConfig, preset_of
 from worldmodels.envs import make_env
 from worldmodels.envs.distract import check_test_clips
-from worldmodels.envspec import EnvSpec
+from worldmodels.envspec import CONTROL, EnvSpec
 from worldmodels.errors import UserError, command, nearest
 from worldmodels.models.base import WorldModel, device_of
 from worldmodels.policies import POLICIES, paper_policy
@@ -204,7 +204,7 @@ def _spec(run: Path, config: ProbeConfig) -> EnvSpec:
     """The environment that a run was trained in, before clips that may lie elsewhere by now."""
     _, about = models.load_module(run / "vision", "vision")
     spec = EnvSpec(**about["spec"])
-    if not spec.name.startswith("dmc:") and spec.name not in ("doom", "carracing"):
+    if not spec.name.startswith(CONTROL) and spec.name not in ("doom", "carracing"):
         raise UserError(f"--run {run}: --env {spec.name} cannot tell its true state; dmc:..., carracing and doom can")
     spec = spec.with_videos(config.distractor_videos)
     check_test_clips(spec, about["clips"])

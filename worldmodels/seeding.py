@@ -32,6 +32,11 @@ def integer(seed: int, *names: Name) -> int:
     return int(stream(seed, *names).generate_state(1)[0] >> 1)
 
 
+def uniform(generator: torch.Generator, *shape: int) -> torch.Tensor:
+    """Uniform noise, float32 in the open interval (0, 1), for a training step."""
+    return torch.rand(*shape, generator=generator).clamp_min(SMALLEST)
+
+
 class Noise:
     """Uniform noise for episodes that run side by side, each from its own seed.
 

@@ -7,8 +7,8 @@ import torch
 
 from worldmodels.agents import Agent
 from worldmodels.config import CollectConfig
+from worldmodels.envs.pool import pooled
 from worldmodels.estimate.costs import FRAME, PATIENCE, Cost, Size, own_memory, show
-from worldmodels.evaluators import envs
 from worldmodels.rollout import Outcome, rollout
 from worldmodels.seeding import integer
 from worldmodels.store import pack_shard
@@ -30,7 +30,7 @@ def collection(
     """
     torch.set_num_threads(1)  # as in a worker
     rows = min(EPISODES, config.shard_size)
-    pool = envs(config.spec, min(lockstep, rows))
+    pool = pooled(config.spec, min(lockstep, rows))
     agent, seeds = agent_of(pool), [integer(config.seed, "estimate", i) for i in range(rows)]
 
     def play(steps: int) -> tuple[list[Outcome], float]:

@@ -10,8 +10,9 @@ from worldmodels.actor import Actor
 from worldmodels.agents import ModelAgent
 from worldmodels.cma_es import FULL_COVARIANCE_LIMIT
 from worldmodels.config import ControllerConfig, MemoryConfig, VisionConfig, preset_of
+from worldmodels.envs.pool import pooled
 from worldmodels.estimate.costs import Cost, Size, own_memory, seconds_per, show
-from worldmodels.evaluators import DreamEvaluator, envs
+from worldmodels.evaluators import DreamEvaluator
 from worldmodels.models.base import WorldModel, device_of
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.vae import VAE
@@ -24,15 +25,12 @@ def evolution(config: ControllerConfig) -> None:
     """Measures steps in dreams and in the real environment, and counts both, as if no episode ended early."""
     cpu = torch.device("cpu")
     model, source = _model(config, cpu)
-    actor = Actor(
-        config.spec, config.run.resolve(), config.inputs or model.default_inputs, config.hidden_size, config.bias,
-        config.max_steps, config.precision,
-    )  # fmt: skip
+    actor = Actor.of(config, model)
     controller = actor.controller(model)
     params = rng(config.seed, "estimate").normal(0, config.sigma0, (config.pop_size, controller.num_params))
     seeds = [integer(config.seed, "estimate", i) for i in range(config.episodes)]
     torch.set_num_threads(1)  # as in a worker
-    pool = envs(config.spec, config.lockstep)
+    pool = pooled(config.spec, config.lockstep)
     rows = np.resize(params, (config.lockstep, controller.num_params)).astype(np.float32)
     agent = ModelAgent(model, controller, actor.inputs, rows)
     luck = [integer(config.seed, "estimate", i) for i in range(config.lockstep)]
@@ -82,7 +80,7 @@ def _model(config: ControllerConfig, device: torch.device) -> tuple[WorldModel, 
     """V and M on disk, or else new ones of the sizes that stages 2 and 3 have by this --preset."""
     if all((config.run / stage / models.FILE).exists() for stage in ("vision", "memory")):
         return models.load(config.run, device, config.spec.label, config.precision), f"V and M of {config.run}"
-    action_size = envs(config.spec, 1)[0].action_space.shape[0]  # type: ignore[index]
+    action_size = pooled(config.spec, 1)[0].action_space.shape[0]  # type: ignore[index]
     vision = VAE(preset_of(VisionConfig, config.env, config.preset)["code_size"])
     asked = preset_of(MemoryConfig, config.env, config.preset)
     memory = MDNRNN(

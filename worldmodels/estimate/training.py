@@ -11,8 +11,8 @@ import torch
 from worldmodels import distributed, models
 from worldmodels.codes import ENCODE_BATCH
 from worldmodels.config import CollectConfig, MemoryConfig, TrainConfig, VisionConfig, preset_of
+from worldmodels.envs.pool import pooled
 from worldmodels.estimate.costs import FRAME, Cost, Size, own_memory, seconds_per, show
-from worldmodels.evaluators import envs
 from worldmodels.models.base import autocast, device_of
 from worldmodels.models.vae import VAE
 from worldmodels.store import Rollouts, rollout_folder
@@ -105,7 +105,7 @@ def data_of(config: TrainConfig) -> Data:
     """The rollouts on disk, or else those that stage 1 would collect by this --preset."""
     folder = rollout_folder(config.data)
     if not any(folder.glob("*.h5")):
-        action_size = envs(config.spec, 1)[0].action_space.shape[0]  # type: ignore[index]
+        action_size = pooled(config.spec, 1)[0].action_space.shape[0]  # type: ignore[index]
         asked = preset_of(CollectConfig, config.env, config.preset)
         episodes, steps = asked.get("episodes", CollectConfig.episodes), asked["max_steps"]
         held_out = episodes // asked.get("shard_size", CollectConfig.shard_size)

@@ -4,6 +4,7 @@ A run folder holds vision/model.safetensors and memory/model.safetensors. Each r
 the weights is the class's name and arguments.
 """
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ __all__ = [
     "PAIRINGS",
     "Vision",
     "WorldModel",
+    "cached",
     "fingerprint",
     "load",
     "load_module",
@@ -88,6 +90,12 @@ def load(run: Path, device: torch.device | None = None, env: str | None = None, 
         raise UserError(f"{run}/memory was trained on codes of V {expected}, but {run}/vision is {found}; run stage 3")
     starts: Tensor = extra["starts"]
     return pair(vision, memory, starts, device, precision)
+
+
+@functools.lru_cache(maxsize=2)
+def cached(run: Path, version: str, precision: str) -> WorldModel:
+    """The world model of a run, kept by this process. `version` is its fingerprint: one trained anew is read anew."""
+    return load(run, precision=precision)
 
 
 def pair(

@@ -21,6 +21,7 @@ from worldmodels.models.heads import EPS, RewardHead, mlp
 from worldmodels.models.latent import balanced_kl
 from worldmodels.models.pictures import PictureDecoder, to_input, to_obs
 from worldmodels.models.rssm import RSSM, Unrolled
+from worldmodels.seeding import uniform
 
 EMA_RATE = 0.05
 INFERENCE = 0.5  # weight of the mended form's divergence between what both branches infer
@@ -127,7 +128,7 @@ class HRSSM(nn.Module):
         rssm, obs, is_first = self.rssm, batch["obs"], batch["is_first"].float()
         rows, steps = is_first.shape
         device = is_first.device
-        noise = torch.rand(4, rows, steps, rssm.latent.noise_size, generator=generator).clamp_min(1e-7).to(device)
+        noise = uniform(generator, 4, rows, steps, rssm.latent.noise_size).to(device)
         clean = _centred(obs).unflatten(0, (rows, steps))
         visible = masks.cubes(steps, self.mask_ratio, clean.shape[-1], generator).to(device)
         visible = visible.unsqueeze(-1).repeat(1, 1, 1, 3).movedim(-1, 1)  # laid out as the frames: half the time

@@ -13,6 +13,7 @@ from worldmodels.models.hrssm import HRSSM
 from worldmodels.models.latent import balanced_kl
 from worldmodels.models.mixture import HALF_LOG_2PI
 from worldmodels.models.rssm import RSSM
+from worldmodels.seeding import uniform
 
 
 class RSSMMemory(nn.Module):
@@ -84,7 +85,7 @@ class RSSMMemory(nn.Module):
         """
         embed, is_first, rssm = batch["embed"].float(), batch["is_first"].float(), self.rssm
         rows, steps = is_first.shape
-        noise = torch.rand(rows, steps, rssm.latent.noise_size, generator=generator).clamp_min(1e-7).to(embed.device)
+        noise = uniform(generator, rows, steps, rssm.latent.noise_size).to(embed.device)
         code = sample_code(embed, torch.randn(rows, steps, self.code_size, generator=generator).to(embed.device))
         states = rssm.unroll(embed, batch["action"], is_first, noise)
         total, kl = balanced_kl(rssm.latent, states.posterior, rssm.prior(states.h), self.free_nats)

@@ -1,0 +1,16 @@
+"""The environments of a process: made once, and used again by every task."""
+
+import gymnasium
+
+from worldmodels.envs import make_env
+from worldmodels.envspec import EnvSpec
+
+_MADE: dict[EnvSpec, list[gymnasium.Env]] = {}
+
+
+def pooled(spec: EnvSpec, count: int) -> list[gymnasium.Env]:
+    """`count` environments of this process, all alike; none is made that was made before."""
+    made = _MADE.setdefault(spec, [])
+    while len(made) < count:
+        made.append(make_env(spec))
+    return made[:count]
