@@ -7,7 +7,7 @@ from ray.cluster_utils import Cluster
 from benchmarks.measure import Row
 from worldmodels.envspec import EnvSpec
 from worldmodels.evaluators import BaselineEvaluator
-from worldmodels.ray_workers import hire
+from worldmodels.ray_workers import make_workers
 from worldmodels.workers import Workers
 
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
@@ -18,7 +18,7 @@ def rows() -> Iterator[Row]:
     # Ray's workers yield to everything else on their machine (nice 15); here to whatever runs beside the measurement
     cluster = Cluster(initialize_head=True, head_node_args=NODE | {"_system_config": {"worker_niceness": 0}})
     cluster.add_node(**NODE)
-    with hire(0, cluster.address) as ours, hire(2) as local:
+    with make_workers(0, cluster.address) as ours, make_workers(2) as local:
         yield Row("Ray, 2 nodes", "steps/s", lambda: play(ours), lambda: play(local), None, 0.85)
     cluster.shutdown()
 

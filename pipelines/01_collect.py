@@ -3,12 +3,12 @@
 from worldmodels.collect import collect
 from worldmodels.command_line import parse
 from worldmodels.config import CollectConfig
-from worldmodels.distributed import alone
+from worldmodels.distributed import single_process
 from worldmodels.errors import command
 
 
 @command
-@alone
+@single_process
 def main() -> None:
     collect(parse(CollectConfig))
 

@@ -2,13 +2,13 @@
 
 from worldmodels.command_line import parse
 from worldmodels.config import MemoryConfig
-from worldmodels.distributed import together
+from worldmodels.distributed import several_processes
 from worldmodels.errors import command
 from worldmodels.memory import train_memory
 
 
 @command
-@together
+@several_processes
 def main() -> None:
     train_memory(parse(MemoryConfig))
 

@@ -2,13 +2,13 @@
 
 from worldmodels.command_line import parse
 from worldmodels.config import ControllerConfig
-from worldmodels.distributed import alone
+from worldmodels.distributed import single_process
 from worldmodels.errors import command
 from worldmodels.evolve import train_controller
 
 
 @command
-@alone
+@single_process
 def main() -> None:
     train_controller(parse(ControllerConfig))
 

@@ -64,7 +64,7 @@ def _keep(module: torch.nn.Module, *arguments: Any) -> None:
     torch.save(module.state_dict(), run.folder / f"weights-{distributed.rank()}.pt")
 
 
-@distributed.together
+@distributed.several_processes
 def main() -> None:
     data, out = Path(sys.argv[1]), Path(sys.argv[2])
     without_noise()

@@ -8,7 +8,7 @@ from tests.conftest import World
 from worldmodels.actor import Actor
 from worldmodels.envspec import EnvSpec
 from worldmodels.evaluators import BaselineEvaluator, RealEvaluator
-from worldmodels.models.base import chosen
+from worldmodels.models.base import resolved
 from worldmodels.workers import Workers
 
 INPUTS = ("z", "c", "h")
@@ -49,6 +49,6 @@ def test_baselines_play_the_real_game() -> None:
 
 def test_auto_is_decided_before_an_actor_travels(actor: Actor) -> None:
     """Nodes with other processors would decide otherwise, and scores would depend on who plays."""
-    there = actor.elsewhere(Path("there"))
+    there = actor.for_worker(Path("there"))
     assert there.run == Path("there") and actor.precision == "auto"
-    assert there.precision == chosen("auto", torch.device("cpu")) in ("bf16", "fp32")
+    assert there.precision == resolved("auto", torch.device("cpu")) in ("bf16", "fp32")

@@ -26,7 +26,7 @@ from worldmodels.envspec import EnvSpec
 from worldmodels.errors import UserError
 from worldmodels.evaluators import RealEvaluator
 from worldmodels.evolve import train_controller
-from worldmodels.ray_workers import RayWorkers, hire
+from worldmodels.ray_workers import RayWorkers, make_workers
 from worldmodels.workers import Workers
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'worldmodels[ray]'")
@@ -44,7 +44,7 @@ def cluster() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def workers(cluster: Any) -> Iterator[Workers]:
-    with hire(0, cluster.address) as pool:
+    with make_workers(0, cluster.address) as pool:
         assert isinstance(pool, RayWorkers)
         yield pool
         for copies in pool._luggage:
@@ -103,7 +103,7 @@ def test_it_is_told_in_one_line_what_is_missing(tmp_path: Path, monkeypatch: pyt
         train_controller(ControllerConfig(env="doom", ray=nobody))
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"--ray auto needs Ray .*: pip install 'worldmodels\[ray\]'"):
-        hire(2, "auto")
+        make_workers(2, "auto")
 
 
 def test_where_it_computes_may_change_on_resume() -> None:
@@ -184,7 +184,7 @@ def test_shards_are_those_of_local_workers_though_a_node_dies(
         env="doom", policy=str(folder), data=tmp_path / "local", workers=0, episodes=12, shard_size=2, max_steps=100
     )
     collect(config)
-    monkeypatch.setattr("worldmodels.collect.hire", lambda *_, **__: contextlib.nullcontext(workers))
+    monkeypatch.setattr("worldmodels.collect.make_workers", lambda *_, **__: contextlib.nullcontext(workers))
     collect(dataclasses.replace(config, data=tmp_path / "ray"))
     assert death.exists()
     shards = [

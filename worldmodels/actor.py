@@ -12,7 +12,7 @@ from worldmodels.config import ControllerConfig
 from worldmodels.controller import Controller
 from worldmodels.envspec import EnvSpec
 from worldmodels.errors import UserError
-from worldmodels.models.base import WorldModel, chosen
+from worldmodels.models.base import WorldModel, resolved
 
 FILE = "controller.safetensors"
 
@@ -37,9 +37,9 @@ class Actor:
             config.max_steps, config.precision,
         )  # fmt: skip
 
-    def elsewhere(self, run: Path) -> "Actor":
+    def for_worker(self, run: Path) -> "Actor":
         """The same for a worker, who finds the run there; "auto" means what it means here, on whatever processor."""
-        return replace(self, run=run, precision=chosen(self.precision, torch.device("cpu")))
+        return replace(self, run=run, precision=resolved(self.precision, torch.device("cpu")))
 
     def controller(self, model: WorldModel) -> Controller:
         """The controller that fits `model`. Raises UserError if the model lacks one of the inputs."""

@@ -20,7 +20,7 @@ from worldmodels.envs.distract import train_clips
 from worldmodels.envs.pool import pooled
 from worldmodels.errors import UserError, nearest
 from worldmodels.policies import POLICIES, paper_policy
-from worldmodels.ray_workers import hire
+from worldmodels.ray_workers import make_workers
 from worldmodels.report import paths, say, summarise, table
 from worldmodels.rollout import rollout
 from worldmodels.seeding import integer
@@ -62,12 +62,12 @@ def collect(config: CollectConfig) -> None:
             path.unlink()
     missing = [task for task in tasks if not _is_there(task)]
     with (
-        hire(config.workers, config.ray, deadline=3600) as workers,
+        make_workers(config.workers, config.ray, deadline=3600) as workers,
         tqdm(total=sum(len(task.episodes) for task in missing), unit="episode", desc=f"collect {config.env}") as bar,
     ):
         if actor:
             there = workers.send(actor[0].run, models.FILES)
-            sent = (actor[0].elsewhere(there), *actor[1:])
+            sent = (actor[0].for_worker(there), *actor[1:])
             missing = [replace(task, actor=sent) for task in missing]
         frames = 0
         for index, (shard, played) in workers.each(collect_shard, missing):

@@ -18,11 +18,11 @@ from torch import Tensor, distributed, nn
 
 from worldmodels.errors import UserError
 
-PATIENCE = timedelta(days=1)  # the others wait while the first one encodes; that a process died, torchrun notices
+PATIENCE = timedelta(days=1)  # the other processes may wait for hours while the first encodes; torchrun sees deaths
 MISTAKES = "worldmodels/mistakes"  # counter in the store that all processes share
 
 
-def alone(main: Callable[[], None]) -> Callable[[], None]:
+def single_process(main: Callable[[], None]) -> Callable[[], None]:
     """Makes `main` refuse to be one of several processes: it would do everything as often as there are.
 
     Raises:
@@ -40,7 +40,7 @@ def alone(main: Callable[[], None]) -> Callable[[], None]:
     return wrapper
 
 
-def together(main: Callable[[], None]) -> Callable[[], None]:
+def several_processes(main: Callable[[], None]) -> Callable[[], None]:
     """Makes `main` join the other processes if torchrun started it, and a mistake be told by one of them only."""
 
     @functools.wraps(main)

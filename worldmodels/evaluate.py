@@ -17,7 +17,7 @@ from worldmodels.evaluators import DreamEvaluator, RealEvaluator
 from worldmodels.evolve import final_seeds, score_baselines
 from worldmodels.models.base import WorldModel, device_of
 from worldmodels.policies import baselines
-from worldmodels.ray_workers import hire
+from worldmodels.ray_workers import make_workers
 from worldmodels.report import Summary, paths, say, summarise, table
 
 
@@ -31,7 +31,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Summary]:
     check_test_clips(actor.env, models.load_module(actor.run / "vision", "vision")[1]["clips"])
     scores: dict[str, Summary] = {}
     seeds = final_seeds(config.seed, config.episodes)
-    with hire(config.workers, config.ray) as workers:
+    with make_workers(config.workers, config.ray) as workers:
         if config.baselines:
             scores |= score_baselines(actor.env, actor.max_steps, config.episodes, config.seed, workers)
         if config.dream:

@@ -114,7 +114,7 @@ class RealEvaluator:
     def __init__(self, workers: Workers, actor: Actor, lockstep: int = 8) -> None:
         self._workers, self._lockstep = workers, lockstep
         self._version = models.fingerprint(actor.run)
-        self._actor = actor.elsewhere(workers.send(actor.run, models.FILES))
+        self._actor = actor.for_worker(workers.send(actor.run, models.FILES))
 
     def evaluate(self, params: np.ndarray, seeds: list[int], done: Done | None = None) -> Scores:
         population, episodes = len(params), len(seeds)

@@ -20,7 +20,7 @@ from worldmodels.errors import UserError
 from worldmodels.evaluators import BaselineEvaluator, DreamEvaluator, Evaluator, RealEvaluator
 from worldmodels.models.base import device_of
 from worldmodels.policies import baselines
-from worldmodels.ray_workers import hire
+from worldmodels.ray_workers import make_workers
 from worldmodels.report import Summary, paths, say, summarise, table
 from worldmodels.run import Run
 from worldmodels.workers import Workers
@@ -43,7 +43,7 @@ def train_controller(config: ControllerConfig) -> None:
     config = _with_backgrounds(config)
     torch.set_num_threads(max(1, config.workers))
     keep_freed_memory()
-    with hire(config.workers, config.ray, config.deadline) as workers:
+    with make_workers(config.workers, config.ray, config.deadline) as workers:
         each = [dataclasses.replace(config, tau=(tau,)) for tau in config.tau] if config.dream else [config]
         results = [evolve(one, workers) for one in each]
         references = score_baselines(
@@ -115,9 +115,9 @@ def evolve(config: ControllerConfig, workers: Workers) -> Evolved:
                 plots.fitness(run.folder / "fitness.png", run.history(), f"{config.spec.label}, {run.folder.name}")
     run.close()
     plots.fitness(run.folder / "fitness.png", run.history(), f"{config.spec.label}, {run.folder.name}")
-    elsewhere = dataclasses.replace(actor, env=actor.env.tested())  # before backgrounds that evolution never met
-    final = RealEvaluator(workers, elsewhere, config.lockstep)
-    return _finish(config, elsewhere, model, world if config.dream else final, final, chosen)
+    tested_actor = dataclasses.replace(actor, env=actor.env.tested())  # before backgrounds that evolution never met
+    final = RealEvaluator(workers, tested_actor, config.lockstep)
+    return _finish(config, tested_actor, model, world if config.dream else final, final, chosen)
 
 
 def _with_backgrounds(config: ControllerConfig) -> ControllerConfig:

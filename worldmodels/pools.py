@@ -82,7 +82,8 @@ class Pools:
 
 
 def on_device(arrays: dict[str, np.ndarray], device: torch.device = CPU) -> Table:
-    """The arrays as tensors, all on `device` or, if they would take more than half of its free memory, none."""
+    """The arrays as tensors: all of them on `device` if they take at most half of its free memory, else all in main
+    memory, from where each batch is copied."""
     if device.type == "cuda" and 2 * sum(values.nbytes for values in arrays.values()) > _free(device):
         device = CPU
     return {name: torch.from_numpy(values).to(device) for name, values in arrays.items()}

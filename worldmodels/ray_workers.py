@@ -24,7 +24,7 @@ Luggage = tuple[tuple[str, ...], Any]
 """Names of files, and a reference to their contents in Ray's object store."""
 
 
-def hire(num: int, ray: str = "", deadline: float = 900.0) -> Workers:
+def make_workers(num: int, ray: str = "", deadline: float = 900.0) -> Workers:
     """Workers of the cluster at `ray` ("auto" or an address), or `num` of this machine if it is empty.
 
     Raises:

@@ -46,7 +46,7 @@ class Shard:
         return np.concatenate([[0], np.cumsum(self.lengths + 1)])
 
     def split(self, held_out: bool) -> range:
-        """Which episodes are held out from training (the last one), or which are not."""
+        """Numbers of the episodes that are held out from training (the last one), or of those to train on."""
         count = len(self.lengths)
         return range(count - 1, count) if held_out else range(count - 1)
 

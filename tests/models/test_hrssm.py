@@ -143,7 +143,7 @@ def test_the_decoder_teaches_nothing_else() -> None:
     losses(vision)[0].backward()
     with_decoder = {k: p.grad.clone() for k, p in vision.named_parameters() if p.grad is not None}
     vision.zero_grad()
-    vision._look = lambda embed, clean: torch.zeros(())  # type: ignore[method-assign]
+    vision._decoder_loss = lambda embed, clean: torch.zeros(())  # type: ignore[method-assign]
     losses(vision)[0].backward()
     for key, p in vision.named_parameters():
         if p.grad is not None and not key.startswith("decoder"):
@@ -213,7 +213,7 @@ def test_it_learns_rewards_that_a_moving_background_hides(monkeypatch: pytest.Mo
     """Where a bright band stands is the reward; noise moves behind it."""
     generator = torch.Generator().manual_seed(0)
     vision = make(depth=8, code_size=16, hidden_size=16, units=32, mask_ratio=0.3)
-    monkeypatch.setattr(vision, "_look", lambda embed, clean: torch.zeros(()))  # half of the time would go there
+    monkeypatch.setattr(vision, "_decoder_loss", lambda embed, clean: torch.zeros(()))  # half of the time would go there
     optimizer = torch.optim.Adam(vision.parameters(), 1e-2)
     losses = []
     for _ in range(100):

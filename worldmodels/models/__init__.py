@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from worldmodels import checkpoint
 from worldmodels.errors import UserError
-from worldmodels.models.base import Vision, WorldModel, chosen, product_dtype
+from worldmodels.models.base import Vision, WorldModel, product_dtype, resolved
 from worldmodels.models.classic import ClassicWorldModel
 from worldmodels.models.hrssm import HRSSM
 from worldmodels.models.mdnrnn import MDNRNN
@@ -106,7 +106,7 @@ def pair(
     V and M are taken over: without gradients, and with the weights of their matrix products in `precision`.
     """
     device = device or torch.device("cpu")
-    precision = chosen(precision, device)
+    precision = resolved(precision, device)
     model = PAIRINGS[memory.family](vision, memory, starts, precision)
     # convolutions laid out as pictures are: few at a time are seen in half the time (training many takes longer)
     model = model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)

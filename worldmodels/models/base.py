@@ -114,8 +114,8 @@ def sample_code(embed: Tensor, noise: Tensor) -> Tensor:
     """A code z (..., Z) from what V made of a picture and standard normal noise (..., Z).
 
     Args:
-        embed: [mu, logvar] (..., 2Z), or a point (..., Z), which is blurred a little, for a density of points has no
-            bounds.
+        embed: [mu, logvar] (..., 2Z), or a point (..., Z), which gets noise of POINT_STD: of exact points an M's
+            likelihood could grow without bound.
     """
     if embed.shape[-1] == noise.shape[-1]:
         return embed + POINT_STD * noise
@@ -152,7 +152,7 @@ def device_of(name: str) -> torch.device:
     return distributed.own_gpu(torch.device(name))
 
 
-def chosen(precision: str, device: torch.device) -> str:
+def resolved(precision: str, device: torch.device) -> str:
     """bf16 or fp32; "auto" is bf16 where the hardware is fast at it."""
     if precision != "auto":
         return precision
@@ -163,7 +163,7 @@ def chosen(precision: str, device: torch.device) -> str:
 
 def product_dtype(device: torch.device, precision: str) -> torch.dtype:
     """What matrix products are computed in."""
-    return torch.bfloat16 if chosen(precision, device) == "bf16" else torch.float32
+    return torch.bfloat16 if resolved(precision, device) == "bf16" else torch.float32
 
 
 def autocast(device: torch.device, precision: str) -> Any:

@@ -56,6 +56,9 @@ class Doubling(nn.ConvTranspose2d):
             windows = (x.permute(0, 2, 3, 1) @ weight).unflatten(3, (size, size, outputs))
             y = _Add.apply(windows)
             return (y + self.bias.to(y.dtype)).permute(0, 3, 1, 2)
+        # Along one side, output 2p + r (r = 0, 1) is the sum over j of weight[2j + r] x[p - j]: an ordinary convolution
+        # for each parity r, whose outputs are then interleaved. A window reaches from p - (taps - 1) to p, and p up to
+        # taps - 1 beyond the last input: taps - 1 zeros on either side, of which the convolution itself adds one.
         taps = -(-size // 2)  # of each parity
         weight = F.pad(weight, (0, size % 2, 0, size % 2)).unflatten(3, (taps, 2)).unflatten(2, (taps, 2))
         weight = weight.flip(2, 4).permute(3, 5, 1, 0, 2, 4).flatten(0, 2)  # (2 * 2 * O, I, taps, taps)

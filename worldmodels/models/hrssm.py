@@ -25,7 +25,7 @@ from worldmodels.seeding import uniform
 
 EMA_RATE = 0.05
 INFERENCE = 0.5  # weight of the mended form's divergence between what both branches infer
-LOOKED_AT = 32  # frames per update that the decoder learns from
+DECODED_FRAMES = 32  # per update, that the decoder learns from
 
 
 class Encoder(nn.Module):
@@ -140,10 +140,11 @@ class HRSSM(nn.Module):
         reward_loss = self.reward_head.loss(masked.feat, batch["reward"]).mean()
         end_logit = self.end_head(masked.feat).float().squeeze(-1)
         end_loss = F.binary_cross_entropy_with_logits(end_logit, batch["terminated"].float())
-        alike = bisimulation.reconstruction(rssm.projection(masked.feat), self.target_rssm.projection(raw))
-        looked = self._look(raw_embed, clean)
-        total = reward_loss + end_loss + kl_loss + alike + looked
-        metrics = {"reward": reward_loss, "termination": end_loss, "kl": kl, "reconstruction": alike, "look": looked}
+        latents = bisimulation.reconstruction(rssm.projection(masked.feat), self.target_rssm.projection(raw))
+        decoded = self._decoder_loss(raw_embed, clean)
+        total = reward_loss + end_loss + kl_loss + latents + decoded
+        metrics = {"reward": reward_loss, "termination": end_loss, "kl": kl}
+        metrics |= {"reconstruction": latents, "decoder": decoded}
         if self.losses == "mended":
             metrics["inference"] = rssm.latent.kl(raw_posterior, masked.posterior).mean()
             total = total + INFERENCE * metrics["inference"]
@@ -182,10 +183,10 @@ class HRSSM(nn.Module):
         following = latent.sample(target.prior(h), noise[1, :, 1:])
         return embed, posterior, torch.cat([z, masked.h], -1), torch.cat([following, h], -1)
 
-    def _look(self, embed: Tensor, clean: Tensor) -> Tensor:
+    def _decoder_loss(self, embed: Tensor, clean: Tensor) -> Tensor:
         """Squared error per pixel of the decoder on frames spread over the batch."""
         embed, clean = embed.detach().flatten(0, 1), clean.flatten(0, 1)
-        stride = max(1, math.ceil(len(embed) / LOOKED_AT))
+        stride = max(1, math.ceil(len(embed) / DECODED_FRAMES))
         return F.mse_loss(self.decoder(embed[::stride]), clean[::stride] + 0.5)
 
 

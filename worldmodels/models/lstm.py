@@ -20,7 +20,7 @@ def step(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         gates: float32 (B, 4H), pre-activations ordered input, forget, cell, output; overwritten, if nobody asks for
-            their gradient.
+            their gradient, in place.
         c: (B, H), before.
     """
     i, f, g, o = gates.chunk(4, -1)
@@ -48,6 +48,14 @@ def sequence(inputs: Tensor, weight: Tensor, keep: Tensor, h: Tensor, c: Tensor)
 
 
 class _Sequence(Function):
+    """With a' for the sum that gate a is the sigmoid (g: the tanh) of, k for `keep`, and dx for the loss's gradient:
+
+    forward    c_t = f (k c_{t-1}) + i g,  h_t = o tanh(c_t),  sums = inputs_t + W (k h_{t-1})
+    backward   dh_t = d outputs_t + k W^T dsums_{t+1},   dc_t = k f_{t+1} dc_{t+1} + dh_t o (1 - tanh(c_t)^2)
+               di' = dc g i(1-i),  df' = dc (k c_{t-1}) f(1-f),  dg' = dc i (1-g^2),  do' = dh tanh(c_t) o(1-o)
+               dW = sum over t of dsums_t (k h_{t-1})^T: one product at the end
+    """
+
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, keep: Tensor, h: Tensor, c: Tensor) -> Any:
         steps, rows, width = inputs.shape

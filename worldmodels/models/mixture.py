@@ -50,6 +50,12 @@ def split(out: Tensor, components: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class _NLL(Function):
+    """With pi for the shares of the components (softmax of the logits) and r for those given the target (softmax of
+    log pi + log density), the gradients of -log sum_k pi_k N(y; mu_k, s_k), in mean over Z dimensions, are
+
+        d logit = (pi - r) / Z,   d mu = -r (y - mu) / s^2 / Z,   d log s = r (1 - ((y - mu) / s)^2) / Z
+    """
+
     @staticmethod
     def forward(ctx: Any, out: Tensor, target: Tensor, components: int) -> Tensor:
         total = target.new_empty(len(out))
