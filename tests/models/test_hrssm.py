@@ -213,7 +213,7 @@ def test_it_learns_rewards_that_a_moving_background_hides(monkeypatch: pytest.Mo
     """Where a bright band stands is the reward; noise moves behind it."""
     generator = torch.Generator().manual_seed(0)
     vision = make(depth=8, code_size=16, hidden_size=16, units=32, mask_ratio=0.3)
-    monkeypatch.setattr(vision, "_decoder_loss", lambda embed, clean: torch.zeros(()))  # half of the time would go there
+    monkeypatch.setattr(vision, "_decoder_loss", lambda embed, clean: torch.zeros(()))  # half of the time
     optimizer = torch.optim.Adam(vision.parameters(), 1e-2)
     losses = []
     for _ in range(100):
