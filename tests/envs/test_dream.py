@@ -158,6 +158,23 @@ def test_latent_env_has_the_spaces_of_the_dream_and_the_ends_of_reality(model) -
     assert steps == 15
 
 
+def test_latent_env_tells_memory_what_was_done(model, monkeypatch: pytest.MonkeyPatch) -> None:
+    env, given = LatentEnv(make_env("doom"), model, INPUTS), []
+    original = type(model).observe
+
+    def observe(self, state, action, embed, is_first, noise):
+        given.append((float(action[0, 0]), float(is_first[0, 0])))
+        return original(self, state, action, embed, is_first, noise)
+
+    monkeypatch.setattr(type(model), "observe", observe)
+    env.reset(seed=4)
+    for value in (0.5, -0.25, 1.0):
+        env.step(np.array([value], np.float32))
+    env.reset(seed=4)
+    env.close()
+    assert given == [(0.0, 1.0), (0.5, 0.0), (-0.25, 0.0), (1.0, 0.0), (0.0, 1.0)]
+
+
 def test_acting_advances_memory_as_dreaming_does(model, actor: Actor) -> None:
     """Same codes, same actions: the memory that acts and the memory that dreams are one."""
     agent = ModelAgent(model, actor.controller(model), INPUTS, np.zeros(40))
