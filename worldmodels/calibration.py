@@ -9,6 +9,7 @@ import torch
 from worldmodels.codes import EpisodeCodes
 from worldmodels.envs.dream import Dream
 from worldmodels.models.base import WorldModel
+from worldmodels.perceive import perceive
 from worldmodels.policies import POLICIES
 from worldmodels.seeding import Noise, integer, rng
 
@@ -23,18 +24,14 @@ def one_step(
         Predicted probability of termination, whether it terminated, predicted reward, reward; each (steps,), the
         steps of all episodes.
     """
-    device, count = model.starts.device, len(episodes)
-    longest = max(len(e.action) for e in episodes)
-    embed = np.stack([_pad(e.embed, longest + 1) for e in episodes]).astype(np.float32)
-    action = torch.from_numpy(np.stack([_pad(e.action, longest) for e in episodes])).to(device)
+    count, longest = len(episodes), max(len(e.action) for e in episodes)
+    embeds = [torch.from_numpy(e.embed).float() for e in episodes]
+    actions = [torch.from_numpy(e.action) for e in episodes]
     noise = Noise([integer(seed, "one step", i) for i in range(count)], model.noise_size)
-    state, ends, rewards = model.initial(count), [], []
-    for t in range(longest):
-        previous = action[:, t - 1] if t else torch.zeros_like(action[:, 0])
-        first = torch.full((count, 1), float(t == 0), device=device)
-        seen = torch.from_numpy(embed[:, t]).to(device)
-        state = model.observe(state, previous, seen, first, noise.draw().to(device))
-        dreamt = model.imagine(state, action[:, t], noise.draw().to(device))
+    ends, rewards = [], []
+    for t, state in zip(range(longest), perceive(model, embeds, actions, noise), strict=False):
+        action = torch.stack([each[min(t, len(each) - 1)] for each in actions]).to(model.starts.device)
+        dreamt = model.imagine(state, action, noise.draw().to(action.device))
         ends.append(dreamt.end.cpu().numpy())
         rewards.append(dreamt.reward.cpu().numpy())
     end, reward = np.stack(ends, 1), np.stack(rewards, 1)  # (E, T)
@@ -76,7 +73,3 @@ def blind_dreams(
         if not alive.any():
             break
     return returns, lengths
-
-
-def _pad(rows: np.ndarray, length: int) -> np.ndarray:
-    return np.concatenate([rows, np.repeat(rows[-1:], length - len(rows), 0)])

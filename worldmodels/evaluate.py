@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from worldmodels import films, models, plots, seeding
+from worldmodels import films, models, plots
 from worldmodels.actor import Actor, load_controller
 from worldmodels.calibration import blind_dreams
 from worldmodels.command_line import parse
@@ -14,11 +14,11 @@ from worldmodels.config import EvaluateConfig
 from worldmodels.envs.distract import check_test_clips
 from worldmodels.errors import command
 from worldmodels.evaluators import DreamEvaluator, RealEvaluator
-from worldmodels.evolve import final_seeds, score_baselines
 from worldmodels.models.base import WorldModel, device_of
 from worldmodels.policies import baselines
 from worldmodels.ray_workers import make_workers
 from worldmodels.report import Summary, paths, say, summarise, table
+from worldmodels.scoring import final_seeds, score_baselines
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Summary]:
@@ -38,7 +38,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Summary]:
             tau = next(value for value in (config.tau, about["tau"], 1.0) if value is not None)
             if config.baselines:
                 scores |= _blind_dreams(model, actor, tau, about["sample_end"], config)
-            dream_seeds = [seeding.integer(config.seed, "final dream", i) for i in range(config.episodes)]
+            dream_seeds = final_seeds(config.seed, config.episodes, "dream")
             dreamt = DreamEvaluator(model, actor, tau, about["sample_end"]).evaluate(params[None], dream_seeds).returns
             scores[f"our controller in the dream, τ {tau:g}"] = summarise(dreamt)
         with tqdm(total=config.episodes, unit="episode", desc=f"real {actor.env.name}") as bar:

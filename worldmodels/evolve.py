@@ -15,14 +15,13 @@ from worldmodels.allocator import keep_freed_memory
 from worldmodels.cma_es import CMAES, FULL_COVARIANCE_LIMIT
 from worldmodels.config import ControllerConfig, Inputs
 from worldmodels.envs.distract import background, check_test_clips
-from worldmodels.envspec import EnvSpec
 from worldmodels.errors import UserError
-from worldmodels.evaluators import BaselineEvaluator, DreamEvaluator, Evaluator, RealEvaluator
+from worldmodels.evaluators import DreamEvaluator, Evaluator, RealEvaluator
 from worldmodels.models.base import device_of
-from worldmodels.policies import baselines
 from worldmodels.ray_workers import make_workers
 from worldmodels.report import Summary, paths, say, summarise, table
 from worldmodels.run import Run
+from worldmodels.scoring import final_seeds, score_baselines
 from worldmodels.workers import Workers
 
 
@@ -137,21 +136,6 @@ def _with_backgrounds(config: ControllerConfig) -> ControllerConfig:
     return config
 
 
-def score_baselines(env: EnvSpec, max_steps: int, episodes: int, seed: int, workers: Workers) -> dict[str, Summary]:
-    """The trivial policies on the test seeds: what any score must be read against."""
-    seeds, policies = final_seeds(seed, episodes), baselines(env.name)
-    with tqdm(total=episodes * len(policies), unit="episode", desc="baselines") as bar:
-        return {
-            label: summarise(BaselineEvaluator(workers, env, policy, max_steps).evaluate(seeds, bar.update).returns)
-            for label, policy in policies.items()
-        }
-
-
-def final_seeds(seed: int, episodes: int) -> list[int]:
-    """Seeds of final scores: met neither in training nor in the tests that choose the best mean."""
-    return [seeding.integer(seed, "final", i) for i in range(episodes)]
-
-
 def _seeds(config: ControllerConfig, purpose: str, count: int, generation: int = 0) -> list[int]:
     return [seeding.integer(config.seed, "episodes", purpose, generation, i) for i in range(count)]
 
@@ -180,7 +164,7 @@ def _finish(
         scored = real.evaluate(best["params"][None], seeds, bar.update).returns[0]
     final = trained = summarise(scored)
     if config.dream:
-        dream_seeds = _seeds(config, "final dream", config.test_episodes)
+        dream_seeds = final_seeds(config.seed, config.test_episodes, "dream")
         trained = summarise(world.evaluate(best["params"][None], dream_seeds).returns)
     about = {
         "generation": best["generation"], "tau": config.tau[0] if config.dream else None,

@@ -12,9 +12,10 @@ from worldmodels.agents import ModelAgent
 from worldmodels.envs import make_env
 from worldmodels.envs.dream import Dream
 from worldmodels.episode import Episode
-from worldmodels.models.base import WorldModel
+from worldmodels.models.base import State, WorldModel
+from worldmodels.perceive import perceive
 from worldmodels.rollout import Outcome, rollout
-from worldmodels.seeding import Noise
+from worldmodels.seeding import Noise, integer
 from worldmodels.video import DREAMS, SEES, Film, panels
 
 MAX_FRAMES = 2100
@@ -67,22 +68,18 @@ def open_loop(path: Path, model: WorldModel, episode: Episode, eyes_open: int = 
 
 @torch.no_grad()
 def _open_loop_frames(model: WorldModel, episode: Episode, eyes_open: int) -> Iterator[np.ndarray]:
-    device = model.starts.device
-    noise = Noise([episode.seed], model.noise_size)
-    state = model.initial(1)
-    action = torch.zeros(1, model.action_size, device=device)
-    for t in range(min(len(episode), 300)):
+    frames = min(len(episode), 300)
+    embed = model.encode(torch.from_numpy(episode.obs[:frames]).to(model.starts.device))
+    action = torch.from_numpy(episode.action).to(embed.device)
+    noise, luck = (Noise([integer(episode.seed, "film", name)], model.noise_size) for name in ("seen", "dreamt"))
+    dreamt: State = {}
+    for t, seen in enumerate(perceive(model, [embed], [action], noise)):
         sees = t < eyes_open
-        embed = model.encode(torch.from_numpy(episode.obs[t : t + 1]).to(device))
-        first = torch.full((1, 1), float(t == 0), device=device)
-        drawn = noise.draw().to(device)
-        seen = model.observe(state, action, embed, first, drawn)
-        state = seen if sees else model.imagine(state, action, drawn).state
+        dreamt = seen if sees else model.imagine(dreamt, action[t - 1 : t], luck.draw().to(embed.device)).state
         pictures = {
             f"reality, step {t}": episode.obs[t],
             "what V makes of it": model.decode(seen)[0].cpu().numpy(),
-            "eyes open" if sees else "dream": model.decode(state)[0].cpu().numpy(),
+            "eyes open" if sees else "dream": model.decode(dreamt)[0].cpu().numpy(),
         }
-        action = torch.from_numpy(episode.action[t : t + 1]).to(device)
         label = list(pictures)[-1]
         yield panels(pictures, border={label: SEES if sees else DREAMS})

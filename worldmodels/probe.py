@@ -23,6 +23,7 @@ from worldmodels.envs.distract import check_test_clips
 from worldmodels.envspec import CONTROL, EnvSpec
 from worldmodels.errors import UserError, command, nearest
 from worldmodels.models.base import WorldModel, device_of
+from worldmodels.perceive import perceive
 from worldmodels.policies import POLICIES, paper_policy
 from worldmodels.report import paths, say, table
 from worldmodels.seeding import Noise, integer, rng
@@ -95,20 +96,17 @@ def features(
         For each kind, per episode, float32 (T+1, F).
     """
     device = model.starts.device
-    longest = max(len(e.obs) for e in episodes)
     embeds = [model.encode(torch.from_numpy(e.obs).to(device)) for e in tqdm(episodes, desc="see", leave=False)]
     noise = Noise([integer(seed, "probe noise", i) for i in range(len(episodes))], model.noise_size)
-    state, found = model.initial(len(episodes)), [list[np.ndarray]() for _ in kinds]
-    for t in range(longest):
-        embed = torch.stack([e[min(t, len(e) - 1)] for e in embeds])
-        previous = np.stack([e.action[min(t - 1, len(e.action) - 1)] for e in episodes]) if t else None
-        action = torch.zeros(len(episodes), model.action_size) if previous is None else torch.from_numpy(previous)
-        first = torch.full((len(episodes), 1), float(t == 0), device=device)
-        state = model.observe(state, action.to(device), embed, first, noise.draw().to(device))
-        for kind, rows in zip(kinds, found, strict=True):
-            feat = embed[:, : model.code_size] if kind == ("code",) else model.features(state, kind)
-            rows.append(feat.float().cpu().numpy())
-    return [[np.stack(rows, 1)[i, : len(e.obs)] for i, e in enumerate(episodes)] for rows in found]
+    found: dict[tuple[str, ...], list[np.ndarray]] = {kind: [] for kind in kinds if kind != ("code",)}
+    for state in perceive(model, embeds, [torch.from_numpy(e.action) for e in episodes], noise):
+        for kind, rows in found.items():
+            rows.append(model.features(state, kind).float().cpu().numpy())
+    lengths = [len(e.obs) for e in episodes]
+    series = {kind: np.stack(rows, 1) for kind, rows in found.items()}
+    codes = [embed[:, : model.code_size].float().cpu().numpy() for embed in embeds]
+    return [codes if kind not in series else [row[:n] for row, n in zip(series[kind], lengths, strict=True)]
+            for kind in kinds]  # fmt: skip
 
 
 def r_squared(
