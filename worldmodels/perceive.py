@@ -1,0 +1,34 @@
+"""A model that is led along real episodes with its eyes open."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from worldmodels.models.base import State, WorldModel
+from worldmodels.seeding import Noise
+
+
+@torch.no_grad()
+def perceive(model: WorldModel, embeds: Sequence[Tensor], actions: Sequence[Tensor], noise: Noise) -> Iterator[State]:
+    """The state of all episodes, side by side, at every step.
+
+    Args:
+        model: any WorldModel.
+        embeds: of each episode, float32 (T+1, E): what V makes of its frames.
+        actions: of each episode, float32 (T, A): what was done.
+        noise: with a row for each.
+
+    Yields:
+        The state that has seen frames 0 to t, for t = 0 .. the longest T. A shorter episode is shown its last frame for
+        ever; its rows mean nothing then.
+    """
+    device, count = model.starts.device, len(embeds)
+    action = torch.zeros(count, model.action_size, device=device)
+    state = model.initial(count)
+    for t in range(max(map(len, embeds))):
+        embed = torch.stack([each[min(t, len(each) - 1)] for each in embeds]).to(device)
+        first = torch.full((count, 1), float(t == 0), device=device)
+        state = model.observe(state, action, embed, first, noise.draw().to(device))
+        yield state
+        action = torch.stack([each[min(t, len(each) - 1)] for each in actions]).to(device)
