@@ -48,7 +48,7 @@ class Codes:
         """Encodes every shard that has no codes yet."""
         missing = [shard for shard in self.rollouts.shards if not self._is_there(shard)]
         frames = sum(int(shard.obs_starts[-1]) for shard in missing)
-        with tqdm(total=frames, unit="frame", unit_scale=True, desc="encode") as bar:
+        with tqdm(total=frames, unit="frame", unit_scale=True, desc="encode", disable=not missing) as bar:
             for shard in missing:
                 embed, obs = [], shard.read("obs")
                 for start in range(0, len(obs), ENCODE_BATCH):

@@ -76,14 +76,16 @@ def collect(config: CollectConfig) -> None:
             bar.update(len(missing[index].episodes))
             bar.set_postfix_str(f"{frames / bar.format_dict['elapsed']:.0f} frames/s")
     rollouts = Rollouts(folder, config.spec.label)
-    returns = np.concatenate([shard.attributes["returns"] for shard in rollouts.shards])
+    returns: dict[str, list[float]] = {}  # of each policy
+    for shard in rollouts.shards:
+        returns.setdefault(shard.attributes["policy"], []).extend(shard.attributes["returns"])
     lengths = np.concatenate([shard.lengths for shard in rollouts.shards])
     size = sum(shard.path.stat().st_size for shard in rollouts.shards)
     rows = [
         ("episodes", rollouts.num_episodes),
         ("frames", rollouts.num_steps + rollouts.num_episodes),
         ("steps per episode", summarise(lengths)),
-        ("return", summarise(returns)),
+        *((f"return of {name} ({len(values)})", summarise(np.array(values))) for name, values in returns.items()),
         ("on disk", f"{size / 1e6:.0f} MB in {len(rollouts.shards)} shards"),
     ]
     say(table(f"Rollouts of {config.spec.label}", ("", "mean ± std"), rows), paths(rollouts=rollouts.folder))

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import re
 import sys
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import tyro
@@ -42,7 +43,7 @@ def parse(kind: type[Config], argv: list[str] | None = None) -> Config:
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            config = tyro.cli(kind, args=argv, **defaults)  # type: ignore[call-overload]
+            config = tyro.cli(kind, prog=_typed_as(), args=argv, **defaults)  # type: ignore[call-overload]
     except SystemExit as stop:
         if not stop.code:
             raise
@@ -50,6 +51,12 @@ def parse(kind: type[Config], argv: list[str] | None = None) -> Config:
         raise UserError(re.split(r"(?:Argument helptext|For full helptext)", text)[0].strip()) from None
     _refuse_idle(config, [a.split("=")[0] for a in argv])
     return config
+
+
+def _typed_as() -> str:
+    """How this command was called."""
+    script = Path(sys.argv[0])
+    return f"python -m worldmodels.{script.stem}" if script.parent.name == "worldmodels" else f"python {sys.argv[0]}"
 
 
 def _refuse_idle(config: Any, words: list[str]) -> None:

@@ -32,7 +32,10 @@ def frame_batches(
     """
     sizes = rollouts.training_frames
     if sum(sizes) < batch_size:
-        raise UserError(f"--batch-size {batch_size} is more than the {sum(sizes)} training frames in {rollouts.folder}")
+        raise UserError(
+            f"--batch-size {batch_size} is more than the {sum(sizes)} training frames in {rollouts.folder}; "
+            "give less, or collect more episodes"
+        )
     pools = Pools(rollouts.shards, sizes, _read, max(buffer, 2 * batch_size), device)
 
     def plan(pool: list[int], rng: np.random.Generator) -> list[np.ndarray]:

@@ -50,15 +50,15 @@ def picture_grid(path: Path, rows: dict[str, np.ndarray]) -> None:
 def fitness(path: Path, history: History, title: str, references: dict[str, float] | None = None) -> None:
     """Fitness per generation: population mean and best, and the tested CMA mean."""
     figure, axis = plt.subplots(figsize=SIZE)
-    generation = [h["step"] for h in history]
-    axis.plot(generation, [h["fitness_mean"] for h in history], color="C0", label="population mean")
+    generation, dot = [h["step"] for h in history], "o" if len(history) == 1 else ""
+    axis.plot(generation, [h["fitness_mean"] for h in history], marker=dot, color="C0", label="population mean")
     axis.fill_between(
         generation,
         [h["fitness_mean"] - h["fitness_std"] for h in history],
         [h["fitness_mean"] + h["fitness_std"] for h in history],
         color="C0", alpha=0.2, lw=0,
     )  # fmt: skip
-    axis.plot(generation, [h["fitness_best"] for h in history], color="C0", ls=":", label="population best")
+    axis.plot(generation, [h["fitness_best"] for h in history], marker=dot, color="C0", ls=":", label="population best")
     for name, label, colour in (("test", "CMA mean, held-out seeds", "C1"), ("real", "CMA mean, real", "C3")):
         points = [(h["step"], h[f"{name}_mean"], h[f"{name}_ci"]) for h in history if f"{name}_mean" in h]
         if points:
@@ -86,10 +86,11 @@ def sweep(path: Path, rows: list[dict[str, float]], references: dict[str, float]
 
 
 def bars(path: Path, scores: dict[str, tuple[float, float]], title: str) -> None:
-    """Scores with their 95 % confidence intervals, label -> (mean, half width)."""
+    """Scores with their 95 % confidence intervals, label -> (mean, half width); dreams and reality as in `sweep`."""
     figure, axis = plt.subplots(figsize=SIZE)
     means, errors = zip(*scores.values(), strict=True)
-    axis.barh(list(scores), means, xerr=errors, capsize=3, color=[f"C{i}" for i in range(len(scores))])
+    colours = ["C1" if "dream" in name else "C3" if name.startswith("our ") else "grey" for name in scores]
+    axis.barh(list(scores), means, xerr=errors, capsize=3, color=colours)
     axis.invert_yaxis()
     axis.set(xlabel="return (mean, 95 % confidence interval)", title=title)
     _save(figure, path)
@@ -125,10 +126,14 @@ def calibration(path: Path, predicted: np.ndarray, happened: np.ndarray, title: 
         rate = max(events, 1) / n
         error = 2 * np.sqrt(rate * (1 - rate) / n)
         spread = [[min(error, rate * 0.9)], [error]]  # a logarithmic axis knows no zero
-        axis.errorbar(x, rate, spread, fmt="o", color="C0", mfc="C0" if events else "white")
+        label = "observed, ± 2 standard errors" if events else "none observed: shown as if one was"
+        axis.errorbar(x, rate, spread, fmt="o", color="C0", mfc="C0" if events else "white", label=label)
     low = max(min(predicted[part].mean() for part in bins) / 2, 1e-7)
-    axis.plot([low, 1], [low, 1], color="grey", lw=0.8)
+    axis.plot([low, 1], [low, 1], color="grey", lw=0.8, label="calibrated")
     axis.set(xscale="log", yscale="log", xlabel="predicted probability", ylabel="observed frequency", title=title)
+    handles, labels = axis.get_legend_handles_labels()
+    each = dict(zip(labels, handles, strict=True))  # a label once
+    axis.legend(each.values(), each, fontsize=7, loc="upper left")
     _save(figure, path)
 
 

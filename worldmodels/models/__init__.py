@@ -38,6 +38,7 @@ __all__ = [
 FAMILIES: dict[str, Any] = {"vae": VAE, "hrssm": HRSSM, "mdnrnn": MDNRNN, "rssm": RSSMMemory}
 PAIRINGS: dict[str, Any] = {"mdnrnn": ClassicWorldModel, "rssm": RSSMWorldModel}
 """By M's family: any V goes with any M."""
+STAGES = {"vision": "02_train_vision", "memory": "03_train_memory"}
 FILE = "model.safetensors"
 FILES = (f"vision/{FILE}", f"memory/{FILE}")
 """What of a run folder `load` reads."""
@@ -56,6 +57,8 @@ def load_module(folder: Path, kind: str) -> tuple[Any, dict[str, Any]]:
         UserError: if the file is absent, damaged, of another kind or shape.
     """
     path = folder / FILE
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; run pipelines/{STAGES[kind]}.py first")
     tree = checkpoint.load(path, kind)
     if tree["family"] not in FAMILIES:
         raise UserError(f"{path} holds a {tree['family']}, which this version does not know ({', '.join(FAMILIES)})")
