@@ -72,7 +72,8 @@ class Stage:
     distractor_colour: bool = False
     """Backgrounds in colour; else grey, as HRSSM's authors have them."""
     preset: Preset = "laptop"
-    """Sizes: tiny (minutes, learns something), laptop (under two hours on two cores), paper (the paper's numbers)."""
+    """Sizes: tiny (minutes, learns something), laptop (under two hours on two cores), paper (the papers' numbers: World
+    Models', for --vision hrssm and --memory rssm HRSSM's; what a paper never tried is ours)."""
     run: Path = Path()
     """Folder of everything learnt. Default: runs/<env>[-<distractor>]."""
     data: Path = Path()

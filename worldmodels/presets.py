@@ -65,7 +65,7 @@ _DOOM: dict[str, dict[str, dict[str, Any]]] = {
                   "real_episodes": 100},
     },
 }  # fmt: skip
-# What dm_control asks for, over what any environment does.
+# What dm_control asks for, over what any environment does. World Models never met it: its V and M at "paper" are ours.
 _DMC_CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     "CollectConfig": {
         "all": {"action_repeat": 2, "max_steps": 500, "policy": "varied"},
