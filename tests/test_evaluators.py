@@ -16,7 +16,7 @@ INPUTS = ("z", "c", "h")
 
 @pytest.fixture
 def actor(world: World) -> Actor:
-    return Actor(EnvSpec("doom"), world.run, INPUTS, 0, False, 400, "auto")
+    return Actor(EnvSpec("doom"), world.run, INPUTS, 0, False, 220, "auto")
 
 
 def test_scores_in_the_real_game_do_not_depend_on_the_number_of_workers(actor: Actor) -> None:

@@ -44,7 +44,7 @@ def test_resume_equals_never_having_stopped(
 ) -> None:
     folders = []
     for stops in (False, True):
-        steps = 30 if dream else 400  # long enough that controllers differ
+        steps = 30 if dream else 220  # long enough that controllers differ
         config = world.controller(run=link(world, tmp_path_factory.mktemp("run")), dream=dream, max_steps=steps)
         if stops:
             stop_at(2, monkeypatch)

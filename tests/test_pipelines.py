@@ -130,7 +130,7 @@ def test_evolution_survives_kill_9(doom: Path, tmp_path: Path) -> None:
     (tmp_path / "runs/doom").mkdir()
     for name in ("vision", "memory"):
         (tmp_path / "runs/doom" / name).symlink_to(doom / "runs/doom" / name)
-    sizes = SIZES["04_train_controller"] + " --generations 5 --test-every 100 --max-steps 400"
+    sizes = SIZES["04_train_controller"] + " --generations 5 --test-every 100 --max-steps 200"
     command = f"04_train_controller --env doom --preset tiny --workers 2 {sizes}"
     process = start(tmp_path, command + " --name killed")
     metrics = tmp_path / "runs/doom/controller/killed/metrics.jsonl"
@@ -144,7 +144,7 @@ def test_evolution_survives_kill_9(doom: Path, tmp_path: Path) -> None:
     run(tmp_path, command + " --name whole")
     texts = [(tmp_path / f"runs/doom/controller/{name}/metrics.jsonl").read_text() for name in ("killed", "whole")]
     strip = [re.sub(r'"(time|seconds|steps_per_second)": [\d.]+', "", text) for text in texts]
-    assert strip[0] == strip[1] and len(set(re.findall(r'"fitness_std": ([\d.]+)', strip[0]))) > 3
+    assert strip[0] == strip[1] and len(set(re.findall(r'"fitness_std": ([\d.]+)', strip[0]))) > 2
 
 
 @pytest.mark.parametrize(

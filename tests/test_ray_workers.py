@@ -165,7 +165,7 @@ def test_files_are_found_by_tasks_on_nodes_that_do_not_share_the_disk(workers: W
 
 def test_scores_are_those_of_local_workers_though_a_node_dies(workers: Workers, world: World, death: Path) -> None:
     params, seeds = np.random.default_rng(0).normal(0, 1, (4, 40)), [1, 2, 3]
-    actor = Actor(EnvSpec("doom"), world.run, ("z", "c", "h"), 0, False, 400, "auto")
+    actor = Actor(EnvSpec("doom"), world.run, ("z", "c", "h"), 0, False, 220, "auto")
     local = RealEvaluator(Workers(0), actor, lockstep=1).evaluate(params, seeds)
     ours = RealEvaluator(workers, actor, lockstep=1).evaluate(params, seeds)
     assert death.exists()
