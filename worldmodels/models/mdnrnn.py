@@ -80,11 +80,15 @@ class MDNRNN(nn.Module):
     def predict(self, h: Tensor) -> Prediction:
         """What is expected after memory `h` (..., H)."""
         count = 3 * self.mixtures * self.code_size
-        (weight, others), (bias, other_bias) = (x.tensor_split([count]) for x in (self.head.weight, self.head.bias))
-        rest = F.linear(h, others, other_bias).float()
+        if torch.is_grad_enabled():  # whose backward would have to put the parts of one product together
+            (weight, others), (bias, other_bias) = (x.tensor_split([count]) for x in (self.head.weight, self.head.bias))
+            code, rest = F.linear(h, weight, bias), F.linear(h, others, other_bias).float()
+        else:
+            out = self.head(h)
+            code, rest = out[..., :count], out[..., count:].float()
         end = rest[..., 0] if self.termination else None
         reward = rest[..., -1] if self.reward == "head" else None
-        return Prediction(F.linear(h, weight, bias), end, reward)
+        return Prediction(code, end, reward)
 
     def loss(
         self, batch: dict[str, Tensor], carry: State, generator: torch.Generator
