@@ -1,4 +1,4 @@
-"""Train agents inside their own dreams."""
+"""Train an agent inside its own dream: vision (V), memory (M) and a tiny controller (C)."""
 
 import os
 
