@@ -3,6 +3,7 @@
 The same command again goes on from the last checkpoint, to the bit. Of several processes the first alone writes.
 """
 
+import errno
 import fcntl
 import json
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 from worldmodels import checkpoint, distributed
 from worldmodels.config import Stage, flag, plain
 from worldmodels.errors import UserError
+from worldmodels.report import say
 
 LOCK = ".lock"
 OURS = (
@@ -113,10 +115,11 @@ class Run:
         self._locked = (self.folder / LOCK).open("w")
         try:
             fcntl.lockf(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"another process is at work in {self.folder}; wait for it, or give another --run"
-            ) from error
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                busy = f"another process is at work in {self.folder}; wait for it, or give another --run"
+                raise UserError(busy) from error
+            say(f"{self.folder} cannot be locked ({error.strerror}): see to it that no other command works in it")
 
     def _clear(self) -> None:
         """Deletes what a run leaves, and nothing else that may lie beside it."""
