@@ -12,7 +12,14 @@ from hypothesis import HealthCheck, settings
 from worldmodels import models
 from worldmodels.checkpoint import write_bytes
 from worldmodels.collect import collect
-from worldmodels.config import CollectConfig, ControllerConfig, MemoryConfig, VisionConfig
+from worldmodels.config import (
+    CollectConfig,
+    ControllerConfig,
+    EvaluateConfig,
+    MemoryConfig,
+    ProbeConfig,
+    VisionConfig,
+)
 from worldmodels.episode import Episode
 from worldmodels.memory import train_memory
 from worldmodels.store import pack_shard
@@ -23,6 +30,10 @@ settings.register_profile(
 )
 settings.load_profile("worldmodels")
 torch.set_num_threads(1)
+COMMANDS: dict[str, type] = {
+    "01_collect": CollectConfig, "02_train_vision": VisionConfig, "03_train_memory": MemoryConfig,
+    "04_train_controller": ControllerConfig, "evaluate": EvaluateConfig, "probe": ProbeConfig,
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

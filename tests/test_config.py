@@ -8,7 +8,6 @@ import pytest
 import worldmodels
 from worldmodels.command_line import parse
 from worldmodels.config import (
-    PRESET_NAMES,
     CollectConfig,
     ControllerConfig,
     EvaluateConfig,
@@ -17,6 +16,7 @@ from worldmodels.config import (
     VisionConfig,
 )
 from worldmodels.errors import UserError
+from worldmodels.presets import PRESET_NAMES
 
 PACKAGE = Path(worldmodels.__file__).parent
 STAGES = [CollectConfig, VisionConfig, MemoryConfig, ControllerConfig]

@@ -11,22 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from worldmodels.config import (
-    CollectConfig,
-    ControllerConfig,
-    EvaluateConfig,
-    MemoryConfig,
-    ProbeConfig,
-    VisionConfig,
-    flag,
-)  # fmt: skip
+from tests.conftest import COMMANDS
+from worldmodels.config import flag
 from worldmodels.store import Rollouts
 
 ROOT = Path(__file__).parents[1]
-KINDS = {
-    "01_collect": CollectConfig, "02_train_vision": VisionConfig, "03_train_memory": MemoryConfig,
-    "04_train_controller": ControllerConfig, "evaluate": EvaluateConfig, "probe": ProbeConfig,
-}  # fmt: skip
 SIZES = {
     "01_collect": "--episodes 6 --shard-size 3 --max-steps 40",
     "02_train_vision": "--steps 4 --batch-size 16 --save-every 2",
@@ -183,9 +172,9 @@ def test_a_damaged_shard_is_named_by_the_stage_that_meets_it(doom: Path, tmp_pat
         assert process.returncode == 1 and f"{victim.name} is damaged" in error and "Traceback" not in error
 
 
-@pytest.mark.parametrize("name", list(KINDS))
+@pytest.mark.parametrize("name", list(COMMANDS))
 def test_help_explains_every_flag(tmp_path: Path, name: str) -> None:
     text = run(tmp_path, f"{name} --help")
     told = set(re.findall(r"^│ (--[a-z0-9-]+)", text, re.M))
-    asked = {flag(field.name) for field in dataclasses.fields(KINDS[name])}
+    asked = {flag(field.name) for field in dataclasses.fields(COMMANDS[name])}
     assert told - {"--help"} == asked

@@ -7,27 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import World
+from tests.conftest import COMMANDS, World
 from worldmodels.command_line import parse
-from worldmodels.config import (
-    CollectConfig,
-    ControllerConfig,
-    EvaluateConfig,
-    MemoryConfig,
-    ProbeConfig,
-    VisionConfig,
-)
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-STAGES = {
-    "pipelines/01_collect.py": CollectConfig,
-    "pipelines/02_train_vision.py": VisionConfig,
-    "pipelines/03_train_memory.py": MemoryConfig,
-    "pipelines/04_train_controller.py": ControllerConfig,
-    "worldmodels.evaluate": EvaluateConfig,
-    "worldmodels.probe": ProbeConfig,
-}
+
+
+def command(script: str) -> str:
+    """pipelines/01_collect.py -> 01_collect, worldmodels.probe -> probe."""
+    return script.removesuffix(".py").split("/")[-1].split(".")[-1]
 
 
 def blocks(language: str) -> list[str]:
@@ -37,10 +26,10 @@ def blocks(language: str) -> list[str]:
 def test_its_commands_parse() -> None:
     commands = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("python")]
     assert len(commands) == 9
-    for command in commands:
-        words = shlex.split(command.replace(" -m", ""))
+    for line in commands:
+        words = shlex.split(line.replace(" -m", ""))
         assert (ROOT / words[1].replace("worldmodels.", "worldmodels/").replace(".py", "")).with_suffix(".py").exists()
-        parse(STAGES[words[1]], words[2:])
+        parse(COMMANDS[command(words[1])], words[2:])
 
 
 @pytest.mark.parametrize(("target", "stages"), [("demo", 5), ("test", 0)])
@@ -51,7 +40,7 @@ def test_its_make_targets_exist_and_call_what_exists(target: str, stages: int) -
     assert len(lines) == stages and ("-m pytest" in plan) == (target == "test")
     for line in lines:
         words = shlex.split(line.replace(" -m", ""))
-        parse(STAGES[words[1]], words[2:])
+        parse(COMMANDS[command(words[1])], words[2:])
 
 
 def test_its_python_runs(world: World) -> None:

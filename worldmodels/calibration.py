@@ -9,7 +9,7 @@ import torch
 from worldmodels.codes import EpisodeCodes
 from worldmodels.envs.dream import Dream
 from worldmodels.models.base import WorldModel
-from worldmodels.perceive import perceive
+from worldmodels.perceive import perceive, rows_at
 from worldmodels.policies import POLICIES
 from worldmodels.seeding import Noise, integer, rng
 
@@ -30,7 +30,7 @@ def one_step(
     noise = Noise([integer(seed, "one step", i) for i in range(count)], model.noise_size)
     ends, rewards = [], []
     for t, state in zip(range(longest), perceive(model, embeds, actions, noise), strict=False):
-        action = torch.stack([each[min(t, len(each) - 1)] for each in actions]).to(model.starts.device)
+        action = rows_at(actions, t).to(model.starts.device)
         dreamt = model.imagine(state, action, noise.draw().to(action.device))
         ends.append(dreamt.end.cpu().numpy())
         rewards.append(dreamt.reward.cpu().numpy())

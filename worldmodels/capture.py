@@ -9,7 +9,7 @@ from torch import Tensor
 from worldmodels.models.base import State
 
 Step = Callable[..., tuple[Any, ...]]
-"""(state, *tensors) -> (state, *tensors), as many; asks the host nothing, and draws no randomness of its own."""
+"""(state, *tensors) -> (state, *tensors) in that order, perhaps not the last. Asks the host nothing, draws nothing."""
 Record = Callable[[Callable[[], Any], torch.device], tuple[Any, Callable[[], None]]]
 """A computation, and its device -> the tensors that it fills, and what fills them anew from the same inputs."""
 WARM = 3  # runs before it is recorded, in which libraries set themselves up

@@ -10,9 +10,10 @@ from typing import Any, TypeVar, get_args
 
 import tyro
 
-from worldmodels.config import Stage, flag, preset_of
+from worldmodels.config import Stage, flag
 from worldmodels.envspec import usual_repeat
 from worldmodels.errors import UserError, nearest
+from worldmodels.presets import preset_of
 
 Config = TypeVar("Config")
 

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from worldmodels.envspec import CONTROL, Distractor, EnvSpec
-from worldmodels.errors import UserError, nearest
-from worldmodels.presets import PRESETS
+from worldmodels.envspec import Distractor, EnvSpec
+from worldmodels.errors import UserError
+from worldmodels.presets import check_preset
 
 Preset = Literal["tiny", "laptop", "paper"]
-PRESET_NAMES = ["tiny", "laptop", "paper"]
 
 
 # Numbers that may be 0; all others must be above. A hidden layer of 0 units is none, but only in C.
@@ -40,12 +39,6 @@ def check_numbers(config: Any) -> None:
                 raise UserError(
                     f"{flag(field.name)} {number:g} makes no sense; give {'0 or more' if zero else 'more than 0'}"
                 )
-
-
-def check_preset(preset: str) -> None:
-    """Raises UserError if there is no such preset."""
-    if preset not in PRESET_NAMES:
-        raise UserError(f"--preset {preset} is unknown; {nearest(preset, PRESET_NAMES)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -387,17 +380,6 @@ class ProbeConfig:
         check_numbers(self)
         if self.episodes < 8:
             raise UserError(f"--episodes {self.episodes} are too few to fit and tell a spread; at least 8")
-
-
-def preset_of(kind: type, env: str, preset: str, model: str = "") -> dict[str, Any]:
-    """What `preset` sets for `env`, and for the V or M called `model`, in the stage `kind`."""
-    check_preset(preset)
-    table = PRESETS.get(kind.__name__, {})
-    family = "dmc" if env.startswith(CONTROL) else env if env in table else "other"
-    chosen = {"env": env, "preset": preset}
-    for settings in (table.get(family, {}), table.get(model, {})):
-        chosen |= settings.get("all", {}) | settings.get(preset, {})
-    return chosen
 
 
 def plain(config: Any) -> dict[str, Any]:

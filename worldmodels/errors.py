@@ -36,7 +36,8 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not any(words in str(error) for words in NO_MEMORY):
                 raise
-            sys.exit(_say(f"error: that takes more memory than there is ({str(error).splitlines()[0]})", 1))
+            said = str(error).splitlines() or [type(error).__name__]
+            sys.exit(_say(f"error: that takes more memory than there is ({said[0]})", 1))
         except KeyboardInterrupt:
             sys.exit(_say("interrupted; what is complete is kept, and the same command again goes on from there", 130))
 

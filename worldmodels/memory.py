@@ -11,13 +11,14 @@ from worldmodels import distributed, estimate, films, models, plots, seeding
 from worldmodels.calibration import blind_dreams, one_step
 from worldmodels.chunks import chunk_batches, held_out_chunks
 from worldmodels.codes import Codes, EpisodeCodes, in_order, sequence_batches
-from worldmodels.config import MemoryConfig, flag, preset_of
+from worldmodels.config import MemoryConfig, flag
 from worldmodels.errors import UserError
 from worldmodels.models.base import device_of
 from worldmodels.models.hrssm import HRSSM
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.recurrent import RSSMMemory
 from worldmodels.policies import POLICIES
+from worldmodels.presets import preset_of
 from worldmodels.report import paths, say, summarise, table
 from worldmodels.run import Run
 from worldmodels.store import Rollouts, rollout_folder

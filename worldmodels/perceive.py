@@ -27,8 +27,12 @@ def perceive(model: WorldModel, embeds: Sequence[Tensor], actions: Sequence[Tens
     action = torch.zeros(count, model.action_size, device=device)
     state = model.initial(count)
     for t in range(max(map(len, embeds))):
-        embed = torch.stack([each[min(t, len(each) - 1)] for each in embeds]).to(device)
         first = torch.full((count, 1), float(t == 0), device=device)
-        state = model.observe(state, action, embed, first, noise.draw().to(device))
+        state = model.observe(state, action, rows_at(embeds, t).to(device), first, noise.draw().to(device))
         yield state
-        action = torch.stack([each[min(t, len(each) - 1)] for each in actions]).to(device)
+        action = rows_at(actions, t).to(device)
+
+
+def rows_at(series: Sequence[Tensor], t: int) -> Tensor:
+    """Row `t` of each, its last one where it is over: (B, ...)."""
+    return torch.stack([each[min(t, len(each) - 1)] for each in series])

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from worldmodels.envspec import CONTROL
+from worldmodels.errors import UserError, nearest
+
 _VISION_PAPER = {"batch_size": 100, "learning_rate": 1e-4, "final_learning_rate": 1e-4}
 # Small batches and large steps: at 96,000 frames of Doom seen, held-out squared error 16.8 (batch 32, 1e-3), 21.6 (64,
 # 1e-3), 26.0 (128, 5e-4); the paper's settings need ten times as many frames.
@@ -116,3 +119,21 @@ PRESETS = {
     | _MODELS.get(stage, {})
     for stage in _OTHER
 }
+PRESET_NAMES = ["tiny", "laptop", "paper"]
+
+
+def check_preset(preset: str) -> None:
+    """Raises UserError if there is no such preset."""
+    if preset not in PRESET_NAMES:
+        raise UserError(f"--preset {preset} is unknown; {nearest(preset, PRESET_NAMES)}")
+
+
+def preset_of(kind: type, env: str, preset: str, model: str = "") -> dict[str, Any]:
+    """What `preset` sets for `env`, and for the V or M called `model`, in the stage `kind`."""
+    check_preset(preset)
+    table = PRESETS.get(kind.__name__, {})
+    family = "dmc" if env.startswith(CONTROL) else env if env in table else "other"
+    chosen = {"env": env, "preset": preset}
+    for settings in (table.get(family, {}), table.get(model, {})):
+        chosen |= settings.get("all", {}) | settings.get(preset, {})
+    return chosen

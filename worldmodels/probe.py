@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from worldmodels import checkpoint, models, plots
 from worldmodels.command_line import parse
-from worldmodels.config import CollectConfig, ProbeConfig, preset_of
+from worldmodels.config import CollectConfig, ProbeConfig
 from worldmodels.envs import make_env
 from worldmodels.envs.distract import check_test_clips
 from worldmodels.envspec import CONTROL, EnvSpec
@@ -25,6 +25,7 @@ from worldmodels.errors import UserError, command, nearest
 from worldmodels.models.base import WorldModel, device_of
 from worldmodels.perceive import perceive
 from worldmodels.policies import POLICIES, paper_policy
+from worldmodels.presets import preset_of
 from worldmodels.report import paths, say, table
 from worldmodels.seeding import Noise, integer, rng
 from worldmodels.workers import Workers

@@ -97,12 +97,10 @@ class Run:
 
     def history(self) -> list[dict[str, float]]:
         """All lines of metrics.jsonl, in order of step."""
-        if not self._metrics.exists():
-            return []
         return [json.loads(line) for line in self._lines()]
 
     def _lines(self) -> list[str]:
-        return self._metrics.read_text(errors="replace").splitlines()
+        return self._metrics.read_text(errors="replace").splitlines() if self._metrics.exists() else []
 
     def close(self) -> None:
         """Flushes TensorBoard's events."""
@@ -133,7 +131,7 @@ class Run:
         if not distributed.is_main():
             return
         kept = []
-        for line in self._lines() if self._metrics.exists() else []:
+        for line in self._lines():
             try:
                 kept += [line] if json.loads(line)["step"] <= step else []
             except (ValueError, TypeError, KeyError):  # the line in hand when the run was killed: logged again

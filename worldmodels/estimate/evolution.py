@@ -9,7 +9,7 @@ from worldmodels import models
 from worldmodels.actor import Actor
 from worldmodels.agents import ModelAgent
 from worldmodels.cma_es import FULL_COVARIANCE_LIMIT
-from worldmodels.config import ControllerConfig, MemoryConfig, VisionConfig, preset_of
+from worldmodels.config import ControllerConfig, MemoryConfig, VisionConfig
 from worldmodels.envs.pool import pooled
 from worldmodels.estimate.costs import Cost, Size, own_memory, seconds_per, show
 from worldmodels.evaluators import DreamEvaluator
@@ -17,6 +17,7 @@ from worldmodels.models.base import WorldModel, device_of
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.vae import VAE
 from worldmodels.policies import baselines
+from worldmodels.presets import preset_of
 from worldmodels.rollout import rollout
 from worldmodels.seeding import integer, rng
 

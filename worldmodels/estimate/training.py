@@ -10,11 +10,12 @@ import torch
 
 from worldmodels import distributed, models
 from worldmodels.codes import ENCODE_BATCH
-from worldmodels.config import CollectConfig, MemoryConfig, TrainConfig, VisionConfig, preset_of
+from worldmodels.config import CollectConfig, MemoryConfig, TrainConfig, VisionConfig
 from worldmodels.envs.pool import pooled
 from worldmodels.estimate.costs import FRAME, Cost, Size, own_memory, seconds_per, show
 from worldmodels.models.base import autocast, device_of
 from worldmodels.models.vae import VAE
+from worldmodels.presets import preset_of
 from worldmodels.store import Rollouts, rollout_folder
 from worldmodels.train import fit, mean_loss
 
