@@ -1,3 +1,6 @@
+import time
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
@@ -8,8 +11,10 @@ from hypothesis import strategies as st
 
 from tests.conftest import make_episode, write_shard
 from tests.test_checkpoint import flip
+from worldmodels import store
+from worldmodels.episode import Episode
 from worldmodels.errors import UserError
-from worldmodels.store import Rollouts, open_shard
+from worldmodels.store import Rollouts, open_shard, pack_shard
 
 
 @given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=5), seed=st.integers(0, 1000))
@@ -31,6 +36,38 @@ def test_every_episode_comes_back_as_it_was(
         assert (found.terminated, found.truncated, found.seed) == (
             episode.terminated, episode.truncated, episode.seed,
         )  # fmt: skip
+
+
+def test_episodes_are_let_go_while_others_are_played() -> None:
+    rng, alive = np.random.default_rng(0), list[weakref.ref]()
+
+    def played() -> Iterator[Episode]:
+        for number in range(6):
+            if number > 1:  # all but the last, which the caller still holds
+                wait_until(lambda: all(frames() is None for frames in alive[:-1]))
+            episode = make_episode(rng, 40)
+            alive.append(weakref.ref(episode.obs))
+            yield episode
+            del episode
+
+    pack_shard(played(), {"env": "doom"})
+    assert len(alive) == 6
+
+
+def test_what_goes_wrong_while_compressing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(obs: h5py.Dataset, frames: np.ndarray) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(store, "_append", full)
+    with pytest.raises(MemoryError, match="no room"):
+        pack_shard([make_episode(np.random.default_rng(0), 3)], {"env": "doom"})
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "never came true"
+        time.sleep(0.01)
 
 
 def rollouts(folder: Path, shards: int, episodes: int, steps: int = 6) -> Rollouts:

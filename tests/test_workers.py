@@ -21,6 +21,11 @@ def die_once(task: tuple[Path, int]) -> int:
     return value
 
 
+def leave_mark(task: tuple[Path, int]) -> int:
+    task[0].touch()
+    return task[1]
+
+
 def hang_once(task: tuple[Path, int]) -> int:
     marker, value = task
     if not marker.exists():
@@ -49,6 +54,16 @@ def threads(task: int) -> tuple[int, str]:
 def workers():
     with Workers(2, deadline=8.0) as pool:
         yield pool
+
+
+def test_a_worker_is_at_its_next_task_while_the_caller_sees_to_the_last(tmp_path: Path) -> None:
+    tasks = [(tmp_path / str(i), i) for i in range(3)]
+    with Workers(1) as pool:
+        for index, _ in pool.each(leave_mark, tasks):
+            end = time.monotonic() + 20
+            while index < 2 and not tasks[index + 1][0].exists():
+                assert time.monotonic() < end, "the worker waits for the caller"
+                time.sleep(0.01)
 
 
 @pytest.mark.parametrize("num", [0, 1, 2])

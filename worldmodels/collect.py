@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 from tqdm import tqdm
 
@@ -18,6 +19,7 @@ from worldmodels.checkpoint import write_bytes
 from worldmodels.config import CollectConfig, flag
 from worldmodels.envs.distract import train_clips
 from worldmodels.envs.pool import pooled
+from worldmodels.episode import Episode
 from worldmodels.errors import UserError, nearest
 from worldmodels.policies import POLICIES, paper_policy
 from worldmodels.ray_workers import make_workers
@@ -70,9 +72,9 @@ def collect(config: CollectConfig) -> None:
             sent = (actor[0].for_worker(there), *actor[1:])
             missing = [replace(task, actor=sent) for task in missing]
         frames = 0
-        for index, (shard, played) in workers.each(collect_shard, missing):
+        for index, shard in workers.each(collect_shard, missing):
             write_bytes(missing[index].path, shard)
-            frames += played
+            frames += int(open_shard(missing[index].path).obs_starts[-1])
             bar.update(len(missing[index].episodes))
             bar.set_postfix_str(f"{frames / bar.format_dict['elapsed']:.0f} frames/s")
     rollouts = Rollouts(folder, config.spec.label)
@@ -91,30 +93,31 @@ def collect(config: CollectConfig) -> None:
     say(table(f"Rollouts of {config.spec.label}", ("", "mean ± std"), rows), paths(rollouts=rollouts.folder))
 
 
-def collect_shard(task: Task) -> tuple[bytes, int]:
-    """A worker's task: plays the episodes of one shard; the shard, and how many frames it holds."""
-    config = task.config
-    kept: dict[int, Any] = {}
-    pool = pooled(config.spec, min(_lockstep(task), len(task.episodes)))
+def collect_shard(task: Task) -> bytes:
+    """A worker's task: plays the episodes of one shard."""
+    config, pool = task.config, pooled(task.config.spec, min(_lockstep(task), len(task.episodes)))
     agent = _agent(task, pool)
-    for attempt in range(ATTEMPTS):
-        todo = [index for index in task.episodes if index not in kept]
-        seeds = [integer(config.seed, "collect", task.policy, index, attempt) for index in todo]
-        outcomes = rollout(pool, agent, seeds, config.max_steps, record=True)
-        kept |= {i: o for i, o in zip(todo, outcomes, strict=True) if o.length >= config.min_steps}
-        if len(kept) == len(task.episodes):
-            break
-    else:
-        raise UserError(f"--min-steps {config.min_steps} is hardly ever reached; give a smaller one")
-    outcomes = [kept[index] for index in task.episodes]
     attributes = {
         "env": config.spec.label, "policy": task.policy, "seed": config.seed, "max_steps": config.max_steps,
         "min_steps": config.min_steps, "shard_size": config.shard_size, "noise": config.noise if task.actor else 0.0,
-        "returns": [o.episode_return for o in outcomes], "clips": sorted(train_clips(config.spec)),
-        "videos": config.spec.videos,
+        "clips": sorted(train_clips(config.spec)), "videos": config.spec.videos,
     }  # fmt: skip
-    shard = pack_shard([o.episode for o in outcomes if o.episode], attributes)
-    return shard, sum(o.length + 1 for o in outcomes)
+    groups = (task.episodes[i : i + len(pool)] for i in range(0, len(task.episodes), len(pool)))
+    return pack_shard((episode for those in groups for episode in _played(task, those, pool, agent)), attributes)
+
+
+def _played(task: Task, episodes: range, pool: list[gymnasium.Env], agent: Agent) -> list[Episode]:
+    """Some episodes of a shard, each played anew until it is long enough."""
+    config, kept = task.config, dict[int, Episode]()
+    for attempt in range(ATTEMPTS):
+        todo = [index for index in episodes if index not in kept]
+        seeds = [integer(config.seed, "collect", task.policy, index, attempt) for index in todo]
+        outcomes = rollout(pool, agent, seeds, config.max_steps, record=True)
+        played = {i: o.episode for i, o in zip(todo, outcomes, strict=True) if o.episode}
+        kept |= {i: episode for i, episode in played.items() if len(episode) >= config.min_steps}
+        if len(kept) == len(episodes):
+            return [kept[index] for index in episodes]
+    raise UserError(f"--min-steps {config.min_steps} is hardly ever reached; give a smaller one")
 
 
 def _lockstep(task: Task) -> int:

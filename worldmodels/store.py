@@ -9,7 +9,8 @@ The last episode of every shard is held out from training.
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -86,34 +87,51 @@ def rollout_folder(data: Path) -> Path:
     return data / "rollouts"
 
 
-def pack_shard(episodes: Sequence[Episode], attributes: dict[str, Any]) -> bytes:
-    """A shard file of `episodes`.
+def pack_shard(episodes: Iterable[Episode], attributes: dict[str, Any]) -> bytes:
+    """A shard file of `episodes`. A thread compresses each while the next is being played.
 
     Args:
-        episodes: at least one.
-        attributes: plain data for the record; must hold "env" (its name), may hold options, policy, seed.
+        episodes: at least one; asked for one at a time, and let go once compressed.
+        attributes: plain data for the record; must hold "env" (its name), may hold options, policy, seed. The returns
+            are added.
     """
-    zstd = hdf5plugin.Zstd(clevel=1)
-    columns = {
-        "length": np.array([len(e) for e in episodes], np.int64),
-        "terminated": np.array([e.terminated for e in episodes], bool),
-        "truncated": np.array([e.truncated for e in episodes], bool),
-        "seed": np.array([e.seed for e in episodes], np.int64),
-        "action": np.concatenate([e.action for e in episodes]),
-        "reward": np.concatenate([e.reward for e in episodes]),
-    }
-    starts = np.concatenate([[0], np.cumsum(columns["length"] + 1)])
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file:
+    buffer, returns, appended = io.BytesIO(), list[float](), list[Future]()
+    columns: dict[str, list[np.ndarray]] = {}
+    with h5py.File(buffer, "w") as file, ThreadPoolExecutor(1) as beside:
+        obs = file.create_dataset(
+            "obs", (0, *OBS_SHAPE), np.uint8, maxshape=(None, *OBS_SHAPE), chunks=(FRAMES_PER_CHUNK, *OBS_SHAPE),
+            compression=hdf5plugin.Zstd(clevel=1), fletcher32=True,
+        )  # fmt: skip
+        for episode in episodes:
+            appended.append(beside.submit(_append, obs, episode.obs))
+            returns.append(episode.episode_return)
+            for name, values in _row(episode).items():
+                columns.setdefault(name, []).append(values)
+        for job in appended:
+            job.result()
+        for name, parts in columns.items():
+            whole = np.concatenate(parts)
+            file.create_dataset(name, data=whole, chunks=whole.shape, fletcher32=True)
         file.attrs["format"] = FORMAT
-        file.attrs["about"] = json.dumps(attributes | {"versions": versions()})
-        for name, values in columns.items():
-            file.create_dataset(name, data=values, chunks=values.shape, fletcher32=True)
-        shape, chunk = (int(starts[-1]), *OBS_SHAPE), (min(FRAMES_PER_CHUNK, int(starts[-1])), *OBS_SHAPE)
-        obs = file.create_dataset("obs", shape, np.uint8, chunks=chunk, compression=zstd, fletcher32=True)
-        for start, episode in zip(starts, episodes, strict=False):
-            obs[start : start + len(episode) + 1] = episode.obs
+        file.attrs["about"] = json.dumps(attributes | {"returns": returns, "versions": versions()})
     return buffer.getvalue()
+
+
+def _append(obs: h5py.Dataset, frames: np.ndarray) -> None:
+    obs.resize(len(obs) + len(frames), 0)
+    obs[-len(frames) :] = frames
+
+
+def _row(episode: Episode) -> dict[str, np.ndarray]:
+    """What a shard says of an episode beside its frames."""
+    return {
+        "length": np.array([len(episode)], np.int64),
+        "terminated": np.array([episode.terminated], bool),
+        "truncated": np.array([episode.truncated], bool),
+        "seed": np.array([episode.seed], np.int64),
+        "action": episode.action,
+        "reward": episode.reward,
+    }
 
 
 @contextmanager

@@ -91,22 +91,28 @@ class Workers:
         while len(self._pool) < min(self._num, len(tasks)):
             self._pool.append(_Worker())
         busy: dict[Connection, _Worker] = {}
+        answers: list[tuple[int, Answer]] = []
         try:
-            while waiting or busy:
+            while waiting or busy or answers:
                 for worker in self._pool:
                     if waiting and worker.connection not in busy:
                         worker.start(waiting.popleft(), function, tasks, self._deadline)
                         busy[worker.connection] = worker
+                while answers:  # workers are at their next task while the caller sees to these
+                    index, answer = answers.pop(0)
+                    yield index, answer.open()
+                if not busy:
+                    continue
                 patience = min(worker.due for worker in busy.values()) - time.monotonic()
                 ready = wait(list(busy), timeout=max(0.0, patience))
                 for connection in ready:
                     worker = busy.pop(connection)
-                    index, answer = worker.answer()
-                    if answer is None:
+                    index, found = worker.answer()
+                    if found is None:
                         self._replace(worker, tries, "died")
                         waiting.appendleft(index)
                     else:
-                        yield index, answer.open()
+                        answers.append((index, found))
                 for worker in [w for w in busy.values() if w.due < time.monotonic()]:
                     del busy[worker.connection]
                     self._replace(worker, tries, f"took longer than {self._deadline:.0f} s")

@@ -57,10 +57,11 @@ def collection(
         Cost("step", max(0.0, took - start) / max(1, steps - rows), episodes * length, how, cores),
         Cost("frame compressed", packing, frames, "measured", cores),
     ]
-    shard = min(config.shard_size, max(1, episodes)) * (length + 1) * (FRAME + per_frame)
+    # twice: frames are put together for each episode, and a shard's bytes for the way home
+    shard = 2 * (length + 1) * (len(pool) * FRAME + min(config.shard_size, max(1, episodes)) * per_frame)
     sizes = [
         Size("disk: rollouts", frames * per_frame, f"{frames:,.0f} frames of {per_frame:,.0f} bytes"),
-        Size("memory: shards in hand", cores * shard, f"{cores} raw and compressed, one per worker"),
+        Size("memory: shards in hand", cores * shard, f"{cores} compressed, and the episodes being played"),
         own_memory()._replace(name="memory: each worker"),
     ]
     show(f"{episodes} episodes of {config.spec.label} by {policy}, a dry run", costs, sizes)
