@@ -18,13 +18,13 @@ import pytest
 
 from tests.conftest import World
 from tests.test_workers import die, errors_come_home, hang_once, square, threads
-from worldmodels import ray_workers
+from worldmodels import models, ray_workers
 from worldmodels.actor import Actor, save_controller
 from worldmodels.collect import collect
 from worldmodels.config import CollectConfig, ControllerConfig, EvaluateConfig
 from worldmodels.envspec import EnvSpec
 from worldmodels.errors import UserError
-from worldmodels.evaluators import RealEvaluator
+from worldmodels.evaluators import DreamEvaluator, RealEvaluator
 from worldmodels.evolve import train_controller
 from worldmodels.ray_workers import RayWorkers, make_workers
 from worldmodels.workers import Workers
@@ -170,6 +170,16 @@ def test_scores_are_those_of_local_workers_though_a_node_dies(workers: Workers, 
     ours = RealEvaluator(workers, actor, lockstep=1).evaluate(params, seeds)
     assert death.exists()
     assert np.array_equal(local.returns, ours.returns) and np.array_equal(local.lengths, ours.lengths)
+    assert len(np.unique(ours.returns)) > 4
+
+
+def test_dreams_are_those_dreamt_here(workers: Workers, world: World) -> None:
+    model = models.load(world.run)
+    actor = Actor(EnvSpec("doom"), world.run, ("z", "c", "h"), 0, False, 300, "auto")
+    params, seeds = np.random.default_rng(0).normal(0, 1, (64, 40)), list(range(16))
+    here = DreamEvaluator(model, actor, 1.15, True).evaluate(params, seeds)
+    ours = DreamEvaluator(model, actor, 1.15, True, workers).evaluate(params, seeds)
+    assert np.array_equal(here.returns, ours.returns) and np.array_equal(here.lengths, ours.lengths)
     assert len(np.unique(ours.returns)) > 4
 
 

@@ -39,7 +39,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Summary]:
             if config.baselines:
                 scores |= _blind_dreams(model, actor, tau, about["sample_end"], config)
             dream_seeds = final_seeds(config.seed, config.episodes, "dream")
-            dreamt = DreamEvaluator(model, actor, tau, about["sample_end"]).evaluate(params[None], dream_seeds).returns
+            dream = DreamEvaluator(model, actor, tau, about["sample_end"], workers)
+            dreamt = dream.evaluate(params[None], dream_seeds).returns
             scores[f"our controller in the dream, τ {tau:g}"] = summarise(dreamt)
         with tqdm(total=config.episodes, unit="episode", desc=f"real {actor.env.name}") as bar:
             real = RealEvaluator(workers, actor).evaluate(params[None], seeds, bar.update).returns

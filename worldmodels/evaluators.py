@@ -1,7 +1,9 @@
 """Params and seeds in, returns out; in the real environment or in dreams, by the same call."""
 
 import functools
-from collections.abc import Callable
+import itertools
+import sys
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -23,7 +25,6 @@ from worldmodels.workers import Workers
 Done = Callable[[int], Any]
 """Called with the number of episodes that have ended since, for progress bars."""
 COMPACT = 0.9  # when fewer rows than this share still dream, those that ended leave the batch
-ROWS = 1024  # that dream side by side on a processor: more would neither be faster nor fit its cache
 TASK = 8  # episodes of a blind policy that are a worker's task
 LOOK = 16  # steps between looks, on a GPU, at who still dreams
 
@@ -44,26 +45,53 @@ class Evaluator(Protocol):
 
 
 class DreamEvaluator:
-    """Tries candidates in dreams: the whole population times its episodes is one batch, or few.
+    """Tries candidates in dreams, many at a time.
 
-    On a GPU a step, C included, is one CUDA graph, and the host looks only now and then who still dreams.
+    On a processor they dream in blocks, of as many rows as the model has it, each a task for one worker's core. On a
+    GPU all are one block: a step, C included, is one CUDA graph, and the host looks only now and then who still dreams.
+
+    Args:
+        model: what dreams; the one in `actor.run`, if there are workers.
+        actor: how to act.
+        tau: temperature.
+        sample_end: of Dream.
+        workers: where blocks are dreamt; None for this process.
     """
 
-    def __init__(self, model: WorldModel, actor: Actor, tau: float, sample_end: bool = False) -> None:
+    def __init__(
+        self, model: WorldModel, actor: Actor, tau: float, sample_end: bool = False, workers: Workers | None = None
+    ) -> None:
         self._dream = Dream(model, tau, sample_end)
         self._controller, self._actor = actor.controller(model), actor
         self._on_gpu = self._dream.device.type == "cuda"
         self._advance = functools.partial(_advance, self._dream, self._controller, actor.inputs)
         self._step = Captured(self._advance) if self._on_gpu else self._advance
+        self._rows = sys.maxsize if self._on_gpu else model.rows_per_core
+        self._workers = None if self._on_gpu else workers
+        if self._workers:
+            there = actor.for_worker(self._workers.send(actor.run, models.FILES))
+            self._task = (there, models.fingerprint(actor.run), tau, sample_end)
 
     def evaluate(self, params: np.ndarray, seeds: list[int], done: Done | None = None) -> Scores:
-        together = len(params) if self._on_gpu else max(1, ROWS // len(seeds))
-        scores = []
-        for candidates in (params[i : i + together] for i in range(0, len(params), together)):
-            scores.append(self._side_by_side(candidates, seeds))
+        table, blocks = Scores(*np.zeros((2, len(params), len(seeds)))), self.blocks(len(params), len(seeds))
+        for index, scores in self._each([(params[rows], seeds[columns]) for rows, columns in blocks]):
+            for whole, part in zip(table, scores, strict=True):
+                whole[blocks[index]] = part
             if done:
-                done(len(candidates) * len(seeds))
-        return Scores(*(np.concatenate(parts) for parts in zip(*scores, strict=True)))
+                done(scores.returns.size)
+        return table
+
+    def blocks(self, population: int, episodes: int) -> list[tuple[slice, slice]]:
+        """Which candidates dream which seeds side by side. It depends on nothing else, so neither do the results."""
+        width = min(episodes, self._rows)
+        height = self._rows // width
+        starts = itertools.product(range(0, population, height), range(0, episodes, width))
+        return [(slice(row, row + height), slice(column, column + width)) for row, column in starts]
+
+    def _each(self, blocks: list[tuple[np.ndarray, list[int]]]) -> Iterable[tuple[int, Scores]]:
+        if self._workers:
+            return self._workers.each(dream_block, [(*self._task, *block) for block in blocks])
+        return ((index, self._side_by_side(*block)) for index, block in enumerate(blocks))
 
     def _side_by_side(self, params: np.ndarray, seeds: list[int]) -> Scores:
         dream, device = self._dream, self._dream.device
@@ -125,6 +153,13 @@ class RealEvaluator:
         outcomes = [outcome for group in self._workers.map(play_group, tasks, _count(done)) for outcome in group]
         table = np.array(outcomes, np.float64).reshape(population, episodes, 2)
         return Scores(table[..., 0], table[..., 1])
+
+
+def dream_block(task: tuple[Actor, str, float, bool, np.ndarray, list[int]]) -> Scores:
+    """A worker's task: some candidates in the dreams of some seeds."""
+    actor, version, tau, sample_end, params, seeds = task
+    model = models.cached(actor.run, version, actor.precision)
+    return DreamEvaluator(model, actor, tau, sample_end).evaluate(params, seeds)
 
 
 class BaselineEvaluator:

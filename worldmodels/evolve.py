@@ -79,7 +79,9 @@ def evolve(config: ControllerConfig, workers: Workers) -> Evolved:
     config = dataclasses.replace(config, inputs=cast(Inputs, actor.inputs))  # as the run's record is to have it
     run = Run(config.folder, config, "controller", model=models.fingerprint(config.run))
     real = RealEvaluator(workers, actor, config.lockstep)
-    world: Evaluator = DreamEvaluator(model, actor, config.tau[0], config.sample_end) if config.dream else real
+    world: Evaluator = real
+    if config.dream:
+        world = DreamEvaluator(model, actor, config.tau[0], config.sample_end, workers)
     if controller.num_params > FULL_COVARIANCE_LIMIT:
         say(
             f"{controller.num_params} numbers are too many for a full covariance matrix: CMA-ES keeps its diagonal only"

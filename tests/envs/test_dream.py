@@ -6,8 +6,9 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 
+from tests.conftest import World
 from tests.test_capture import by_hand
-from worldmodels import evaluators, models
+from worldmodels import models
 from worldmodels.actor import Actor
 from worldmodels.agents import ModelAgent
 from worldmodels.capture import Captured
@@ -17,6 +18,7 @@ from worldmodels.envs.latent import LatentEnv
 from worldmodels.envspec import EnvSpec
 from worldmodels.evaluators import DreamEvaluator
 from worldmodels.seeding import Noise, rng
+from worldmodels.workers import Workers
 
 INPUTS = ("z", "c", "h")
 
@@ -188,16 +190,30 @@ def test_acting_advances_memory_as_dreaming_does(model, actor: Actor) -> None:
     assert torch.allclose(agent.state["h"], dreamt.state["h"]) and torch.allclose(agent.state["c"], dreamt.state["c"])
 
 
+@pytest.mark.parametrize(("rows", "ended"), [(6, [6, 6, 3]), (2, [2, 1] * 5), (1, [1] * 15)])
 def test_a_population_that_dreams_in_several_blocks_scores_as_in_one(
-    model, actor: Actor, monkeypatch: pytest.MonkeyPatch
+    model, actor: Actor, monkeypatch: pytest.MonkeyPatch, rows: int, ended: list[int]
 ) -> None:
     params, seeds = np.random.default_rng(0).normal(0, 1, (5, 40)), [10, 11, 12]
     whole = DreamEvaluator(model, actor, 1.0).evaluate(params, seeds)
-    monkeypatch.setattr(evaluators, "ROWS", 6)  # two candidates at a time, then one
-    ended: list[int] = []
-    found = DreamEvaluator(model, actor, 1.0).evaluate(params, seeds, ended.append)
-    assert ended == [6, 6, 3] and found.lengths.shape == (5, 3)
+    monkeypatch.setattr(model, "rows_per_core", rows)
+    told: list[int] = []
+    found = DreamEvaluator(model, actor, 1.0).evaluate(params, seeds, told.append)
+    assert told == ended and found.lengths.shape == (5, 3)
     assert np.array_equal(found.lengths, whole.lengths) and np.allclose(found.returns, whole.returns)
+
+
+@pytest.mark.parametrize("num", [0, 1, 2])
+def test_dreams_do_not_depend_on_the_number_of_workers(world: World, actor: Actor, num: int) -> None:
+    here = models.load(world.run, precision=actor.precision)
+    params, seeds = np.random.default_rng(0).normal(0, 1, (40, 40)), list(range(20))
+    alone = DreamEvaluator(here, actor, 1.3, sample_end=True).evaluate(params, seeds)
+    ended: list[int] = []
+    with Workers(num) as workers:
+        found = DreamEvaluator(here, actor, 1.3, True, workers).evaluate(params, seeds, ended.append)
+    assert sorted(ended) == [4 * 20, 12 * 20, 12 * 20, 12 * 20]  # blocks of at most 256 rows
+    assert len(np.unique(alone.lengths)) > 4
+    assert np.array_equal(found.returns, alone.returns) and np.array_equal(found.lengths, alone.lengths)
 
 
 def test_gradients_pass_through_a_dream(model) -> None:

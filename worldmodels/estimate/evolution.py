@@ -36,7 +36,6 @@ def evolution(config: ControllerConfig) -> None:
     agent = ModelAgent(model, controller, actor.inputs, rows)
     luck = [integer(config.seed, "estimate", i) for i in range(config.lockstep)]
     real = seconds_per(lambda n: sum(o.length for o in rollout(pool, agent, luck, n)), config.max_steps)
-    torch.set_num_threads(max(1, config.workers))
 
     tests = -(-config.generations // config.test_every)
     tried = config.generations * config.pop_size * config.episodes
@@ -46,18 +45,18 @@ def evolution(config: ControllerConfig) -> None:
         device = device_of(config.device)
         dreaming, _ = _model(config, device)
 
-        def dream(steps: int) -> float:
-            world = DreamEvaluator(
-                dreaming, dataclasses.replace(actor, max_steps=steps), config.tau[0], config.sample_end
-            )
-            return float(world.evaluate(params, seeds).lengths.sum())
+        def world(steps: int) -> DreamEvaluator:
+            lasting = dataclasses.replace(actor, max_steps=steps)
+            return DreamEvaluator(dreaming, lasting, config.tau[0], config.sample_end)
 
-        each = seconds_per(dream, config.max_steps)
+        each = seconds_per(lambda n: float(world(n).evaluate(params, seeds).lengths.sum()), config.max_steps)
         tested = (tests + 1) * config.test_episodes  # once more at the end
+        shapes = (config.pop_size, config.episodes), (1, config.test_episodes)
+        of_all, of_one = (min(cores, len(world(1).blocks(*shape))) for shape in shapes)
         at_once = f"{config.pop_size} x {config.episodes}, as it will dream them"
         costs = [
-            Cost("dream step, evolving", each, sweep * tried * length, at_once),
-            Cost("dream step, tests", each, sweep * tested * length, "the same"),
+            Cost("dream step, evolving", each, sweep * tried * length, at_once, of_all),
+            Cost("dream step, tests", each, sweep * tested * length, "the same", of_one),
             Cost("real step, shown beside", real, sweep * tests * config.real_episodes * length, how, cores),
         ]
     else:

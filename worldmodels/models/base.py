@@ -38,6 +38,7 @@ class WorldModel(Protocol):
     noise_size: int  # N, how much noise a step takes
     feat_sizes: dict[str, int]  # the parts that features can be made of, and their widths
     default_inputs: tuple[str, ...]  # the parts that serve a controller best
+    rows_per_core: int  # of a dream, side by side: as many as are fastest, or nearly, and leave work for other cores
     rewardless: bool  # whether its dreams pay nothing, so that nothing can be learnt in them
     precision: str  # of its matrix products: bf16 or fp32
     starts: Tensor  # (S, E) embeddings of first observations of real episodes: where dreams begin

@@ -23,6 +23,7 @@ class ClassicWorldModel(nn.Module):
         self.register_buffer("starts", starts, persistent=False)
         self.action_size, self.code_size = memory.action_size, memory.code_size
         self.noise_size = 2 * memory.code_size
+        self.rows_per_core = 256
         self.rewardless = memory.reward == "none"
         self.default_inputs = ("z", "c", "h") if memory.restart_input else ("z", "h")  # as the paper's two models
         self.feat_sizes = {"z": memory.code_size, "h": memory.hidden_size, "c": memory.hidden_size}
