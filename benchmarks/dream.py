@@ -61,25 +61,24 @@ def one_at_a_time(model: WorldModel) -> Work:
     return play
 
 
-def never_ending(model: WorldModel) -> WorldModel:
+def never_ending(memory: MDNRNN | RSSMMemory) -> Any:
     """Without an episode that ends early, so that all sides do the same work."""
-    memory: Any = model.memory  # type: ignore[attr-defined]
     with torch.no_grad():
         if isinstance(memory, MDNRNN):
             memory.head.bias[3 * memory.mixtures * memory.code_size] = -100.0
         else:
-            memory.end_head[-1].bias.fill_(-100.0)
-    return model
+            memory.end_head[-1].bias.fill_(-100.0)  # type: ignore[operator,union-attr]
+    return memory
 
 
 def doom_sized(code_size: int = 64, precision: str = "auto") -> WorldModel:
-    memory = MDNRNN(code_size, 1, 512, restart_input=True, reward="alive")
-    return never_ending(pair(VAE(code_size), memory, torch.randn(32, 2 * code_size), precision=precision))
+    memory = never_ending(MDNRNN(code_size, 1, 512, restart_input=True, reward="alive"))
+    return pair(VAE(code_size), memory, torch.randn(32, 2 * code_size), precision=precision)
 
 
 def rssm_sized(precision: str = "auto") -> WorldModel:
-    memory = RSSMMemory(128, 64, 6, 128, 8, 8, 128)
-    return never_ending(pair(VAE(64), memory, torch.randn(32, 128), precision=precision))
+    memory = never_ending(RSSMMemory(128, 64, 6, 128, 8, 8, 128))
+    return pair(VAE(64), memory, torch.randn(32, 128), precision=precision)
 
 
 DOOM_PRODUCTS = [(64 + 2 + 512, 4 * 512), (512, 3 * 5 * 64 + 1)]
