@@ -83,6 +83,11 @@ def test_over_what_is_there_it_counts_what_is_missing_and_touches_nothing(
     rows, _ = dry_run(world.controller(tau=(1.0, 1.15)), capsys)
     assert rows["dream step, evolving"][1] == f"{2 * 3 * 4 * 2 * 30:,}"
     assert rows["dream step, tests"][1] == f"{2 * (2 + 1) * 4 * 30:,}"
+    assert rows["dream step, evolving"][2] == "1"  # few enough for one core
+    many = world.controller(tau=(1.0,), pop_size=64, episodes=16, test_episodes=600, max_steps=5, workers=3)
+    larger, _ = dry_run(many, capsys)
+    assert larger["dream step, evolving"][2] == "2"  # four blocks on three cores: two rounds
+    assert larger["dream step, tests"][2] == "3"
     assert rows["real step, final scores"][1] == f"{(2 + 3) * 2 * 30:,}"  # two controllers, three baselines
     assert files(world.run, world.data) == before
 

@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from tests.conftest import World
+from worldmodels import models
 from worldmodels.actor import Actor
 from worldmodels.envspec import EnvSpec
+from worldmodels.errors import UserError
 from worldmodels.evaluators import BaselineEvaluator, RealEvaluator
 from worldmodels.models.base import resolved
 from worldmodels.workers import Workers
@@ -52,3 +54,9 @@ def test_auto_is_decided_before_an_actor_travels(actor: Actor) -> None:
     there = actor.for_worker(Path("there"))
     assert there.run == Path("there") and actor.precision == "auto"
     assert there.precision == resolved("auto", torch.device("cpu")) in ("bf16", "fp32")
+
+
+def test_a_model_trained_anew_meanwhile_is_not_mixed_in(actor: Actor) -> None:
+    with pytest.raises(UserError, match="holds another V or M than when this began"):
+        models.cached(actor.run, "what there was", "fp32")
+    assert models.cached(actor.run, models.fingerprint(actor.run), "fp32").precision == "fp32"

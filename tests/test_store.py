@@ -63,6 +63,11 @@ def test_what_goes_wrong_while_compressing_is_told(monkeypatch: pytest.MonkeyPat
         pack_shard([make_episode(np.random.default_rng(0), 3)], {"env": "doom"})
 
 
+def test_a_shard_holds_an_episode() -> None:
+    with pytest.raises(ValueError, match="at least one episode"):
+        pack_shard([], {"env": "doom"})
+
+
 def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     end = time.monotonic() + seconds
     while not condition():

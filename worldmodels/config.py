@@ -75,7 +75,7 @@ class Stage:
     """The one seed that all randomness comes from."""
     workers: int = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     """Cores to use. Rollouts, dreams and scores do not depend on it; gradients round differently with another number.
-    0 steps environments in this process, for debugging."""
+    0 plays and dreams in this process, for debugging."""
     fresh: bool = False
     """Start anew: delete what this very command wrote before, instead of going on from it."""
     dry_run: bool = False
@@ -122,7 +122,7 @@ class CollectConfig(Stage):
     min_steps: int = 0
     """Episodes shorter than this are collected again with another seed (the authors: 100 in Doom)."""
     ray: str = ""
-    """Play on a Ray cluster instead of --workers of this machine: auto (the one that this machine is a node of), or the
+    """Play (and dream) on a Ray cluster instead of --workers here: auto (that which this machine is a node of), or the
     address of its head. Results are the same (docs/cluster.md)."""
 
     FREE: ClassVar[frozenset[str]] = Stage.FREE | {"episodes", "ray"}
@@ -289,7 +289,7 @@ class ControllerConfig(Stage):
     deadline: float = 900.0
     """Seconds after which a worker's task counts as hung and is tried on a new worker."""
     ray: str = ""
-    """Play on a Ray cluster instead of --workers of this machine: auto (the one that this machine is a node of), or the
+    """Play (and dream) on a Ray cluster instead of --workers here: auto (that which this machine is a node of), or the
     address of its head. Results are the same (docs/cluster.md)."""
 
     FREE: ClassVar[frozenset[str]] = Stage.FREE | {"generations", "deadline", "final_episodes", "name", "ray"}
@@ -344,7 +344,7 @@ class EvaluateConfig:
     workers: int = Stage.workers
     """Cores to use."""
     ray: str = ""
-    """Play on a Ray cluster instead of --workers of this machine: auto (the one that this machine is a node of), or the
+    """Play (and dream) on a Ray cluster instead of --workers here: auto (that which this machine is a node of), or the
     address of its head. Results are the same (docs/cluster.md)."""
     device: str = "auto"
     """Where networks compute: auto, cpu, cuda."""

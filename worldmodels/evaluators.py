@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
@@ -47,8 +48,8 @@ class Evaluator(Protocol):
 class DreamEvaluator:
     """Tries candidates in dreams, many at a time.
 
-    On a processor they dream in blocks, of as many rows as the model has it, each a task for one worker's core. On a
-    GPU all are one block: a step, C included, is one CUDA graph, and the host looks only now and then who still dreams.
+    On a processor they dream in blocks of at most `model.rows_per_core`, each a task for one core. On a GPU all are one
+    block: a step, C included, is one CUDA graph, and the host looks only now and then who still dreams.
 
     Args:
         model: what dreams; the one in `actor.run`, if there are workers.
@@ -83,8 +84,8 @@ class DreamEvaluator:
 
     def blocks(self, population: int, episodes: int) -> list[tuple[slice, slice]]:
         """Which candidates dream which seeds side by side. It depends on nothing else, so neither do the results."""
-        width = min(episodes, self._rows)
-        height = self._rows // width
+        width = _even(episodes, self._rows)
+        height = _even(population, self._rows // width)
         starts = itertools.product(range(0, population, height), range(0, episodes, width))
         return [(slice(row, row + height), slice(column, column + width)) for row, column in starts]
 
@@ -153,6 +154,11 @@ class RealEvaluator:
         outcomes = [outcome for group in self._workers.map(play_group, tasks, _count(done)) for outcome in group]
         table = np.array(outcomes, np.float64).reshape(population, episodes, 2)
         return Scores(table[..., 0], table[..., 1])
+
+
+def _even(total: int, most: int) -> int:
+    """The size of parts of `total` that are at most `most`, as few and as even as can be."""
+    return math.ceil(total / math.ceil(total / most))
 
 
 def dream_block(task: tuple[Actor, str, float, bool, np.ndarray, list[int]]) -> Scores:

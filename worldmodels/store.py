@@ -9,6 +9,7 @@ The last episode of every shard is held out from training.
 import hashlib
 import io
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -94,8 +95,11 @@ def pack_shard(episodes: Iterable[Episode], attributes: dict[str, Any]) -> bytes
         episodes: at least one; asked for one at a time, and let go once compressed.
         attributes: plain data for the record; must hold "env" (its name), may hold options, policy, seed. The returns
             are added.
+
+    Raises:
+        ValueError: if there is no episode.
     """
-    buffer, returns, appended = io.BytesIO(), list[float](), list[Future]()
+    buffer, returns, appended = io.BytesIO(), list[float](), deque[Future]()
     columns: dict[str, list[np.ndarray]] = {}
     with h5py.File(buffer, "w") as file, ThreadPoolExecutor(1) as beside:
         obs = file.create_dataset(
@@ -103,10 +107,14 @@ def pack_shard(episodes: Iterable[Episode], attributes: dict[str, Any]) -> bytes
             compression=hdf5plugin.Zstd(clevel=1), fletcher32=True,
         )  # fmt: skip
         for episode in episodes:
+            while appended and appended[0].done():
+                appended.popleft().result()
             appended.append(beside.submit(_append, obs, episode.obs))
             returns.append(episode.episode_return)
             for name, values in _row(episode).items():
                 columns.setdefault(name, []).append(values)
+        if not returns:
+            raise ValueError("a shard holds at least one episode")
         for job in appended:
             job.result()
         for name, parts in columns.items():

@@ -92,15 +92,18 @@ class Workers:
             self._pool.append(_Worker())
         busy: dict[Connection, _Worker] = {}
         answers: list[tuple[int, Answer]] = []
+        given_up: UserError | None = None
         try:
             while waiting or busy or answers:
                 for worker in self._pool:
-                    if waiting and worker.connection not in busy:
+                    if waiting and not given_up and worker.connection not in busy:
                         worker.start(waiting.popleft(), function, tasks, self._deadline)
                         busy[worker.connection] = worker
                 while answers:  # workers are at their next task while the caller sees to these
                     index, answer = answers.pop(0)
                     yield index, answer.open()
+                if given_up:
+                    raise given_up
                 if not busy:
                     continue
                 patience = min(worker.due for worker in busy.values()) - time.monotonic()
@@ -109,25 +112,27 @@ class Workers:
                     worker = busy.pop(connection)
                     index, found = worker.answer()
                     if found is None:
-                        self._replace(worker, tries, "died")
+                        given_up = self._replace(worker, tries, "died") or given_up
                         waiting.appendleft(index)
                     else:
                         answers.append((index, found))
                 for worker in [w for w in busy.values() if w.due < time.monotonic()]:
                     del busy[worker.connection]
-                    self._replace(worker, tries, f"took longer than {self._deadline:.0f} s")
+                    given_up = self._replace(worker, tries, f"took longer than {self._deadline:.0f} s") or given_up
                     waiting.appendleft(worker.task)
         finally:
             for worker in busy.values():  # left in the middle of a task: nobody will read its answer
                 worker.kill()
                 self._pool.remove(worker)
 
-    def _replace(self, worker: "_Worker", tries: list[int], what: str) -> None:
+    def _replace(self, worker: "_Worker", tries: list[int], what: str) -> UserError | None:
+        """Another worker in its place; and what to say if its task has failed too often."""
         tries[worker.task] += 1
         code = worker.kill()
         self._pool[self._pool.index(worker)] = _Worker()
-        if tries[worker.task] >= TRIES:
-            raise UserError(f"a worker {what} {TRIES} times at the same task (exit code {code}); try fewer --workers")
+        if tries[worker.task] < TRIES:
+            return None
+        return UserError(f"a worker {what} {TRIES} times at the same task (exit code {code}); try fewer --workers")
 
 
 class Answer:

@@ -11,7 +11,7 @@ from worldmodels.episode import OBS_SHAPE
 from worldmodels.errors import UserError
 
 # What F.interpolate calls; but that lays planes behind one another, and turning them takes as long again.
-resize: Any = torch._C._nn._upsample_bilinear2d_aa
+_resize: Any = torch._C._nn._upsample_bilinear2d_aa
 
 
 def to_obs(picture: np.ndarray) -> np.ndarray:
@@ -23,7 +23,7 @@ def to_obs(picture: np.ndarray) -> np.ndarray:
     obs = np.empty(OBS_SHAPE, np.uint8)
     # The same filter as Pillow's, to within 1 of 255, at a fifth of its time. As few calls as can be: after a game's
     # turn the caches are cold, and each call takes twice as long as in a loop of its own.
-    resize(_planes(picture), OBS_SHAPE[:2], False, None, None, out=_planes(obs))
+    _resize(_planes(picture), OBS_SHAPE[:2], False, None, None, out=_planes(obs))
     return obs
 
 

@@ -14,13 +14,13 @@ FRAME = 64 * 64 * 3  # bytes
 
 
 class Cost(NamedTuple):
-    """Something that happens `times` and takes `each` seconds on one core, on `cores` of them side by side."""
+    """Something that happens `times` and takes `each` seconds on one core, on `cores` of them (in mean) at a time."""
 
     name: str
     each: float
     times: float
     source: str  # of `each`, and of `times` where the command line does not say it
-    cores: int = 1
+    cores: float = 1
 
     @property
     def seconds(self) -> float:
@@ -63,7 +63,7 @@ def show(title: str, costs: list[Cost], sizes: list[Size]) -> None:
     """Prints the estimate: times with their total, then disk and memory."""
     if not distributed.is_main():
         return
-    rows = [(c.name, _time(c.each), f"{c.times:,.0f}", str(c.cores), _time(c.seconds), c.source) for c in costs]
+    rows = [(c.name, _time(c.each), f"{c.times:,.0f}", f"{c.cores:.3g}", _time(c.seconds), c.source) for c in costs]
     total = sum(cost.seconds for cost in costs)
     rows += [("total", "", "", "", _time(total), "but plots, films and starting up")]
     say(table(title, ("", "each", "times", "cores", "in all", "from"), rows))

@@ -1,6 +1,7 @@
 """What stage 4 would take."""
 
 import dataclasses
+import math
 
 import numpy as np
 import torch
@@ -52,7 +53,8 @@ def evolution(config: ControllerConfig) -> None:
         each = seconds_per(lambda n: float(world(n).evaluate(params, seeds).lengths.sum()), config.max_steps)
         tested = (tests + 1) * config.test_episodes  # once more at the end
         shapes = (config.pop_size, config.episodes), (1, config.test_episodes)
-        of_all, of_one = (min(cores, len(world(1).blocks(*shape))) for shape in shapes)
+        blocks = [len(world(1).blocks(*shape)) for shape in shapes]
+        of_all, of_one = (count / math.ceil(count / cores) for count in blocks)  # the last round may leave some idle
         at_once = f"{config.pop_size} x {config.episodes}, as it will dream them"
         costs = [
             Cost("dream step, evolving", each, sweep * tried * length, at_once, of_all),

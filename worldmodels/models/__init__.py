@@ -97,7 +97,13 @@ def load(run: Path, device: torch.device | None = None, env: str | None = None, 
 
 @functools.lru_cache(maxsize=2)
 def cached(run: Path, version: str, precision: str) -> WorldModel:
-    """The world model of a run, kept by this process. `version` is its fingerprint: one trained anew is read anew."""
+    """The world model of a run, kept by this process. `version` is its fingerprint.
+
+    Raises:
+        UserError: if the run holds another by now: those who asked would mix the two.
+    """
+    if fingerprint(run) != version:
+        raise UserError(f"{run} holds another V or M than when this began; begin again")
     return load(run, precision=precision)
 
 

@@ -118,7 +118,7 @@ class RSSMWorldModel(nn.Module):
         self.register_buffer("starts", starts, persistent=False)
         latent = memory.rssm.latent
         self.action_size, self.code_size, self.noise_size = memory.action_size, vision.code_size, latent.noise_size
-        self.rows_per_core = 512  # nets as small as these need more of them to hide the calls
+        self.rows_per_core = 256 if memory.hidden_size >= 512 else 512  # small nets need more to hide the calls
         self.rewardless = memory.reward == "none"
         self.feat_sizes = {
             "z": latent.size, "probs": latent.size, "h": memory.hidden_size
