@@ -1,5 +1,6 @@
 """Dreams of 64 candidates on 16 episodes each, beside one episode at a time, and beside the matrix products alone."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,33 +11,49 @@ import torch
 from benchmarks.measure import Row, Work, work
 from benchmarks.products import chain
 from worldmodels.actor import Actor
+from worldmodels.checkpoint import fingerprint
 from worldmodels.envspec import EnvSpec
 from worldmodels.evaluators import DreamEvaluator
-from worldmodels.models import pair
+from worldmodels.models import load, pair, save_module
 from worldmodels.models.base import WorldModel
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.recurrent import RSSMMemory
 from worldmodels.models.vae import VAE
+from worldmodels.workers import Workers
 
 POPULATION, EPISODES, STEPS = 64, 16, 60
 
 
 def rows() -> Iterator[Row]:
     batch = POPULATION * EPISODES
-    for name, sized, shapes, of_limit in (
-        ("dream, Doom's size", doom_sized, DOOM_PRODUCTS, 0.6),
-        ("dream, RSSM of laptop size", rssm_sized, RSSM_PRODUCTS, 0.5),
+    for name, parts, shapes, of_limit in (
+        ("dream, Doom's size", doom_parts, DOOM_PRODUCTS, 0.6),
+        ("dream, RSSM of laptop size", rssm_parts, RSSM_PRODUCTS, 0.5),
     ):
-        ours, plain = dreams(sized(), POPULATION, EPISODES), one_at_a_time(sized(precision="fp32"))
-        limit = work(batch * STEPS, chain(*((batch, k, m) for k, m in shapes), times=STEPS))
-        yield Row(name, "steps/s", ours, plain, limit, 10.0, of_limit)
+        with tempfile.TemporaryDirectory() as folder, Workers(1) as worker:
+            ours = dreams_of(save(Path(folder), *parts()), worker)
+            plain = one_at_a_time(paired(*parts(), precision="fp32"))
+            limit = work(batch * STEPS, chain(*((batch, k, m) for k, m in shapes), times=STEPS))
+            yield Row(name, "steps/s", ours, plain, limit, 10.0, of_limit)
 
 
-def dreams(model: WorldModel, population: int, episodes: int, steps: int = STEPS) -> Work:
+def dreams_of(run: Path, workers: Workers, steps: int = STEPS) -> Work:
     """As stage 4 dreams a generation."""
+    model = load(run)
+    actor = Actor(EnvSpec("doom"), run, model.default_inputs, 0, True, steps, "auto")
+    return of_a_population(DreamEvaluator(model, actor, 1.0, workers=workers), actor.controller(model).num_params)
+
+
+def dreams(model: WorldModel, population: int, episodes: int, steps: int) -> Work:
+    """The same in this process."""
     actor = Actor(EnvSpec("doom"), Path(), model.default_inputs, 0, True, steps, "auto")
-    evaluator = DreamEvaluator(model, actor, 1.0)
-    params = np.random.default_rng(0).normal(0, 0.1, (population, actor.controller(model).num_params))
+    return of_a_population(DreamEvaluator(model, actor, 1.0), actor.controller(model).num_params, population, episodes)
+
+
+def of_a_population(
+    evaluator: DreamEvaluator, numbers: int, population: int = POPULATION, episodes: int = EPISODES
+) -> Work:
+    params = np.random.default_rng(0).normal(0, 0.1, (population, numbers))
     return lambda: float(evaluator.evaluate(params, list(range(episodes))).lengths.sum())
 
 
@@ -71,14 +88,24 @@ def never_ending(memory: MDNRNN | RSSMMemory) -> Any:
     return memory
 
 
-def doom_sized(code_size: int = 64, precision: str = "auto") -> WorldModel:
-    memory = never_ending(MDNRNN(code_size, 1, 512, restart_input=True, reward="alive"))
-    return pair(VAE(code_size), memory, torch.randn(32, 2 * code_size), precision=precision)
+def doom_parts(code_size: int = 64) -> tuple[VAE, MDNRNN]:
+    return VAE(code_size), never_ending(MDNRNN(code_size, 1, 512, restart_input=True, reward="alive"))
 
 
-def rssm_sized(precision: str = "auto") -> WorldModel:
-    memory = never_ending(RSSMMemory(128, 64, 6, 128, 8, 8, 128))
-    return pair(VAE(64), memory, torch.randn(32, 128), precision=precision)
+def rssm_parts() -> tuple[VAE, RSSMMemory]:
+    return VAE(64), never_ending(RSSMMemory(128, 64, 6, 128, 8, 8, 128))
+
+
+def paired(vision: VAE, memory: Any, precision: str = "auto") -> WorldModel:
+    return pair(vision, memory, torch.randn(32, vision.embed_size), precision=precision)
+
+
+def save(run: Path, vision: VAE, memory: Any) -> Path:
+    """As stages 2 and 3 leave them, for workers to open."""
+    save_module(vision, run / "vision", "vision", env="doom", spec={}, clips=[])
+    known = {"vision_fingerprint": fingerprint(vision.state_dict()), "starts": torch.randn(32, vision.embed_size)}
+    save_module(memory, run / "memory", "memory", **known)
+    return run
 
 
 DOOM_PRODUCTS = [(64 + 2 + 512, 4 * 512), (512, 3 * 5 * 64 + 1)]

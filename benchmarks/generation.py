@@ -7,13 +7,12 @@ import numpy as np
 import torch
 
 from benchmarks.carracing import small, to_native
-from benchmarks.dream import doom_sized
+from benchmarks.dream import doom_parts, paired
 from benchmarks.measure import Row, Work
 from worldmodels.agents import BlindAgent, ModelAgent
 from worldmodels.controller import Controller
 from worldmodels.envs import make_env
 from worldmodels.envspec import EnvSpec
-from worldmodels.models import pair
 from worldmodels.models.base import WorldModel
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.vae import VAE
@@ -23,9 +22,9 @@ LOCKSTEP, STEPS = 8, 100
 
 
 def rows() -> Iterator[Row]:
-    for name, sized, of_limit in (("carracing", carracing_sized, 0.75), ("doom", doom_sized, 0.35)):
-        model = sized()
-        plain = sized(precision="fp32").to(memory_format=torch.contiguous_format)  # torch's usual layout
+    for name, parts, of_limit in (("carracing", carracing_parts, 0.75), ("doom", doom_parts, 0.35)):
+        model = paired(*parts())
+        plain = paired(*parts(), precision="fp32").to(memory_format=torch.contiguous_format)  # torch's usual layout
         envs = [make_env(EnvSpec(name)) for _ in range(LOCKSTEP)]
         single = gymnasium.make("CarRacing-v3") if name == "carracing" else envs[0]
         yield Row(
@@ -36,8 +35,8 @@ def rows() -> Iterator[Row]:
             env.close()
 
 
-def carracing_sized(precision: str = "auto") -> WorldModel:
-    return pair(VAE(32), MDNRNN(32, 3, 256), torch.zeros(1, 64), precision=precision)
+def carracing_parts() -> tuple[VAE, MDNRNN]:
+    return VAE(32), MDNRNN(32, 3, 256)
 
 
 def lockstep(envs: list[gymnasium.Env], model: WorldModel) -> Work:

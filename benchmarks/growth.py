@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.dream import doom_sized, dreams
+from benchmarks.dream import doom_parts, dreams, paired
 from benchmarks.measure import Row, Work
 from worldmodels.codes import Codes
 from worldmodels.collect import collect
@@ -25,7 +25,7 @@ FLAT = 0.9  # of the larger run's peak, the smaller's
 
 
 def rows() -> Iterator[Row]:
-    small, large = doom_sized(32), doom_sized(64)
+    small, large = paired(*doom_parts(32)), paired(*doom_parts())
     populations = dreams(large, 1024, 4, 20), dreams(large, 64, 4, 20)
     yield Row("growth: population 64 to 1,024", "steps/s", *populations, times_reference=1.0)
     horizons = dreams(large, 64, 4, 320), dreams(large, 64, 4, 20)
@@ -51,7 +51,7 @@ def rows() -> Iterator[Row]:
 
 
 def dream(population: int) -> float:
-    return dreams(doom_sized(), population, 4, 20)()
+    return dreams(paired(*doom_parts()), population, 4, 20)()
 
 
 def collected(data: Path, episodes: int) -> float:
