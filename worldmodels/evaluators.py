@@ -68,7 +68,7 @@ class DreamEvaluator:
         self._advance = functools.partial(_advance, self._dream, self._controller, actor.inputs)
         self._step = Captured(self._advance) if self._on_gpu else self._advance
         self._rows = sys.maxsize if self._on_gpu else model.rows_per_core
-        self._workers = None if self._on_gpu else workers
+        self._workers = None if workers is None or workers.here or self._on_gpu else workers
         if self._workers:
             there = actor.for_worker(self._workers.send(actor.run, models.FILES))
             self._task = (there, models.fingerprint(actor.run), tau, sample_end)

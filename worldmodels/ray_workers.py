@@ -51,6 +51,10 @@ class RayWorkers(Workers):
         self._serve = self._ray.remote(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")(_serve)
         self._luggage: dict[Path, Luggage] = {}
 
+    @property
+    def here(self) -> bool:
+        return False
+
     def send(self, folder: Path, names: Iterable[str]) -> Path:
         """Where tasks will find the files `names` of `folder`: a copy on the node that runs them."""
         files = {name: (folder / name).read_bytes() for name in names}

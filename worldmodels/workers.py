@@ -43,6 +43,11 @@ class Workers:
         self._num, self._deadline = num, deadline
         self._pool: list[_Worker] = []
 
+    @property
+    def here(self) -> bool:
+        """Whether tasks run in this process."""
+        return self._num == 0
+
     def map(
         self, function: Callable[[Any], Any], tasks: Iterable[Any], done: Callable[[Any], Any] | None = None
     ) -> list:
@@ -83,7 +88,7 @@ class Workers:
 
     def each(self, function: Callable[[Any], Any], tasks: list[Any]) -> Iterator[tuple[int, Any]]:
         """As `map`, but yields each result as it comes, with its task's index, and keeps none."""
-        if not self._num:
+        if self.here:
             yield from ((index, function(task)) for index, task in enumerate(tasks))
             return
         waiting = deque(range(len(tasks)))
