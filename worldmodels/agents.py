@@ -14,17 +14,23 @@ from worldmodels.seeding import Noise, rng
 class Agent(Protocol):
     """Plays a group of episodes side by side."""
 
+    sees: bool  # whether it looks at `obs`
+
     def begin(self, seeds: list[int]) -> None:
         """A new group: one row per seed."""
         ...
 
     def act(self, obs: list[np.ndarray], rows: list[int], step: int) -> np.ndarray:
-        """Actions float32 (n, A) for the n rows that still play, of which `obs`, uint8 (64, 64, 3) each, is seen."""
+        """Actions float32 (n, A) for the n rows that still play, of which `obs`, uint8 (64, 64, 3) each, is seen.
+
+        Who does not see may get pictures of any size."""
         ...
 
 
 class BlindAgent:
     """Plays one of `policies.POLICIES`; each episode has a policy and a generator of its own."""
+
+    sees = False
 
     def __init__(self, policy: str, action_size: int) -> None:
         self._make, self._action_size = POLICIES[policy], action_size
@@ -46,6 +52,8 @@ class ModelAgent:
         params: (D,) for all rows, or (rows, D).
         action_noise: standard deviation of noise added to the actions, to explore.
     """
+
+    sees = True
 
     def __init__(
         self,

@@ -7,10 +7,12 @@ import gymnasium
 import numpy as np
 
 from worldmodels.agents import Agent
+from worldmodels.envs.images import to_obs
 from worldmodels.episode import Episode
 
 Watch = Callable[[int, gymnasium.Env, np.ndarray], None]
-"""Called with (step, env, obs) before each step of the first row, for those who film."""
+"""Called with (step, env, obs) before each step of the first row, for those who film an agent that sees."""
+AT_ONCE = 16  # pictures that are made small together where nobody looks at them before: they still lie in the cache
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ def rollout(
     """Plays one episode per seed, as many side by side as there are environments.
 
     Args:
-        envs: reused, so make them once.
+        envs: reused, so make them once; what they show may be of any size, uint8 (H, W, 3), new at every step.
         agent: decides for all rows of a group at once.
         seeds: of the episodes; also what the agent's randomness comes from.
         max_steps: an episode that lasts as long is truncated.
@@ -53,7 +55,7 @@ def _side_by_side(
     envs: Sequence[gymnasium.Env], agent: Agent, seeds: list[int], max_steps: int, record: bool, watch: Watch | None
 ) -> list[Outcome]:
     """One group in lock step; episodes that end leave the batch."""
-    obs = [env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=False)]
+    obs = _shown([env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=False)], agent)
     tapes = [_Tape(seed, first, record) for seed, first in zip(seeds, obs, strict=True)]
     agent.begin(seeds)
     rows, step = list(range(len(seeds))), 0
@@ -62,11 +64,18 @@ def _side_by_side(
         if watch and rows[0] == 0:
             watch(step, envs[0], obs[0])
         step += 1
-        for row, action in zip(rows, actions, strict=True):
-            obs[row], reward, terminated, truncated, _ = envs[row].step(action)
-            tapes[row].add(action, float(reward), obs[row], terminated, truncated or step >= max_steps)
+        steps = [envs[row].step(action) for row, action in zip(rows, actions, strict=True)]
+        pictures = _shown([picture for picture, *_ in steps], agent)
+        for i, row in enumerate(rows):
+            obs[row], (_, reward, terminated, truncated, _) = pictures[i], steps[i]
+            tapes[row].add(actions[i], float(reward), obs[row], terminated, truncated or step >= max_steps)
         rows = [row for row in rows if not tapes[row].done]
     return [tape.outcome() for tape in tapes]
+
+
+def _shown(pictures: list[np.ndarray], agent: Agent) -> list[np.ndarray]:
+    """What goes to an agent and its tape: small if the agent sees; else the tape makes it small, later, with others."""
+    return list(to_obs(pictures)) if agent.sees else pictures
 
 
 class _Tape:
@@ -74,21 +83,35 @@ class _Tape:
 
     def __init__(self, seed: int, obs: np.ndarray, record: bool) -> None:
         self._seed, self._record = seed, record
-        self._obs, self._actions, self._rewards = [obs], list[np.ndarray](), list[float]()
+        self._shown, self._obs = list[np.ndarray](), list[np.ndarray]()  # as they came, and made small, some at a time
+        self._actions, self._rewards = list[np.ndarray](), list[float]()
         self.done = self._terminated = False
+        self._keep(obs)
 
     def add(self, action: np.ndarray, reward: float, obs: np.ndarray, terminated: bool, truncated: bool) -> None:
         self._rewards.append(reward)
         if self._record:
             self._actions.append(np.array(action, np.float32))
-            self._obs.append(obs)
+        self._keep(obs)
         self._terminated, self.done = terminated, terminated or truncated
+
+    def _keep(self, obs: np.ndarray) -> None:
+        if self._record:
+            self._shown.append(obs)
+            if len(self._shown) == AT_ONCE:
+                self._shrink()
+
+    def _shrink(self) -> None:
+        self._obs.append(to_obs(self._shown))
+        self._shown = []
 
     def outcome(self) -> Outcome:
         episode = None
         if self._record:
+            if self._shown:
+                self._shrink()
             episode = Episode(
-                obs=np.stack(self._obs),
+                obs=np.concatenate(self._obs),
                 action=np.stack(self._actions),
                 reward=np.array(self._rewards, np.float32),
                 terminated=self._terminated,

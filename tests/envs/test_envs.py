@@ -120,12 +120,12 @@ def _alive(pid: int) -> bool:
 
 
 def test_carracing_maps_actions_and_cuts_the_indicators(carracing: gymnasium.Env) -> None:
-    native = carracing.to_native(np.array([-0.5, -1.0, -1.0], np.float32))
+    native = carracing.unwrapped.to_native(np.array([-0.5, -1.0, -1.0], np.float32))
     assert native == pytest.approx([-0.5, 0.0, 0.0])
-    assert carracing.to_native(np.array([0.2, 0.5, 0.7], np.float32)) == pytest.approx([0.2, 0.75, 0.7])
+    assert carracing.unwrapped.to_native(np.array([0.2, 0.5, 0.7], np.float32)) == pytest.approx([0.2, 0.75, 0.7])
     picture = np.zeros((96, 96, 3), np.uint8)
     picture[84:] = 255
-    assert not carracing.see(picture).any()
+    assert not carracing.unwrapped.see(picture).any()
 
 
 class Toy(gymnasium.Env):
@@ -208,11 +208,24 @@ def test_what_cannot_be_used_is_told() -> None:
 def test_shrinking_is_antialiased() -> None:
     stripes = np.zeros((640, 640, 3), np.uint8)
     stripes[::2] = 200  # far finer than the result can show
-    assert abs(to_obs(stripes).astype(int) - 100).max() <= 4
+    assert abs(to_obs([stripes])[0].astype(int) - 100).max() <= 4
 
 
 @pytest.mark.parametrize("shape", [(120, 160, 3), (84, 96, 3), (640, 640, 3), (48, 32, 3)])
 def test_shrinking_is_pillows(shape: tuple[int, ...]) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    pillows = np.asarray(Image.fromarray(picture).resize((64, 64), Image.Resampling.BILINEAR))
-    assert abs(to_obs(picture).astype(int) - pillows).max() <= 1
+    pictures = np.random.default_rng(0).integers(0, 256, (5, *shape), np.uint8)
+    pillows = [np.asarray(Image.fromarray(each).resize((64, 64), Image.Resampling.BILINEAR)) for each in pictures]
+    assert abs(to_obs(pictures).astype(int) - pillows).max() <= 1
+    assert np.array_equal(to_obs(pictures), [to_obs([picture])[0] for picture in pictures])  # in company as alone
+
+
+@pytest.mark.parametrize("name", ["doom", "carracing", "dmc:reacher-easy"])
+def test_what_is_recorded_is_what_the_environment_shows_step_by_step(name: str) -> None:
+    whole, small = make_env(name, shrink=False), make_env(name)
+    (outcome,) = rollout([whole], BlindAgent("held", whole.action_space.shape[0]), [4], 40, record=True)
+    assert outcome.episode is not None
+    shown = [small.reset(seed=4)[0], *(small.step(action)[0] for action in outcome.episode.action)]
+    assert len(shown) == 41 and np.array_equal(outcome.episode.obs, shown)
+    assert whole.observation_space.contains(whole.reset(seed=4)[0]) and small.observation_space.contains(shown[-1])
+    whole.close()
+    small.close()

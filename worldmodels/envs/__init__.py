@@ -10,24 +10,31 @@ from typing import Any
 import gymnasium
 
 from worldmodels.envs.distract import background
+from worldmodels.envs.images import ImageEnv, Shrunk
 from worldmodels.envspec import CONTROL, EnvSpec, usual_repeat
 from worldmodels.errors import UserError, nearest
 
 OWN = {"doom": "worldmodels.envs.doom:Doom", "carracing": "worldmodels.envs.carracing:CarRacing"}
 
 
-def make_env(env: str | EnvSpec, **options: Any) -> gymnasium.Env:
+def make_env(env: str | EnvSpec, shrink: bool = True, **options: Any) -> gymnasium.Env:
     """The environment called `env`: doom, carracing, dmc:<domain>-<task>, or any Gymnasium id that shows images.
 
     Args:
         env: its name (`package:Id-v0` imports `package` first, as Gymnasium does), or an EnvSpec for action repeats and
             moving backgrounds.
+        shrink: False leaves `obs` as large as the environment draws it, uint8 (H, W, 3), for `rollout`, which makes
+            many small at a time.
         options: passed on to the environment.
 
     Raises:
         UserError: if there is no such environment, its spaces do not fit, or it cannot do what the spec asks for.
     """
-    spec = EnvSpec(env, usual_repeat(env)) if isinstance(env, str) else env
+    made = _made(EnvSpec(env, usual_repeat(env)) if isinstance(env, str) else env, options)
+    return Shrunk(made) if shrink else made
+
+
+def _made(spec: EnvSpec, options: dict[str, Any]) -> gymnasium.Env:
     if spec.name.startswith(CONTROL):
         from worldmodels.envs.dmc import ControlSuite  # late: only the adapter asked for
 
@@ -42,8 +49,6 @@ def make_env(env: str | EnvSpec, **options: Any) -> gymnasium.Env:
             f"--distractor {spec.distractor}: --env {spec.name} cannot tell background from foreground; "
             "dmc:<domain>-<task>, carracing and doom can"
         )
-    from worldmodels.envs.images import ImageEnv
-
     return ImageEnv(_gymnasium(spec.name, options))
 
 

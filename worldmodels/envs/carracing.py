@@ -1,6 +1,6 @@
 """CarRacing: drive round a random track, seen from above.
 
-Gymnasium's CarRacing-v3 with the paper's picture (CLASSIC 1.1): the bar of indicators cut off, the rest 64x64.
+Gymnasium's CarRacing-v3 with the paper's picture (CLASSIC 1.1), the bar of indicators cut off.
 """
 
 import os
@@ -8,10 +8,11 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium import spaces
 from gymnasium.envs.box2d import car_racing
 
 from worldmodels.envs.distract import Background
-from worldmodels.envs.images import ImageEnv, to_obs
+from worldmodels.envs.images import ImageEnv
 from worldmodels.seeding import rng
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # no window, no display needed
@@ -39,6 +40,7 @@ class CarRacing(ImageEnv):
         self._track = FastCarRacing(render_mode="rgb_array", **options)
         self._background, self._tell = background, truth
         super().__init__(gymnasium.wrappers.TimeLimit(self._track, MAX_STEPS))
+        self.observation_space = spaces.Box(0, 255, (ROWS, car_racing.STATE_W, 3), np.uint8)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         gymnasium.Env.reset(self, seed=seed)
@@ -57,7 +59,7 @@ class CarRacing(ImageEnv):
             red, green, blue = np.moveaxis(picture, -1, 0)
             behind = (green > red) & (green > blue)
             picture = np.where(behind[..., None], self._background.picture(*behind.shape), picture)
-        return to_obs(picture)
+        return picture
 
     def to_native(self, action: np.ndarray) -> np.ndarray:
         steer, gas, brake = np.asarray(action, np.float32)

@@ -18,11 +18,10 @@ import vizdoom
 from gymnasium import spaces
 
 from worldmodels.envs.distract import Background
-from worldmodels.envs.images import to_obs
-from worldmodels.episode import OBS_SHAPE
 
 TIMEOUT = 2100  # tics of 1/35 s: a minute
 THRESHOLD = 1 / 3
+SHAPE = (100, 160, 3)  # of the picture
 FLAT = 1  # the label of floor and ceiling; walls are 0, things have numbers of their own
 
 
@@ -42,13 +41,13 @@ class Doom(gymnasium.Env):
     def __init__(
         self, skill: int = 4, timeout: int = TIMEOUT, background: Background | None = None, truth: bool = False
     ) -> None:
-        self.observation_space = spaces.Box(0, 255, OBS_SHAPE, np.uint8)
+        self.observation_space = spaces.Box(0, 255, SHAPE, np.uint8)
         self.action_space = spaces.Box(-1, 1, (1,), np.float32)
         scratch = tempfile.mkdtemp(prefix="worldmodels-doom-")
         self._background, self._tell = background, truth
         self.game = _start(skill, timeout, Path(scratch), labels=truth or background is not None)
         self._end = weakref.finalize(self, _stop, self.game, scratch)  # also runs when the interpreter exits
-        self._picture = np.zeros((100, 160, 3), np.uint8)
+        self._picture = np.zeros(SHAPE, np.uint8)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
@@ -66,7 +65,7 @@ class Doom(gymnasium.Env):
         return self._see(), float(reward), terminated, truncated, self._info()
 
     def render(self) -> np.ndarray:
-        """The picture before it is shrunk: uint8 (100, 160, 3)."""
+        """The last picture, uint8 (100, 160, 3)."""
         return self._picture
 
     def close(self) -> None:
@@ -75,12 +74,11 @@ class Doom(gymnasium.Env):
     def _see(self) -> np.ndarray:
         state = self.game.get_state()
         if state is not None:
-            height = state.screen_buffer.shape[0] * 5 // 6  # the rest is the status bar
-            self._picture = state.screen_buffer[:height]  # a copy of the game's already
+            self._picture = state.screen_buffer[: SHAPE[0]]  # below is the status bar; a copy of the game's already
             if self._background:
-                flat = np.asarray(state.labels_buffer)[:height] == FLAT
+                flat = np.asarray(state.labels_buffer)[: SHAPE[0]] == FLAT
                 self._picture[flat] = self._background.picture(*flat.shape)[flat]
-        return to_obs(self._picture)
+        return self._picture
 
     def _info(self) -> dict[str, Any]:
         state = self.game.get_state() if self._tell else None

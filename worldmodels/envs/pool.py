@@ -9,8 +9,8 @@ _MADE: dict[EnvSpec, list[gymnasium.Env]] = {}
 
 
 def pooled(spec: EnvSpec, count: int) -> list[gymnasium.Env]:
-    """`count` environments of this process, all alike; none is made that was made before."""
+    """`count` environments of this process for `rollout`, all alike; none is made that was made before."""
     made = _MADE.setdefault(spec, [])
     while len(made) < count:
-        made.append(make_env(spec))
+        made.append(make_env(spec, shrink=False))
     return made[:count]
