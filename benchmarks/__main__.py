@@ -14,13 +14,15 @@ from tqdm import tqdm
 
 from benchmarks.measure import Ratio, measure
 from worldmodels.allocator import keep_freed_memory
+from worldmodels.checkpoint import atomic
+from worldmodels.models.base import resolved
 from worldmodels.report import say, table
 
 GROUPS = (
     "carracing", "doom", "dmc", "vision", "memory", "dream", "hrssm", "generation", "reading", "workers",
     "ray_cluster", "growth",
 )  # fmt: skip
-OUT = Path("benchmarks/bench.json")
+OUT = "benchmarks/bench-{}.json"  # of either kind of processor: fast at bf16, or not
 
 
 def main() -> None:
@@ -42,11 +44,13 @@ def main() -> None:
     say(table("medians of rates; ratios with their range", HEAD, [_line(result) for result in results]))
     if options.groups:  # some rows do not replace a record of all
         return
+    precision = resolved("auto", torch.device("cpu"))
     about = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
-    aside = OUT.with_suffix(".tmp")
-    aside.write_text(json.dumps(about | {"rounds": options.rounds, "rows": [_plain(r) for r in results]}, indent=1))
-    aside.replace(OUT)
-    say(f"all figures: {OUT}")
+    about |= {"precision": precision, "rounds": options.rounds, "rows": [_plain(r) for r in results]}
+    path = Path(OUT.format(precision))
+    with atomic(path) as aside:
+        aside.write_text(json.dumps(about, indent=1))
+    say(f"all figures: {path}")
 
 
 HEAD = ("", "unit", "ours", "reference", "limit", "ours / reference", "ours / limit")

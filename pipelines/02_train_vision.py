@@ -2,15 +2,17 @@
 
 from worldmodels.command_line import parse
 from worldmodels.config import VisionConfig
-from worldmodels.distributed import several_processes
 from worldmodels.errors import command
-from worldmodels.vision import train_vision
+from worldmodels.launch import several_processes
 
 
 @command
 @several_processes
 def main() -> None:
-    train_vision(parse(VisionConfig))
+    config = parse(VisionConfig)
+    from worldmodels.vision import train_vision  # late: what is wrong with flags is told before torch is loaded
+
+    train_vision(config)
 
 
 if __name__ == "__main__":

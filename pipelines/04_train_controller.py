@@ -2,15 +2,17 @@
 
 from worldmodels.command_line import parse
 from worldmodels.config import ControllerConfig
-from worldmodels.distributed import single_process
 from worldmodels.errors import command
-from worldmodels.evolve import train_controller
+from worldmodels.launch import single_process
 
 
 @command
 @single_process
 def main() -> None:
-    train_controller(parse(ControllerConfig))
+    config = parse(ControllerConfig)
+    from worldmodels.evolve import train_controller  # late: what is wrong with flags is told before torch is loaded
+
+    train_controller(config)
 
 
 if __name__ == "__main__":

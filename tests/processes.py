@@ -10,6 +10,7 @@ from torch import Tensor
 
 from worldmodels import distributed, memory, train, vision
 from worldmodels.config import MemoryConfig, VisionConfig
+from worldmodels.launch import several_processes
 from worldmodels.models import mdnrnn, vae
 from worldmodels.run import Run
 
@@ -64,7 +65,7 @@ def _keep(module: torch.nn.Module, *arguments: Any) -> None:
     torch.save(module.state_dict(), run.folder / f"weights-{distributed.rank()}.pt")
 
 
-@distributed.several_processes
+@several_processes
 def main() -> None:
     data, out = Path(sys.argv[1]), Path(sys.argv[2])
     without_noise()

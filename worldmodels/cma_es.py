@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import cma
 import numpy as np
 
 from worldmodels.seeding import rng
@@ -23,6 +22,8 @@ class CMAES:
     """
 
     def __init__(self, num_params: int, pop_size: int, sigma0: float, seed: int) -> None:
+        import cma  # late: it takes as long to load as torch, and no worker needs it
+
         self._seed, self.generation = seed, 0
         # pycma would take `seed: 0` for the clock; nan tells it to seed nothing, and it draws through `randn`.
         options = {
