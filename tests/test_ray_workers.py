@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
+import signal
 import socket
 import sys
 import threading
@@ -31,13 +32,14 @@ from worldmodels.workers import Workers
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'worldmodels[ray]'")
 SMALL = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+VIGILANT = {"health_check_period_ms": 1000, "health_check_timeout_ms": 3000, "health_check_failure_threshold": 2}
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args=SMALL)
+    made = Cluster(initialize_head=True, head_node_args=SMALL | {"_system_config": VIGILANT})
     yield made
     made.shutdown()
 
@@ -171,6 +173,40 @@ def test_scores_are_those_of_local_workers_though_a_node_dies(workers: Workers, 
     assert death.exists()
     assert np.array_equal(local.returns, ours.returns) and np.array_equal(local.lengths, ours.lengths)
     assert len(np.unique(ours.returns)) > 4
+
+
+def test_a_machine_that_vanishes_without_a_word_costs_seconds(workers: Workers, cluster: Any, tmp_path: Path) -> None:
+    """Its connections stay open, so that nobody is told; Ray itself would wait for minutes."""
+    node, mark = cluster.add_node(**SMALL), tmp_path / "vanished"
+    while len(set(workers.map(node_of, range(4)))) < 2:
+        pass
+    machine = family(node.all_processes["raylet"][0].process.pid)
+
+    def freeze() -> None:
+        while not mark.exists():
+            time.sleep(0.01)
+        for process in machine:
+            os.kill(process, signal.SIGSTOP)
+
+    thread = threading.Thread(target=freeze, daemon=True)
+    thread.start()
+    began = time.monotonic()
+    try:
+        assert workers.map(partial(stranded, node.node_id, mark, square), range(8)) == [x * x for x in range(8)]
+    finally:
+        cluster.remove_node(node, allow_graceful=False)
+        for process in machine:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+    assert mark.exists() and time.monotonic() - began < 60
+
+
+def family(process: int) -> list[int]:
+    """A process and its descendants."""
+    children = [
+        int(child) for path in Path(f"/proc/{process}/task").glob("*/children") for child in path.read_text().split()
+    ]
+    return [process, *(descendant for child in children for descendant in family(child))]
 
 
 def test_dreams_are_those_dreamt_here(workers: Workers, world: World) -> None:

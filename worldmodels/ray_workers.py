@@ -9,6 +9,8 @@ import functools
 import hashlib
 import logging
 import socket
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from worldmodels.report import say
 from worldmodels.workers import ONE_THREAD, TRIES, Answer, Workers, attempt
 
 PATIENCE = 10.0  # seconds that the head of a cluster has to answer
+LOOK = 5.0  # seconds between looks at which nodes there are
 Luggage = tuple[tuple[str, ...], Any]
 """Names of files, and a reference to their contents in Ray's object store."""
 
@@ -47,8 +50,7 @@ class RayWorkers(Workers):
     def __init__(self, address: str, deadline: float = 900.0) -> None:
         super().__init__(0, deadline)
         self._ray = _connect(address)
-        # Retries are ours: they are counted. Ray's default packs nodes: of twelve tasks, ten went to one of two CPUs.
-        self._serve = self._ray.remote(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")(_serve)
+        self._serve = self._ray.remote(num_cpus=1, max_retries=0)(_serve)  # retries are ours: they are counted
         self._luggage: dict[Path, Luggage] = {}
 
     @property
@@ -70,27 +72,54 @@ class RayWorkers(Workers):
 
     def each(self, function: Callable[[Any], Any], tasks: list[Any]) -> Iterator[tuple[int, Any]]:
         """As `map`, but yields each result as it comes, with its task's index, and keeps none."""
-        deaths = [0] * len(tasks)
+        deaths, waiting = [0] * len(tasks), deque(range(len(tasks)))
+        running: dict[Any, tuple[int, str]] = {}  # by the task's reference, which it is and the node it was given to
+        nodes, looked = self._nodes(), time.monotonic()
 
-        def start(index: int) -> Any:
-            return self._serve.remote(function, tasks[index], self._luggage, _versions(), self._deadline)
+        def again(index: int, death: str) -> None:
+            deaths[index] += 1
+            if deaths[index] >= TRIES:
+                raise UserError(f"a worker died or hung {TRIES} times at the same task; the last time: {death}")
+            waiting.appendleft(index)
 
-        running = {start(index): index for index in range(len(tasks))}
         try:
-            while running:
-                (ref,), _ = self._ray.wait(list(running))
-                index = running.pop(ref)
-                answer = self._answer(ref)
-                if isinstance(answer, Answer):
-                    yield index, answer.open()
-                    continue
-                deaths[index] += 1
-                if deaths[index] >= TRIES:
-                    raise UserError(f"a worker died or hung {TRIES} times at the same task; the last time: {answer}")
-                running[start(index)] = index
+            while waiting or running:
+                free = Counter(nodes)
+                free.subtract(node for _, node in running.values())
+                while waiting and max(free.values(), default=0) > 0:
+                    (node, _), index = free.most_common(1)[0], waiting.popleft()
+                    free[node] -= 1
+                    running[self._start(function, tasks[index], node)] = index, node
+                if not running:  # until a node comes
+                    time.sleep(LOOK)
+                ready = self._ray.wait(list(running), timeout=LOOK)[0] if running else []
+                for ref in ready:
+                    index, _ = running.pop(ref)
+                    answer = self._answer(ref)
+                    if isinstance(answer, Answer):
+                        yield index, answer.open()
+                    else:
+                        again(index, answer)
+                if time.monotonic() - looked >= LOOK:
+                    nodes, looked = self._nodes(), time.monotonic()
+                    for ref in [ref for ref, (_, node) in running.items() if node not in nodes]:
+                        self._ray.cancel(ref, force=True)
+                        again(running.pop(ref)[0], "its node was lost")
         finally:
             for ref in running:  # nobody will read their answers
                 self._ray.cancel(ref, force=True)
+
+    def _nodes(self) -> dict[str, int]:
+        """The CPUs of every node that lives."""
+        alive = (node for node in self._ray.nodes() if node["Alive"])
+        return {node["NodeID"]: int(node["Resources"].get("CPU", 0)) for node in alive}
+
+    def _start(self, function: Callable[[Any], Any], task: Any, node: str) -> Any:
+        """We choose the nodes: of a machine that vanished without a word Ray knows within about a minute, but it waits
+        seven for the tasks that it gave it, and gives no others meanwhile."""
+        there = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=True)
+        serve = self._serve.options(scheduling_strategy=there)
+        return serve.remote(function, task, self._luggage, _versions(), self._deadline)
 
     def _answer(self, ref: Any) -> "Answer | str":
         """A task's answer, or how its worker (or the worker's node) died."""
