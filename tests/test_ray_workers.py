@@ -198,7 +198,8 @@ def test_a_machine_that_vanishes_without_a_word_costs_seconds(workers: Workers, 
         for process in machine:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-    assert mark.exists() and time.monotonic() - began < 60
+    thread.join(timeout=10)
+    assert mark.exists() and time.monotonic() - began < 60  # by VIGILANT's checks; Ray's own take a minute
 
 
 def family(process: int) -> list[int]:

@@ -21,9 +21,13 @@ class Agent(Protocol):
         ...
 
     def act(self, obs: list[np.ndarray], rows: list[int], step: int) -> np.ndarray:
-        """Actions float32 (n, A) for the n rows that still play, of which `obs`, uint8 (64, 64, 3) each, is seen.
+        """Actions float32 (n, A) for the n rows that still play.
 
-        Who does not see may get pictures of any size."""
+        Args:
+            obs: what each of these rows is shown, uint8 (64, 64, 3); of any size if the agent does not see.
+            rows: which of the group they are.
+            step: since the episodes began.
+        """
         ...
 
 

@@ -82,29 +82,33 @@ class RayWorkers(Workers):
                 raise UserError(f"a worker died or hung {TRIES} times at the same task; the last time: {death}")
             waiting.appendleft(index)
 
+        answers = deque[tuple[int, Answer]]()
         try:
-            while waiting or running:
+            while waiting or running or answers:
                 free = Counter(nodes)
                 free.subtract(node for _, node in running.values())
                 while waiting and max(free.values(), default=0) > 0:
                     (node, _), index = free.most_common(1)[0], waiting.popleft()
                     free[node] -= 1
                     running[self._start(function, tasks[index], node)] = index, node
-                if not running:  # until a node comes
+                while answers:  # when all CPUs are at work
+                    index, answer = answers.popleft()
+                    yield index, answer.open()
+                if waiting and not running:  # until a node comes
                     time.sleep(LOOK)
-                ready = self._ray.wait(list(running), timeout=LOOK)[0] if running else []
-                for ref in ready:
-                    index, _ = running.pop(ref)
-                    answer = self._answer(ref)
-                    if isinstance(answer, Answer):
-                        yield index, answer.open()
-                    else:
-                        again(index, answer)
-                if time.monotonic() - looked >= LOOK:
+                if time.monotonic() - looked >= LOOK or not nodes:
                     nodes, looked = self._nodes(), time.monotonic()
                     for ref in [ref for ref, (_, node) in running.items() if node not in nodes]:
                         self._ray.cancel(ref, force=True)
                         again(running.pop(ref)[0], "its node was lost")
+                for ref in self._ray.wait(list(running), timeout=LOOK)[0] if running else []:
+                    index, node = running.pop(ref)
+                    found = self._answer(ref)
+                    if isinstance(found, Answer):
+                        answers.append((index, found))
+                    else:
+                        nodes.pop(node, None)  # until the next look: the node may be what died, or what kills
+                        again(index, found)
         finally:
             for ref in running:  # nobody will read their answers
                 self._ray.cancel(ref, force=True)
@@ -115,8 +119,8 @@ class RayWorkers(Workers):
         return {node["NodeID"]: int(node["Resources"].get("CPU", 0)) for node in alive}
 
     def _start(self, function: Callable[[Any], Any], task: Any, node: str) -> Any:
-        """We choose the nodes: of a machine that vanished without a word Ray knows within about a minute, but it waits
-        seven for the tasks that it gave it, and gives no others meanwhile."""
+        """We choose the nodes. Ray notices within about a minute that a machine has vanished without a word; but for
+        tasks that it had placed there itself it waits seven minutes, and meanwhile places no others."""
         there = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=True)
         serve = self._serve.options(scheduling_strategy=there)
         return serve.remote(function, task, self._luggage, _versions(), self._deadline)

@@ -1,7 +1,7 @@
 """`make_env`, the only door to environments.
 
-Every environment behind it shows `obs` uint8 (64, 64, 3), takes an `action` float32 (A,) in [-1, 1], speaks
-Gymnasium's API, and draws a `frame` for people with `render()`.
+Every environment behind it shows `obs` uint8 (64, 64, 3), unless asked not to shrink it, takes an `action` float32 (A,)
+in [-1, 1], speaks Gymnasium's API, and draws a `frame` for people with `render()`.
 """
 
 import importlib
