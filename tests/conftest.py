@@ -108,6 +108,13 @@ def make_episode(rng: np.random.Generator, steps: int, action_size: int = 2, ter
     )
 
 
+def descendants(process: int) -> list[int]:
+    """The processes that `process` started, and those that they did."""
+    tasks = Path(f"/proc/{process}/task").glob("*/children")
+    children = [int(child) for path in tasks for child in path.read_text().split()]
+    return [*children, *(grandchild for child in children for grandchild in descendants(child))]
+
+
 def write_shard(path: Path, episodes: list[Episode], attributes: dict[str, object]) -> None:
     """A shard on disk, as stage 1 writes it."""
     write_bytes(path, pack_shard(episodes, attributes))

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import World
+from tests.conftest import World, descendants
 from tests.test_workers import die, errors_come_home, hang_once, square, threads
 from worldmodels import models, ray_workers
 from worldmodels.actor import Actor, save_controller
@@ -70,12 +70,31 @@ def stranded(node: str, mark: Path, function: Callable[[Any], Any], task: Any) -
     return function(task)
 
 
+def joined(cluster: Any, workers: Workers) -> Any:
+    """A second node, whose worker is as warm as the first one's."""
+    node = cluster.add_node(**SMALL)
+    while len(set(workers.map(node_of, range(4)))) < 2:
+        pass
+    return node
+
+
+def once_there(mark: Path, act: Callable[[], Any]) -> threading.Thread:
+    """Does `act` as soon as `mark` exists."""
+
+    def wait() -> None:
+        while not mark.exists():
+            time.sleep(0.01)
+        act()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
 @pytest.fixture
 def death(cluster: Any, workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A second node, which dies in the middle of its first task; the path exists from then on."""
-    node, mark = cluster.add_node(**SMALL), tmp_path / "died"
-    while len(set(workers.map(node_of, range(4)))) < 2:  # until its worker is as warm as the other
-        pass
+    node, mark = joined(cluster, workers), tmp_path / "died"
     each = RayWorkers.each
 
     def mortal(self: RayWorkers, function: Callable[[Any], Any], tasks: list[Any]) -> Iterator[tuple[int, Any]]:
@@ -83,13 +102,7 @@ def death(cluster: Any, workers: Workers, tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(RayWorkers, "each", mortal)
 
-    def kill() -> None:
-        while not mark.exists():
-            time.sleep(0.01)
-        cluster.remove_node(node, allow_graceful=False)
-
-    thread = threading.Thread(target=kill, daemon=True)
-    thread.start()
+    thread = once_there(mark, partial(cluster.remove_node, node, allow_graceful=False))
     yield mark
     thread.join(timeout=10)
 
@@ -122,9 +135,7 @@ def test_results_come_in_the_order_of_tasks(workers: Workers) -> None:
 
 
 def test_both_nodes_work_though_one_could_hold_the_queue(workers: Workers, cluster: Any) -> None:
-    second = cluster.add_node(**SMALL)
-    while len(set(workers.map(node_of, range(4)))) < 2:  # until its worker is as warm as the other
-        pass
+    second = joined(cluster, workers)
     nodes = workers.map(node_of, range(12))
     cluster.remove_node(second)
     assert min(nodes.count(node) for node in set(nodes)) >= 4
@@ -177,19 +188,10 @@ def test_scores_are_those_of_local_workers_though_a_node_dies(workers: Workers, 
 
 def test_a_machine_that_vanishes_without_a_word_costs_seconds(workers: Workers, cluster: Any, tmp_path: Path) -> None:
     """Its connections stay open, so that nobody is told; Ray itself would wait for minutes."""
-    node, mark = cluster.add_node(**SMALL), tmp_path / "vanished"
-    while len(set(workers.map(node_of, range(4)))) < 2:
-        pass
-    machine = family(node.all_processes["raylet"][0].process.pid)
-
-    def freeze() -> None:
-        while not mark.exists():
-            time.sleep(0.01)
-        for process in machine:
-            os.kill(process, signal.SIGSTOP)
-
-    thread = threading.Thread(target=freeze, daemon=True)
-    thread.start()
+    node, mark = joined(cluster, workers), tmp_path / "vanished"
+    raylet = node.all_processes["raylet"][0].process.pid
+    machine = [raylet, *descendants(raylet)]
+    thread = once_there(mark, lambda: [os.kill(process, signal.SIGSTOP) for process in machine])
     began = time.monotonic()
     try:
         assert workers.map(partial(stranded, node.node_id, mark, square), range(8)) == [x * x for x in range(8)]
@@ -200,14 +202,6 @@ def test_a_machine_that_vanishes_without_a_word_costs_seconds(workers: Workers, 
                 os.kill(process, signal.SIGKILL)
     thread.join(timeout=10)
     assert mark.exists() and time.monotonic() - began < 60  # by VIGILANT's checks; Ray's own take a minute
-
-
-def family(process: int) -> list[int]:
-    """A process and its descendants."""
-    children = [
-        int(child) for path in Path(f"/proc/{process}/task").glob("*/children") for child in path.read_text().split()
-    ]
-    return [process, *(descendant for child in children for descendant in family(child))]
 
 
 def test_dreams_are_those_dreamt_here(workers: Workers, world: World) -> None:

@@ -10,6 +10,7 @@ import pytest
 from gymnasium import spaces
 from PIL import Image
 
+from tests.conftest import descendants
 from worldmodels.agents import BlindAgent
 from worldmodels.envs import make_env
 from worldmodels.envs.images import ImageEnv, to_obs
@@ -103,8 +104,7 @@ def test_doom_engine_dies_with_its_process_even_by_kill_9() -> None:
     code = "from worldmodels.envs import make_env; e = make_env('doom'); print('up', flush=True); input()"
     process = subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1, text=True)
     assert process.stdout is not None and process.stdout.readline() == "up\n"
-    children = Path(f"/proc/{process.pid}/task").glob("*/children")
-    engines = [int(pid) for path in children for pid in path.read_text().split()]
+    engines = descendants(process.pid)
     assert engines
     process.kill()
     process.wait()
