@@ -30,6 +30,8 @@ settings.register_profile(
 )
 settings.load_profile("worldmodels")
 torch.set_num_threads(1)
+PAIRS = [("vae", "mdnrnn"), ("vae", "rssm"), ("hrssm", "mdnrnn"), ("hrssm", "rssm")]
+SMALL = {"hidden_size": 12, "groups": 3, "classes": 4, "units": 16}
 COMMANDS: dict[str, type] = {
     "01_collect": CollectConfig, "02_train_vision": VisionConfig, "03_train_memory": MemoryConfig,
     "04_train_controller": ControllerConfig, "evaluate": EvaluateConfig, "probe": ProbeConfig,
@@ -81,6 +83,29 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     mortal(memory)
     about = {name: extra[name] for name in ("env", "vision_fingerprint", "starts")}
     models.save_module(memory, made.run / "memory", "memory", **about)
+    return made
+
+
+@pytest.fixture(scope="session")
+def pairs(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], World]:
+    """The tiny Doom world with each V and M; V is trained once for both Ms."""
+    folder = tmp_path_factory.mktemp("pairs")
+    made = {("vae", "mdnrnn"): world}
+    hrssm = dataclasses.replace(
+        world.vision, run=folder / "hrssm-mdnrnn", vision="hrssm", depth=4, sequence_length=8, batch_size=4,
+        max_norm=100.0, **SMALL,
+    )  # fmt: skip
+    train_vision(hrssm)
+    for v, m in PAIRS[1:]:
+        vision = dataclasses.replace(world.vision if v == "vae" else hrssm, run=folder / f"{v}-{m}")
+        if not vision.run.exists():
+            vision.run.mkdir()
+            (vision.run / "vision").symlink_to((world.run if v == "vae" else hrssm.run) / "vision")
+        memory = dataclasses.replace(world.memory, run=vision.run)
+        if m == "rssm":
+            memory = dataclasses.replace(memory, memory="rssm", restart_input=False, clip=0.0, **SMALL)
+        train_memory(memory)
+        made[v, m] = World(world.collect, vision, memory)
     return made
 
 

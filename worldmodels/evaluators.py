@@ -64,7 +64,7 @@ class DreamEvaluator:
     ) -> None:
         self._dream = Dream(model, tau, sample_end)
         self._controller, self._actor = actor.controller(model), actor
-        self._on_gpu = self._dream.device.type == "cuda"
+        self._on_gpu = self._dream.device.type != "cpu"
         self._advance = functools.partial(_advance, self._dream, self._controller, actor.inputs)
         self._step = Captured(self._advance) if self._on_gpu else self._advance
         self._rows = sys.maxsize if self._on_gpu else model.rows_per_core

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import World
+from tests.conftest import PAIRS, World
 from tests.test_capture import by_hand
 from worldmodels import models
 from worldmodels.actor import Actor
@@ -29,32 +29,6 @@ from worldmodels.models import base
 from worldmodels.models.hrssm import HRSSM
 from worldmodels.seeding import Noise, rng
 from worldmodels.vision import train_vision
-
-PAIRS = [("vae", "mdnrnn"), ("vae", "rssm"), ("hrssm", "mdnrnn"), ("hrssm", "rssm")]
-SMALL = {"hidden_size": 12, "groups": 3, "classes": 4, "units": 16}
-
-
-@pytest.fixture(scope="session")
-def pairs(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], World]:
-    """The tiny Doom world with each V and M; V is trained once for both Ms."""
-    folder = tmp_path_factory.mktemp("pairs")
-    made = {("vae", "mdnrnn"): world}
-    hrssm = dataclasses.replace(
-        world.vision, run=folder / "hrssm-mdnrnn", vision="hrssm", depth=4, sequence_length=8, batch_size=4,
-        max_norm=100.0, **SMALL,
-    )  # fmt: skip
-    train_vision(hrssm)
-    for v, m in PAIRS[1:]:
-        vision = dataclasses.replace(world.vision if v == "vae" else hrssm, run=folder / f"{v}-{m}")
-        if not vision.run.exists():
-            vision.run.mkdir()
-            (vision.run / "vision").symlink_to((world.run if v == "vae" else hrssm.run) / "vision")
-        memory = dataclasses.replace(world.memory, run=vision.run)
-        if m == "rssm":
-            memory = dataclasses.replace(memory, memory="rssm", restart_input=False, clip=0.0, **SMALL)
-        train_memory(memory)
-        made[v, m] = World(world.collect, vision, memory)
-    return made
 
 
 @pytest.fixture(params=PAIRS, ids="-".join)
@@ -248,7 +222,7 @@ def test_dreamt_rewards_stay_within_those_of_the_data(model, pair: World) -> Non
 
 
 def test_an_encoder_without_a_code_is_for_an_rssm_only(world: World, tmp_path: Path) -> None:
-    vision = HRSSM(1, 32, 0, **SMALL)
+    vision = HRSSM(1, 32, 0, 12, 3, 4, 16)
     models.save_module(vision, tmp_path / "vision", "vision", env="doom", spec=EnvSpec("doom").plain(), clips=[])
     with pytest.raises(UserError, match="codes of 4096 numbers, too many for --memory mdnrnn; train V with a --code"):
         train_memory(dataclasses.replace(world.memory, run=tmp_path))

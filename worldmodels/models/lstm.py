@@ -61,7 +61,7 @@ class _Sequence(Function):
         steps, rows, width = inputs.shape
         size = width // 4
         low = weight.to(inputs.dtype)
-        begins = _begins(keep)
+        begins = ctx.begins = (keep == 0).flatten(1).any(1).cpu().tolist()  # the steps at which any episode does
         gates = c.new_empty(steps, rows, width)  # after their activations
         cs = c.new_empty(steps + 1, rows, size)
         outputs, h_before = (inputs.new_empty(steps, rows, size) for _ in range(2))
@@ -85,7 +85,7 @@ class _Sequence(Function):
         steps, rows, width = gates.shape
         size = width // 4
         low = weight.to(h_before.dtype)
-        begins = _begins(keep)
+        begins = ctx.begins
         d_gates = h_before.new_empty(steps, rows, width)
         now = torch.empty_like(gates[0])
         upstream = now.new_empty(rows, 2 * size)
@@ -107,8 +107,3 @@ class _Sequence(Function):
                 d_h *= keep[t]
         d_weight = (d_gates.reshape(-1, width).T @ h_before.reshape(-1, size)).to(weight.dtype)
         return d_gates, d_weight, None, d_h, d_c
-
-
-def _begins(keep: Tensor) -> list[bool]:
-    """At which steps any episode begins."""
-    return (keep == 0).flatten(1).any(1).tolist()
