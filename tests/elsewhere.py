@@ -1,8 +1,8 @@
 """A device made of main memory: what is to run on a GPU can be run where there is none.
 
-Its tensors hold others, of the processor, which compute. What a GPU refuses is refused (tensors of two devices in one
-operation), what it waits for is counted (values that cross), and under autocast dtypes follow CUDA's rules, which are
-not those of processors. Speed, CUDA's own results and its graphs are not to be had here.
+Its tensors hold others, of the processor, which compute. Tensors of two devices in one operation are refused, values
+that cross are counted, and under autocast dtypes follow CUDA's rules, which are not those of processors (but casts of
+weights are not kept). Speed, CUDA's own results, its graphs and whatever else it refuses are not to be had here.
 
 torch takes in one such device, for good and before the first backward pass, so whoever wants it begins a process.
 """
@@ -18,17 +18,21 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 NAME = "elsewhere"
 BF16, FP32 = torch.bfloat16, torch.float32
 aten = torch.ops.aten
-crossed: Counter[str] = Counter()  # what made values go from one device to the other
+crossed: Counter[str] = Counter()  # how often something was "sent" there, or "read" from there
+ANSWERS = {  # whose result, or its shape, the host must know
+    aten._local_scalar_dense.default, aten.nonzero.default, aten.masked_select.default, aten.equal.default,
+    aten._unique2.default, aten.repeat_interleave.Tensor,
+}  # fmt: skip
 COPIES = (aten.copy_.default, aten._foreach_copy_.default)
 libraries: list[torch.library.Library] = []  # what is registered lasts as long as they
-# torch's documentation of automatic mixed precision, "CUDA Ops that can autocast", as far as anything here uses them
-IN_BF16 = ["convolution", "conv2d", "conv_transpose2d.input", "addmm", "mm", "matmul", "linear", "baddbmm", "bmm"]
+# from torch's documentation of automatic mixed precision, as far as anything here uses them
+IN_BF16 = ["convolution", "conv2d", "conv_transpose2d.input", "addmm", "mm", "matmul", "linear", "bmm", "einsum"]
 IN_FP32 = [
     "erfinv", "exp", "expm1", "log", "log1p", "pow.Tensor_Scalar", "softplus", "layer_norm", "native_layer_norm",
     "binary_cross_entropy_with_logits", "mse_loss", "softmax.int", "log_softmax.int", "cumsum", "sum",
-    "sum.dim_IntList", "norm.ScalarOpt_dim", "cosine_similarity", "cdist", "logsumexp",
+    "sum.dim_IntList", "norm.ScalarOpt_dim", "huber_loss",
 ]  # fmt: skip
-WIDEST = ["cat", "stack", "addcmul", "addcdiv", "index_put", "dot"]
+WIDEST = ["addcmul", "index_put"]
 
 
 class There(torch.Tensor):
@@ -79,13 +83,13 @@ def computed(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if len(there) > 1:
         if func not in COPIES:
             raise RuntimeError(f"{func}: tensors of two devices")
-        crossed[str(func)] += 1
-    if func is aten._local_scalar_dense.default and there:
-        crossed[str(func)] += 1
+        crossed["sent" if target else "read"] += 1
+    if func in ANSWERS and True in there:
+        crossed["read"] += 1
     if kwargs.get("device") is not None:
         target = torch.device(kwargs["device"]).type == NAME
         if tensors and target != (True in there):
-            crossed[str(func)] += 1
+            crossed["sent" if target else "read"] += 1
         kwargs = kwargs | {"device": torch.device("cpu")}
     out = func(*tree_map(held, args), **tree_map(held, kwargs))
     if not target or not any(isinstance(x, torch.Tensor) for x in tree_iter(out)):
@@ -121,7 +125,7 @@ def _empty_strided(*sizes: Any, **options: Any) -> There:
 
 
 def _copy_from(source: torch.Tensor, target: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
-    crossed["indexing by a list"] += 1
+    crossed["sent" if isinstance(target, There) else "read"] += 1
     held(target).copy_(held(source))
     return target
 

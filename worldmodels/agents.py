@@ -72,7 +72,7 @@ class ModelAgent:
         self._action_noise = action_noise
 
     def begin(self, seeds: list[int]) -> None:
-        self._noise = Noise(seeds, self.model.noise_size)
+        self._noise = Noise(seeds, self.model.noise_size, self.model.starts.device)
         self._explore = [rng(seed, "explore") for seed in seeds]
         self._rows = list(range(len(seeds)))
         self.state: State = self.model.initial(len(seeds))
@@ -83,10 +83,10 @@ class ModelAgent:
     def act(self, obs: list[np.ndarray], rows: list[int], step: int) -> np.ndarray:
         if rows != self._rows:
             self._keep(rows)
-        device = next(iter(self.state.values())).device
+        device = self.model.starts.device
         is_first = torch.full((len(rows), 1), float(step == 0))
         embed = self.model.encode(torch.from_numpy(np.stack(obs)).to(device))
-        noise = self._noise.draw()[rows].to(device)
+        noise = self._noise.draw()[rows]
         self.state = self.model.observe(self.state, self._action.to(device), embed, is_first.to(device), noise)
         feat = self.model.features(self.state, self._inputs).cpu()
         action = self._controller.act(self._row_params, feat)

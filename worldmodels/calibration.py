@@ -27,11 +27,11 @@ def one_step(
     count, longest = len(episodes), max(len(e.action) for e in episodes)
     embeds = [torch.from_numpy(e.embed).float() for e in episodes]
     actions = [torch.from_numpy(e.action) for e in episodes]
-    noise = Noise([integer(seed, "one step", i) for i in range(count)], model.noise_size)
+    noise = Noise([integer(seed, "one step", i) for i in range(count)], model.noise_size, model.starts.device)
     ends, rewards = [], []
     for t, state in zip(range(longest), perceive(model, embeds, actions, noise), strict=False):
         action = rows_at(actions, t).to(model.starts.device)
-        dreamt = model.imagine(state, action, noise.draw().to(action.device))
+        dreamt = model.imagine(state, action, noise.draw())
         ends.append(dreamt.end.cpu().numpy())
         rewards.append(dreamt.reward.cpu().numpy())
     end, reward = np.stack(ends, 1), np.stack(rewards, 1)  # (E, T)

@@ -1,5 +1,6 @@
 """A step on a GPU as one CUDA graph: its many small kernels are launched by one call."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ class Recording(NamedTuple):
 
 def cuda_graph(compute: Callable[[], Any], device: torch.device) -> tuple[Any, Callable[[], None]]:
     """A Record."""
-    aside = torch.cuda.Stream(device)  # of a device that need not be the current one
+    aside = _aside(device)
     aside.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(aside):
         for _ in range(WARM):
@@ -36,6 +37,12 @@ def cuda_graph(compute: Callable[[], Any], device: torch.device) -> tuple[Any, C
     with torch.cuda.graph(graph, stream=aside):
         results = compute()
     return results, graph.replay
+
+
+@functools.cache
+def _aside(device: torch.device) -> torch.cuda.Stream:
+    """One stream for all recordings: for each that multiplies matrices cuBLAS keeps memory."""
+    return torch.cuda.Stream(device)  # of a device that need not be the current one
 
 
 class Captured:

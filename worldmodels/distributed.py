@@ -47,7 +47,6 @@ def own_gpu(device: torch.device) -> torch.device:
     there, index = torch.cuda.device_count(), int(os.environ["LOCAL_RANK"])
     if int(os.environ["LOCAL_WORLD_SIZE"]) > there:
         raise UserError(f"torchrun --nproc_per_node asks for more processes than there are GPUs here; give {there}")
-    torch.cuda.set_device(index)
     return torch.device("cuda", index)
 
 

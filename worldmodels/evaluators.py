@@ -27,6 +27,7 @@ Done = Callable[[int], Any]
 """Called with the number of episodes that have ended since, for progress bars."""
 COMPACT = 0.9  # when fewer rows than this share still dream, those that ended leave the batch
 TASK = 8  # episodes of a blind policy that are a worker's task
+RECORDED = "cuda"  # devices whose steps are recorded
 LOOK = 16  # steps between looks, on a GPU, at who still dreams
 
 
@@ -64,7 +65,7 @@ class DreamEvaluator:
     ) -> None:
         self._dream = Dream(model, tau, sample_end)
         self._controller, self._actor = actor.controller(model), actor
-        self._on_gpu = self._dream.device.type != "cpu"
+        self._on_gpu = self._dream.device.type == RECORDED
         self._advance = functools.partial(_advance, self._dream, self._controller, actor.inputs)
         self._step = Captured(self._advance) if self._on_gpu else self._advance
         self._rows = sys.maxsize if self._on_gpu else model.rows_per_core

@@ -71,11 +71,13 @@ def _open_loop_frames(model: WorldModel, episode: Episode, eyes_open: int) -> It
     frames = min(len(episode), 300)
     embed = model.encode(torch.from_numpy(episode.obs[:frames]).to(model.starts.device))
     action = torch.from_numpy(episode.action).to(embed.device)
-    noise, luck = (Noise([integer(episode.seed, "film", name)], model.noise_size) for name in ("seen", "dreamt"))
+    noise, luck = (
+        Noise([integer(episode.seed, "film", name)], model.noise_size, embed.device) for name in ("seen", "dreamt")
+    )
     dreamt: State = {}
     for t, seen in enumerate(perceive(model, [embed], [action], noise)):
         sees = t < eyes_open
-        dreamt = seen if sees else model.imagine(dreamt, action[t - 1 : t], luck.draw().to(embed.device)).state
+        dreamt = seen if sees else model.imagine(dreamt, action[t - 1 : t], luck.draw()).state
         pictures = {
             f"reality, step {t}": episode.obs[t],
             "what V makes of it": model.decode(seen)[0].cpu().numpy(),

@@ -28,7 +28,7 @@ def perceive(model: WorldModel, embeds: Sequence[Tensor], actions: Sequence[Tens
     state = model.initial(count)
     for t in range(max(map(len, embeds))):
         first = torch.full((count, 1), float(t == 0), device=device)
-        state = model.observe(state, action, rows_at(embeds, t).to(device), first, noise.draw().to(device))
+        state = model.observe(state, action, rows_at(embeds, t).to(device), first, noise.draw())
         yield state
         action = rows_at(actions, t).to(device)
 

@@ -98,7 +98,7 @@ def features(
     """
     device = model.starts.device
     embeds = [model.encode(torch.from_numpy(e.obs).to(device)) for e in tqdm(episodes, desc="see", leave=False)]
-    noise = Noise([integer(seed, "probe noise", i) for i in range(len(episodes))], model.noise_size)
+    noise = Noise([integer(seed, "probe noise", i) for i in range(len(episodes))], model.noise_size, device)
     found: dict[tuple[str, ...], list[np.ndarray]] = {kind: [] for kind in kinds if kind != ("code",)}
     for state in perceive(model, embeds, [torch.from_numpy(e.action) for e in episodes], noise):
         for kind, rows in found.items():

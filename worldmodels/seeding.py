@@ -42,28 +42,34 @@ class Noise:
 
     Because every episode draws from its own stream, what it draws depends neither on the episodes beside it nor on
     their order; candidates that dream the same seed meet the same luck (common random numbers).
+
+    Args:
+        seeds: of the episodes.
+        size: numbers per step.
+        device: where noise is wanted. Many steps' are sent at once, for a GPU's host waits for all that it sends.
     """
 
     BLOCK = 64  # steps drawn at a time
 
-    def __init__(self, seeds: list[int], size: int) -> None:
+    def __init__(self, seeds: list[int], size: int, device: torch.device | None = None) -> None:
         self._rngs = [rng(seed, "noise") for seed in seeds]
         self._size = size
-        self._block = np.empty((len(seeds), 0, size), np.float32)
+        self._block = torch.empty(len(seeds), 0, size, device=device)
         self._next = 0
 
     def draw(self) -> torch.Tensor:
         """The next step's noise, float32 (E, size) in the open interval (0, 1)."""
         if self._next == self._block.shape[1]:
-            shape = (self.BLOCK, self._size)
-            blocks = [np.maximum(r.random(shape, np.float32), SMALLEST) for r in self._rngs]
-            self._block, self._next = np.stack(blocks), 0
+            self._block, self._next = self._drawn(self._rngs, self.BLOCK), 0
         self._next += 1
-        return torch.from_numpy(self._block[:, self._next - 1].copy())
+        return self._block[:, self._next - 1].clone()
 
     def restart(self, row: int, seed: int) -> None:
         """Begins a new episode in `row`: from the next draw on it has the noise of `seed`."""
         self._rngs[row] = rng(seed, "noise")
         left = self._block.shape[1] - self._next
-        fresh = self._rngs[row].random((left, self._size), np.float32)
-        self._block[row, self._next :] = np.maximum(fresh, SMALLEST)
+        self._block[row, self._next :] = self._drawn([self._rngs[row]], left)[0]
+
+    def _drawn(self, rngs: list[np.random.Generator], steps: int) -> torch.Tensor:
+        drawn = np.stack([r.random((steps, self._size), np.float32) for r in rngs])
+        return torch.from_numpy(np.maximum(drawn, SMALLEST)).to(self._block.device)

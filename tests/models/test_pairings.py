@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import PAIRS, World
+from tests.conftest import PAIRS, SMALL, World
 from tests.test_capture import by_hand
 from worldmodels import models
 from worldmodels.actor import Actor
@@ -222,7 +222,7 @@ def test_dreamt_rewards_stay_within_those_of_the_data(model, pair: World) -> Non
 
 
 def test_an_encoder_without_a_code_is_for_an_rssm_only(world: World, tmp_path: Path) -> None:
-    vision = HRSSM(1, 32, 0, 12, 3, 4, 16)
+    vision = HRSSM(1, 32, 0, **SMALL)
     models.save_module(vision, tmp_path / "vision", "vision", env="doom", spec=EnvSpec("doom").plain(), clips=[])
     with pytest.raises(UserError, match="codes of 4096 numbers, too many for --memory mdnrnn; train V with a --code"):
         train_memory(dataclasses.replace(world.memory, run=tmp_path))

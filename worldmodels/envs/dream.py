@@ -38,7 +38,8 @@ class Dream:
 
     def begin(self, seeds: list[int], copies: int = 1) -> None:
         """Starts `copies` x len(seeds) rows; row i dreams seed number i % len(seeds)."""
-        self._noise = Noise(seeds, self.model.noise_size + 1)  # the last number decides sampled ends
+        size = self.model.noise_size + 1  # the last number decides sampled ends
+        self._noise = Noise(seeds, size, self.device)
         self._episode = torch.arange(len(seeds), device=self.device).repeat(copies)
         self.state = self._start(self._first_embed(seeds)[self._episode], self.draw())
 
@@ -80,7 +81,7 @@ class Dream:
 
     def draw(self) -> Tensor:
         """The next step's noise, float32 (B, N + 1)."""
-        return self._noise.draw().to(self.device)[self._episode]
+        return self._noise.draw()[self._episode]
 
     def keep(self, rows: Tensor) -> None:
         """Only `rows` (indices) dream on."""

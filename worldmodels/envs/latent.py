@@ -38,7 +38,7 @@ class LatentEnv(gymnasium.Env):
         super().reset(seed=seed)
         episode_seed = int(self.np_random.integers(2**31)) if seed is None else seed
         obs, info = self.env.reset(seed=episode_seed, options=options)
-        self._noise = Noise([integer(episode_seed, "latent")], self._model.noise_size)
+        self._noise = Noise([integer(episode_seed, "latent")], self._model.noise_size, self._model.starts.device)
         self._state, self._steps = self._model.initial(1), 0
         return self._see(obs, np.zeros(self._model.action_size, np.float32), 1.0), info
 
@@ -59,6 +59,6 @@ class LatentEnv(gymnasium.Env):
         device = self._model.starts.device
         previous = torch.as_tensor(np.asarray(action, np.float32), device=device)[None]
         embed = self._model.encode(torch.as_tensor(np.array(obs), device=device)[None])
-        first, noise = torch.full((1, 1), is_first, device=device), self._noise.draw().to(device)
+        first, noise = torch.full((1, 1), is_first, device=device), self._noise.draw()
         self._state = self._model.observe(self._state, previous, embed, first, noise)
         return self._model.features(self._state, self._inputs).cpu().numpy()[0]

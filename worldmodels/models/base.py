@@ -150,7 +150,10 @@ def device_of(name: str) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"--device {name}: torch finds no GPU here; give --device cpu")
     torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = True, False
-    return distributed.own_gpu(torch.device(name))
+    device = distributed.own_gpu(torch.device(name))
+    if device.index is not None:
+        torch.cuda.set_device(device)  # some of torch's calls mean the current one
+    return device
 
 
 def resolved(precision: str, device: torch.device) -> str:

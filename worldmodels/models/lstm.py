@@ -61,7 +61,8 @@ class _Sequence(Function):
         steps, rows, width = inputs.shape
         size = width // 4
         low = weight.to(inputs.dtype)
-        begins = ctx.begins = (keep == 0).flatten(1).any(1).cpu().tolist()  # the steps at which any episode does
+        # whether any episode begins at a step; asked once, for on a GPU the host waits for the answer
+        begins = ctx.begins = (keep == 0).flatten(1).any(1).cpu().tolist()
         gates = c.new_empty(steps, rows, width)  # after their activations
         cs = c.new_empty(steps + 1, rows, size)
         outputs, h_before = (inputs.new_empty(steps, rows, size) for _ in range(2))
