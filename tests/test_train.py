@@ -16,6 +16,7 @@ from worldmodels import checkpoint, models, train
 from worldmodels.collect import collect
 from worldmodels.errors import UserError
 from worldmodels.memory import train_memory
+from worldmodels.models.base import device_of
 from worldmodels.models.vae import VAE
 from worldmodels.run import LOCK, OURS, Run
 from worldmodels.vision import train_vision
@@ -151,6 +152,28 @@ def test_a_device_that_is_not_there_is_told(world: World, tmp_path: Path) -> Non
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match="--device cuda: torch finds no GPU here"):
             train_vision(dataclasses.replace(world.vision, run=tmp_path, device="cuda"))
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("cpu:x", "--device cpu:x is unknown; did you mean cpu"),
+        ("cuda:x", "--device cuda:x is unknown; did you mean cuda"),
+        ("cuda:2", "--device cuda:2: the last GPU here is cuda:1; give that, or one before it"),
+    ],
+)
+def test_a_device_that_cannot_be_is_told_where_there_are_gpus_too(
+    monkeypatch: pytest.MonkeyPatch, name: str, told: str
+) -> None:
+    made_current: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", made_current.append)
+    with pytest.raises(UserError, match=told):
+        device_of(name)
+    assert device_of("cuda:1") == torch.device("cuda", 1)
+    assert device_of("auto") == torch.device("cuda") and device_of("cpu") == torch.device("cpu")
+    assert made_current == [torch.device("cuda", 1)]
 
 
 def test_fresh_deletes_what_a_run_leaves_and_nothing_else(world: World, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -145,13 +146,16 @@ def device_of(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.split(":")[0] not in ("cpu", "cuda"):
-        raise UserError(f"--device {name} is unknown; {nearest(name, ['auto', 'cpu', 'cuda'])}")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise UserError(f"--device {name} is unknown; {nearest(name, ['auto', 'cpu', 'cuda', 'cuda:0'])}")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"--device {name}: torch finds no GPU here; give --device cpu")
     torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = True, False
     device = distributed.own_gpu(torch.device(name))
     if device.index is not None:
+        count = torch.cuda.device_count()
+        if device.index >= count:
+            raise UserError(f"--device {name}: the last GPU here is cuda:{count - 1}; give that, or one before it")
         torch.cuda.set_device(device)  # some of torch's calls mean the current one
     return device
 
