@@ -143,7 +143,10 @@ def _casting(name: str) -> Any:
         dtype = BF16 if name in IN_BF16 else FP32
         if name in WIDEST and all(x.dtype == BF16 for x in tree_iter((args, kwargs)) if is_cast(x)):
             dtype = BF16
-        cast = lambda x: x.to(dtype) if is_cast(x) else x  # noqa: E731
+
+        def cast(x: Any) -> Any:
+            return x.to(dtype) if is_cast(x) else x
+
         with torch._C._ExcludeDispatchKeyGuard(keys):
             return operation(*tree_map(cast, args), **tree_map(cast, kwargs))
 
