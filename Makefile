@@ -34,7 +34,7 @@ demo: $(READY)  ## an agent learns to survive in Doom inside its own dream, then
 	$(PY) pipelines/02_train_vision.py $(DEMO)
 	$(PY) pipelines/03_train_memory.py $(DEMO)
 	$(PY) pipelines/04_train_controller.py $(DEMO) --dream --tau 1.15 --final-episodes 16
-	$(PY) -m worldmodels.evaluate --run runs/demo --dream --episodes 100
+	$(PY) -m worldmodels evaluate --run runs/demo --dream --episodes 100
 
 test: $(READY)
 	$(PY) -m pytest

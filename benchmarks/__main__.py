@@ -13,10 +13,10 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.measure import Ratio, measure
-from worldmodels.allocator import keep_freed_memory
-from worldmodels.checkpoint import atomic
-from worldmodels.models.base import resolved
-from worldmodels.report import say, table
+from worldmodels.core.allocator import keep_freed_memory
+from worldmodels.core.device import resolved
+from worldmodels.core.files import atomic
+from worldmodels.core.report import say, table
 
 GROUPS = (
     "carracing", "doom", "dmc", "vision", "memory", "dream", "hrssm", "generation", "reading", "workers",

@@ -8,7 +8,7 @@ from PIL import Image
 
 from benchmarks.measure import Row
 from worldmodels.envs import make_env
-from worldmodels.envspec import EnvSpec
+from worldmodels.settings.envspec import EnvSpec
 
 STEPS = 300
 

@@ -16,7 +16,7 @@ from benchmarks.measure import Row
 from worldmodels.envs import make_env
 from worldmodels.envs.distract import background
 from worldmodels.envs.dmc import mujoco, suite
-from worldmodels.envspec import EnvSpec
+from worldmodels.settings.envspec import EnvSpec
 
 TASKS = ("walker-walk", "cheetah-run", "reacher-easy", "finger-spin", "cartpole-swingup", "ball_in_cup-catch")
 REPEAT = 2

@@ -7,14 +7,14 @@ from pathlib import Path
 import vizdoom
 
 from benchmarks.measure import Row
-from worldmodels.checkpoint import write_bytes
-from worldmodels.collect import Task, collect_shard
-from worldmodels.config import CollectConfig
+from worldmodels.acting.policies import held
+from worldmodels.core.files import write_bytes
+from worldmodels.core.seeding import rng
+from worldmodels.data.store import open_shard
 from worldmodels.envs import make_env
-from worldmodels.policies import held
-from worldmodels.seeding import rng
-from worldmodels.store import open_shard
-from worldmodels.workers import Workers
+from worldmodels.settings.config import CollectConfig
+from worldmodels.stages.collect import Task, collect_shard
+from worldmodels.workers.local import Workers
 
 EPISODES, SHARD = 64, 16
 

@@ -10,16 +10,16 @@ import torch
 
 from benchmarks.measure import Row, Work, work
 from benchmarks.products import chain
-from worldmodels.actor import Actor
-from worldmodels.checkpoint import fingerprint
-from worldmodels.envspec import EnvSpec
-from worldmodels.evaluators import DreamEvaluator
+from worldmodels.acting.actor import Actor
+from worldmodels.core.checkpoint import fingerprint
+from worldmodels.evolution.evaluators import DreamEvaluator
 from worldmodels.models import load, pair, save_module
 from worldmodels.models.base import WorldModel
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.recurrent import RSSMMemory
 from worldmodels.models.vae import VAE
-from worldmodels.workers import Workers
+from worldmodels.settings.envspec import EnvSpec
+from worldmodels.workers.local import Workers
 
 POPULATION, EPISODES, STEPS = 64, 16, 60
 

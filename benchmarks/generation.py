@@ -9,15 +9,15 @@ import torch
 from benchmarks.carracing import small, to_native
 from benchmarks.dream import doom_parts, paired
 from benchmarks.measure import Row, Work
-from worldmodels.agents import BlindAgent, ModelAgent
-from worldmodels.controller import Controller
+from worldmodels.acting.agents import BlindAgent, ModelAgent
+from worldmodels.acting.controller import Controller
+from worldmodels.acting.rollout import rollout
 from worldmodels.envs import make_env
 from worldmodels.envs.images import Shrunk
-from worldmodels.envspec import EnvSpec
 from worldmodels.models.base import WorldModel
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.vae import VAE
-from worldmodels.rollout import rollout
+from worldmodels.settings.envspec import EnvSpec
 
 LOCKSTEP, STEPS = 8, 100
 

@@ -14,11 +14,11 @@ import torch
 
 from benchmarks.dream import doom_parts, dreams, paired
 from benchmarks.measure import Row, Work
-from worldmodels.codes import Codes
-from worldmodels.collect import collect
-from worldmodels.config import CollectConfig
+from worldmodels.data.codes import Codes
+from worldmodels.data.store import Rollouts
 from worldmodels.models.vae import VAE
-from worldmodels.store import Rollouts
+from worldmodels.settings.config import CollectConfig
+from worldmodels.stages.collect import collect
 
 SHARD, FEW, MANY = 4, 16, 64  # episodes
 FLAT = 0.9  # of the larger run's peak, the smaller's

@@ -12,19 +12,20 @@ from typing import Any
 import numpy as np
 
 from worldmodels import models
-from worldmodels.actor import Actor, load_controller
-from worldmodels.chunks import held_out_chunks, read_obs
-from worldmodels.codes import Codes, in_order
-from worldmodels.config import MemoryConfig, VisionConfig
-from worldmodels.errors import command
-from worldmodels.evaluators import DreamEvaluator, RealEvaluator
-from worldmodels.pools import CPU
-from worldmodels.report import say, summarise, table
-from worldmodels.seeding import integer, rng
-from worldmodels.store import Rollouts, rollout_folder
-from worldmodels.train import mean_loss
-from worldmodels.vision import held_out_frames
-from worldmodels.workers import Workers
+from worldmodels.acting.actor import Actor, load_controller
+from worldmodels.core.errors import command
+from worldmodels.core.report import say, summarise, table
+from worldmodels.core.seeding import integer, rng
+from worldmodels.data.chunks import held_out_chunks, read_obs
+from worldmodels.data.codes import Codes
+from worldmodels.data.pools import CPU
+from worldmodels.data.sequences import in_order
+from worldmodels.data.store import Rollouts, rollout_folder
+from worldmodels.evolution.evaluators import DreamEvaluator, RealEvaluator
+from worldmodels.settings.config import MemoryConfig, VisionConfig
+from worldmodels.stages.train_vision import held_out_frames
+from worldmodels.training.train import mean_loss
+from worldmodels.workers.local import Workers
 
 POPULATION, EPISODES, SPREAD = 64, 16, 0.3
 HEAD = ("", "fp32", "bf16", "")

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from worldmodels.models.base import product_dtype
-from worldmodels.pools import CPU
+from worldmodels.core.device import product_dtype
+from worldmodels.data.pools import CPU
 
 SIDE = 1024
 

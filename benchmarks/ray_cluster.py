@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from ray.cluster_utils import Cluster
 
 from benchmarks.measure import Row
-from worldmodels.envspec import EnvSpec
-from worldmodels.evaluators import BaselineEvaluator
-from worldmodels.ray_workers import make_workers
-from worldmodels.workers import Workers
+from worldmodels.evolution.evaluators import BaselineEvaluator
+from worldmodels.settings.envspec import EnvSpec
+from worldmodels.workers import make_workers
+from worldmodels.workers.local import Workers
 
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
 EPISODES = 96  # twelve tasks of eight: about five seconds

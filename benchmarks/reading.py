@@ -12,13 +12,14 @@ import benchmarks.hrssm
 import benchmarks.memory
 import benchmarks.vision
 from benchmarks.measure import Row, Work
-from worldmodels.chunks import chunk_batches, read_obs
-from worldmodels.codes import Codes, sequence_batches
-from worldmodels.collect import collect
-from worldmodels.config import CollectConfig
-from worldmodels.frames import frame_batches
+from worldmodels.data.chunks import chunk_batches, read_obs
+from worldmodels.data.codes import Codes
+from worldmodels.data.frames import frame_batches
+from worldmodels.data.sequences import sequence_batches
+from worldmodels.data.store import Rollouts, rollout_folder
 from worldmodels.models.vae import VAE
-from worldmodels.store import Rollouts, rollout_folder
+from worldmodels.settings.config import CollectConfig
+from worldmodels.stages.collect import collect
 
 EPISODES = 64
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from worldmodels.models.base import autocast
-from worldmodels.pools import CPU
+from worldmodels.core.device import autocast
+from worldmodels.data.pools import CPU
 
 
 def update(module: Any, batch: dict[str, Tensor]) -> Callable[[], None]:

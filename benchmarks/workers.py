@@ -6,9 +6,9 @@ from pathlib import Path
 
 from benchmarks.dream import doom_parts, dreams_of, save
 from benchmarks.measure import Row, Work
-from worldmodels.envspec import EnvSpec
-from worldmodels.evaluators import BaselineEvaluator
-from worldmodels.workers import Workers
+from worldmodels.evolution.evaluators import BaselineEvaluator
+from worldmodels.settings.envspec import EnvSpec
+from worldmodels.workers.local import Workers
 
 EPISODES, STEPS = 64, 120
 

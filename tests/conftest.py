@@ -10,9 +10,10 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from worldmodels import models
-from worldmodels.checkpoint import write_bytes
-from worldmodels.collect import collect
-from worldmodels.config import (
+from worldmodels.core.files import write_bytes
+from worldmodels.data.episode import Episode
+from worldmodels.data.store import pack_shard
+from worldmodels.settings.config import (
     CollectConfig,
     ControllerConfig,
     EvaluateConfig,
@@ -20,10 +21,9 @@ from worldmodels.config import (
     ProbeConfig,
     VisionConfig,
 )
-from worldmodels.episode import Episode
-from worldmodels.memory import train_memory
-from worldmodels.store import pack_shard
-from worldmodels.vision import train_vision
+from worldmodels.stages.collect import collect
+from worldmodels.stages.train_memory import train_memory
+from worldmodels.stages.train_vision import train_vision
 
 settings.register_profile(
     "worldmodels", deadline=None, max_examples=25, derandomize=True, suppress_health_check=list(HealthCheck)

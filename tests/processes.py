@@ -8,11 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worldmodels import distributed, memory, train, vision
-from worldmodels.config import MemoryConfig, VisionConfig
-from worldmodels.launch import several_processes
+from worldmodels.core import distributed
 from worldmodels.models import mdnrnn, vae
-from worldmodels.run import Run
+from worldmodels.settings.config import MemoryConfig, VisionConfig
+from worldmodels.settings.launch import several_processes
+from worldmodels.stages import train_memory as memory
+from worldmodels.stages import train_vision as vision
+from worldmodels.training import train
+from worldmodels.training.run import Run
 
 Config = VisionConfig | MemoryConfig
 LOG = Run.log

@@ -12,10 +12,11 @@ import torch
 
 from tests import processes
 from tests.conftest import World
-from tests.test_train import metrics
-from worldmodels import checkpoint, models
-from worldmodels.errors import UserError
-from worldmodels.vision import train_vision
+from tests.training.test_train import metrics
+from worldmodels import models
+from worldmodels.core import checkpoint
+from worldmodels.core.errors import UserError
+from worldmodels.stages.train_vision import train_vision
 
 ROOT = Path(__file__).parents[1]
 MODELS = ["vision", "memory", "hrssm/vision"]

@@ -16,18 +16,19 @@ import torch
 
 from tests import elsewhere
 from tests.conftest import World
-from tests.test_capture import by_hand
-from tests.test_train import metrics, stop_at
-from worldmodels import evaluators, models
-from worldmodels.actor import Actor
-from worldmodels.capture import Captured
-from worldmodels.envs.dream import Dream
-from worldmodels.envspec import EnvSpec
-from worldmodels.evaluators import DreamEvaluator, Scores
-from worldmodels.evolve import train_controller
-from worldmodels.memory import train_memory
-from worldmodels.models.base import resolved
-from worldmodels.vision import train_vision
+from tests.dreams.test_capture import by_hand
+from tests.training.test_train import metrics, stop_at
+from worldmodels import models
+from worldmodels.acting.actor import Actor
+from worldmodels.core.device import resolved
+from worldmodels.dreams.capture import Captured
+from worldmodels.dreams.dream import Dream
+from worldmodels.evolution import evaluators
+from worldmodels.evolution.evaluators import DreamEvaluator, Scores
+from worldmodels.settings.envspec import EnvSpec
+from worldmodels.stages.train_controller import train_controller
+from worldmodels.stages.train_memory import train_memory
+from worldmodels.stages.train_vision import train_vision
 
 CROSSINGS = {"vae": (2, 2), "hrssm": (3, 2), "mdnrnn": (2, 3), "rssm": (3, 2)}
 """How often a training step sends (which rows, noise) and reads (loss, gradient's norm, where episodes begin)."""

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import World
-from worldmodels.collect import collect
-from worldmodels.command_line import parse
-from worldmodels.config import CollectConfig, ControllerConfig, MemoryConfig, VisionConfig
 from worldmodels.estimate import costs
-from worldmodels.evolve import train_controller
-from worldmodels.memory import train_memory
-from worldmodels.vision import train_vision
+from worldmodels.settings.command_line import parse
+from worldmodels.settings.config import CollectConfig, ControllerConfig, MemoryConfig, VisionConfig
+from worldmodels.stages.collect import collect
+from worldmodels.stages.train_controller import train_controller
+from worldmodels.stages.train_memory import train_memory
+from worldmodels.stages.train_vision import train_vision
 
 STAGES = {
     CollectConfig: collect, VisionConfig: train_vision, MemoryConfig: train_memory, ControllerConfig: train_controller,

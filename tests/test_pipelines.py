@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import COMMANDS
-from worldmodels.config import flag
-from worldmodels.store import Rollouts
+from worldmodels.data.store import Rollouts
+from worldmodels.settings.config import flag
 
 ROOT = Path(__file__).parents[1]
 SIZES = {
@@ -27,8 +27,8 @@ SIZES = {
 
 def start(folder: Path, command: str) -> subprocess.Popen:
     words = command.split()
-    module = words[0] in ("evaluate", "probe")
-    script = ["-m", f"worldmodels.{words[0]}"] if module else [str(ROOT / f"pipelines/{words[0]}.py")]
+    stage = ROOT / f"pipelines/{words[0]}.py"
+    script = [str(stage)] if stage.exists() else ["-m", "worldmodels", words[0]]
     return subprocess.Popen(
         [sys.executable, *script, *words[1:]], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import COMMANDS, World
-from worldmodels.command_line import parse
+from worldmodels.settings.command_line import parse
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
 def command(script: str) -> str:
-    """pipelines/01_collect.py -> 01_collect, worldmodels.probe -> probe."""
-    return script.removesuffix(".py").split("/")[-1].split(".")[-1]
+    """pipelines/01_collect.py -> 01_collect."""
+    return script.removesuffix(".py").split("/")[-1]
 
 
 def blocks(language: str) -> list[str]:
@@ -24,22 +24,23 @@ def blocks(language: str) -> list[str]:
 
 
 def test_its_commands_parse() -> None:
-    commands = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("python")]
+    lines = [line for block in blocks("bash") for line in block.splitlines()]
+    commands = [line for line in lines if line.startswith(("python ", "worldmodels "))]
     assert len(commands) == 9
     for line in commands:
-        words = shlex.split(line.replace(" -m", ""))
-        assert (ROOT / words[1].replace("worldmodels.", "worldmodels/").replace(".py", "")).with_suffix(".py").exists()
-        parse(COMMANDS[command(words[1])], words[2:])
+        _, script, *flags = shlex.split(line.replace("worldmodels ", "python "))
+        assert (ROOT / script).exists() or script in commands.COMMANDS
+        parse(COMMANDS[command(script)], flags)
 
 
 @pytest.mark.parametrize(("target", "stages"), [("demo", 5), ("test", 0)])
 def test_its_make_targets_exist_and_call_what_exists(target: str, stages: int) -> None:
     assert f"make {target}" in README
     plan = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    lines = [line for line in plan.splitlines() if "pipelines/" in line or "worldmodels.evaluate" in line]
+    lines = [line for line in plan.splitlines() if "pipelines/" in line or "-m worldmodels" in line]
     assert len(lines) == stages and ("-m pytest" in plan) == (target == "test")
     for line in lines:
-        words = shlex.split(line.replace(" -m", ""))
+        words = shlex.split(line.replace("-m worldmodels ", ""))
         parse(COMMANDS[command(words[1])], words[2:])
 
 

@@ -5,10 +5,10 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
+from worldmodels.core.errors import UserError
 from worldmodels.envs import make_env
 from worldmodels.envs.distract import PAN, background, check_test_clips, split_clips, train_clips
-from worldmodels.envspec import EnvSpec
-from worldmodels.errors import UserError
+from worldmodels.settings.envspec import EnvSpec
 
 LEVELS = (20, 200, 80, 140)
 CLIPS = Path(__file__).parents[3] / "shared" / "distractor_videos"

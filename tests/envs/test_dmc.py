@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
+from worldmodels.core.errors import UserError
 from worldmodels.envs import dmc, make_env
 from worldmodels.envs.distract import background
 from worldmodels.envs.dmc import ControlSuite, choose_renderer, mujoco, suite
-from worldmodels.envspec import EnvSpec
-from worldmodels.errors import UserError
+from worldmodels.settings.envspec import EnvSpec
 
 TASKS = ["cartpole-swingup", "walker-walk", "cheetah-run", "reacher-easy", "finger-spin", "ball_in_cup-catch"]
 

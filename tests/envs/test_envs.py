@@ -11,11 +11,11 @@ from gymnasium import spaces
 from PIL import Image
 
 from tests.conftest import descendants
-from worldmodels.agents import BlindAgent
+from worldmodels.acting.agents import BlindAgent
+from worldmodels.acting.rollout import rollout
+from worldmodels.core.errors import UserError
 from worldmodels.envs import make_env
 from worldmodels.envs.images import ImageEnv, to_obs
-from worldmodels.errors import UserError
-from worldmodels.rollout import rollout
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,12 @@ import copy
 import pytest
 import torch
 
-from worldmodels.config import VisionConfig
-from worldmodels.errors import UserError
+from worldmodels.core.errors import UserError
 from worldmodels.models import bisimulation, hrssm, masks
 from worldmodels.models.hrssm import EMA_RATE, HRSSM, Encoder
-from worldmodels.run import Run
-from worldmodels.train import fit
+from worldmodels.settings.config import VisionConfig
+from worldmodels.training.run import Run
+from worldmodels.training.train import fit
 
 SIZES = {"action_size": 2, "depth": 4, "code_size": 8, "hidden_size": 12, "groups": 3, "classes": 4, "units": 16}
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from worldmodels.models import lstm
+from worldmodels.models.fast import lstm
 from worldmodels.models.mdnrnn import MDNRNN
 
 

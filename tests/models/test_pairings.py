@@ -11,24 +11,25 @@ import pytest
 import torch
 
 from tests.conftest import PAIRS, SMALL, World
-from tests.test_capture import by_hand
+from tests.dreams.test_capture import by_hand
 from worldmodels import models
-from worldmodels.actor import Actor
-from worldmodels.agents import ModelAgent
-from worldmodels.capture import Captured
-from worldmodels.codes import Codes
-from worldmodels.config import MemoryConfig, VisionConfig
-from worldmodels.controller import Controller
-from worldmodels.envs.dream import Dream, DreamEnv
-from worldmodels.envspec import EnvSpec
-from worldmodels.errors import UserError
-from worldmodels.evaluators import DreamEvaluator
-from worldmodels.evolve import train_controller
-from worldmodels.memory import train_memory
+from worldmodels.acting.actor import Actor
+from worldmodels.acting.agents import ModelAgent
+from worldmodels.acting.controller import Controller
+from worldmodels.core.errors import UserError
+from worldmodels.core.seeding import Noise, rng
+from worldmodels.data.codes import Codes
+from worldmodels.dreams.capture import Captured
+from worldmodels.dreams.dream import Dream
+from worldmodels.dreams.gym import DreamEnv
+from worldmodels.evolution.evaluators import DreamEvaluator
 from worldmodels.models import base
 from worldmodels.models.hrssm import HRSSM
-from worldmodels.seeding import Noise, rng
-from worldmodels.vision import train_vision
+from worldmodels.settings.config import MemoryConfig, VisionConfig
+from worldmodels.settings.envspec import EnvSpec
+from worldmodels.stages.train_controller import train_controller
+from worldmodels.stages.train_memory import train_memory
+from worldmodels.stages.train_vision import train_vision
 
 
 @pytest.fixture(params=PAIRS, ids="-".join)
@@ -175,7 +176,7 @@ def test_it_is_evolved_scored_and_filmed(pair: World, tmp_path: Path) -> None:
 def test_the_robust_family_resumes_to_the_bit(
     pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    from tests.test_train import metrics, stop_at
+    from tests.training.test_train import metrics, stop_at
 
     pair = pairs["hrssm", "rssm"]
     trainer = {"vision": train_vision, "memory": train_memory}[stage]
@@ -231,7 +232,7 @@ def test_an_encoder_without_a_code_is_for_an_rssm_only(world: World, tmp_path: P
 def test_codes_are_those_of_the_branch_that_sees_clean_frames(pairs, world: World) -> None:
     run = pairs["hrssm", "rssm"].run
     vision, _ = models.load_module(run / "vision", "vision")
-    from worldmodels.store import Rollouts
+    from worldmodels.data.store import Rollouts
 
     rollouts = Rollouts(world.data / "rollouts", "doom")
     shard = rollouts.shards[0]

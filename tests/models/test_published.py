@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from worldmodels.controller import Controller
+from worldmodels.acting.controller import Controller
+from worldmodels.core.seeding import Noise
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.mixture import nll, sample, split
-from worldmodels.seeding import Noise
 
 PUBLISHED = Path(__file__).parents[3] / "shared/published"
 pytestmark = pytest.mark.skipif(not PUBLISHED.exists(), reason=f"needs the authors' weights in {PUBLISHED}")

@@ -9,10 +9,10 @@ from typing import Any
 
 import gymnasium
 
+from worldmodels.core.errors import UserError, nearest
 from worldmodels.envs.distract import background
 from worldmodels.envs.images import ImageEnv, Shrunk
-from worldmodels.envspec import CONTROL, EnvSpec, usual_repeat
-from worldmodels.errors import UserError, nearest
+from worldmodels.settings.envspec import CONTROL, EnvSpec, usual_repeat
 
 OWN = {"doom": "worldmodels.envs.doom:Doom", "carracing": "worldmodels.envs.carracing:CarRacing"}
 

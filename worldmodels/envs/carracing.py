@@ -11,9 +11,9 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.box2d import car_racing
 
+from worldmodels.core.seeding import rng
 from worldmodels.envs.distract import Background
 from worldmodels.envs.images import ImageEnv
-from worldmodels.seeding import rng
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # no window, no display needed
 import pygame

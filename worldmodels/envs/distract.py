@@ -17,8 +17,8 @@ import imageio_ffmpeg
 import numpy as np
 from PIL import Image
 
-from worldmodels.envspec import EnvSpec
-from worldmodels.errors import UserError
+from worldmodels.core.errors import UserError
+from worldmodels.settings.envspec import EnvSpec
 
 logging.getLogger("imageio_ffmpeg").setLevel(logging.ERROR)  # it warns of every clip that is scaled
 

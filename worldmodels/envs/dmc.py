@@ -13,9 +13,9 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from worldmodels.core.errors import UserError, nearest
+from worldmodels.data.episode import OBS_SHAPE
 from worldmodels.envs.distract import Background
-from worldmodels.episode import OBS_SHAPE
-from worldmodels.errors import UserError, nearest
 
 ADVICE = "please run 'apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri'"
 SHADOWS = 256  # texels; the suite's 2048 are most of a frame's cost and look alike at this size

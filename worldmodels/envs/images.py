@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from worldmodels.episode import OBS_SHAPE
-from worldmodels.errors import UserError
+from worldmodels.core.errors import UserError
+from worldmodels.data.episode import OBS_SHAPE
 
 # What F.interpolate calls; but that lays planes behind one another, and turning them takes as long again.
 _resize: Any = torch._C._nn._upsample_bilinear2d_aa

@@ -3,7 +3,7 @@
 import gymnasium
 
 from worldmodels.envs import make_env
-from worldmodels.envspec import EnvSpec
+from worldmodels.settings.envspec import EnvSpec
 
 _MADE: dict[EnvSpec, list[gymnasium.Env]] = {}
 

@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 import torch
 
-from worldmodels.agents import Agent
-from worldmodels.config import CollectConfig
+from worldmodels.acting.agents import Agent
+from worldmodels.acting.rollout import Outcome, rollout
+from worldmodels.core.seeding import integer
+from worldmodels.data.store import pack_shard
 from worldmodels.envs.pool import pooled
 from worldmodels.estimate.costs import FRAME, PATIENCE, Cost, Size, own_memory, show
-from worldmodels.rollout import Outcome, rollout
-from worldmodels.seeding import integer
-from worldmodels.store import pack_shard
+from worldmodels.settings.config import CollectConfig
 
 EPISODES = 8  # that are played
 

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from worldmodels import distributed
-from worldmodels.report import say, table
+from worldmodels.core import distributed
+from worldmodels.core.report import say, table
 
 PATIENCE = 2.0  # seconds that a speed is measured for
 FRAME = 64 * 64 * 3  # bytes

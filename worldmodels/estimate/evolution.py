@@ -7,20 +7,21 @@ import numpy as np
 import torch
 
 from worldmodels import models
-from worldmodels.actor import Actor
-from worldmodels.agents import ModelAgent
-from worldmodels.cma_es import FULL_COVARIANCE_LIMIT
-from worldmodels.config import ControllerConfig, MemoryConfig, VisionConfig
+from worldmodels.acting.actor import Actor
+from worldmodels.acting.agents import ModelAgent
+from worldmodels.acting.policies import baselines
+from worldmodels.acting.rollout import rollout
+from worldmodels.core.device import device_of
+from worldmodels.core.seeding import integer, rng
 from worldmodels.envs.pool import pooled
 from worldmodels.estimate.costs import Cost, Size, own_memory, seconds_per, show
-from worldmodels.evaluators import DreamEvaluator
-from worldmodels.models.base import WorldModel, device_of
+from worldmodels.evolution.cma_es import FULL_COVARIANCE_LIMIT
+from worldmodels.evolution.evaluators import DreamEvaluator
+from worldmodels.models.base import WorldModel
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.vae import VAE
-from worldmodels.policies import baselines
-from worldmodels.presets import preset_of
-from worldmodels.rollout import rollout
-from worldmodels.seeding import integer, rng
+from worldmodels.settings.config import ControllerConfig, MemoryConfig, VisionConfig
+from worldmodels.settings.presets import preset_of
 
 
 def evolution(config: ControllerConfig) -> None:

@@ -8,16 +8,17 @@ from typing import Any, NamedTuple
 
 import torch
 
-from worldmodels import distributed, models
-from worldmodels.codes import ENCODE_BATCH
-from worldmodels.config import CollectConfig, MemoryConfig, TrainConfig, VisionConfig
+from worldmodels import models
+from worldmodels.core import distributed
+from worldmodels.core.device import autocast, device_of
+from worldmodels.data.codes import ENCODE_BATCH
+from worldmodels.data.store import Rollouts, rollout_folder
 from worldmodels.envs.pool import pooled
 from worldmodels.estimate.costs import FRAME, Cost, Size, own_memory, seconds_per, show
-from worldmodels.models.base import autocast, device_of
 from worldmodels.models.vae import VAE
-from worldmodels.presets import preset_of
-from worldmodels.store import Rollouts, rollout_folder
-from worldmodels.train import fit, mean_loss
+from worldmodels.settings.config import CollectConfig, MemoryConfig, TrainConfig, VisionConfig
+from worldmodels.settings.presets import preset_of
+from worldmodels.training.train import fit, mean_loss
 
 CHECKED_FRAMES, CHECKED_STEPS = 512, 4096  # held out, per check of V and of M
 

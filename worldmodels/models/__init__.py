@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from worldmodels import checkpoint
-from worldmodels.errors import UserError
-from worldmodels.models.base import Vision, WorldModel, product_dtype, resolved
+from worldmodels.core import checkpoint
+from worldmodels.core.device import product_dtype, resolved
+from worldmodels.core.errors import UserError
+from worldmodels.models.base import Vision, WorldModel
 from worldmodels.models.classic import ClassicWorldModel
 from worldmodels.models.hrssm import HRSSM
 from worldmodels.models.mdnrnn import MDNRNN

@@ -2,7 +2,6 @@
 
 import functools
 import math
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -10,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from worldmodels import distributed
-from worldmodels.errors import UserError, nearest
+from worldmodels.core.device import autocast
 
 State = dict[str, Tensor]
 """Where a model is in time. Every tensor is batch first; only the model looks inside."""
@@ -138,47 +136,6 @@ def end_of(logit: Tensor, weight: float) -> tuple[Tensor, Tensor]:
     return torch.sigmoid(logit - math.log(weight)), logit > 0
 
 
-def device_of(name: str) -> torch.device:
-    """The device that --device names; auto is cuda where there is one. Raises UserError if it is not to be had.
-
-    Of several processes that train together each gets a GPU of its own. On a GPU cuDNN is asked for the same result
-    each time, and for fp32 where that is what is computed in (its default is TF32).
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
-        raise UserError(f"--device {name} is unknown; {nearest(name, ['auto', 'cpu', 'cuda', 'cuda:0'])}")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"--device {name}: torch finds no GPU here; give --device cpu")
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = True, False
-    device = distributed.own_gpu(torch.device(name))
-    if device.index is not None:
-        count = torch.cuda.device_count()
-        if device.index >= count:
-            raise UserError(f"--device {name}: the last GPU here is cuda:{count - 1}; give that, or one before it")
-        torch.cuda.set_device(device)  # some of torch's calls mean the current one
-    return device
-
-
-def resolved(precision: str, device: torch.device) -> str:
-    """bf16 or fp32; "auto" is bf16 where the hardware is fast at it."""
-    if precision != "auto":
-        return precision
-    on_gpu = device.type == "cuda"
-    fast = torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else _cpu_is_fast_at_bf16()
-    return "bf16" if fast else "fp32"
-
-
-def product_dtype(device: torch.device, precision: str) -> torch.dtype:
-    """What matrix products are computed in."""
-    return torch.bfloat16 if resolved(precision, device) == "bf16" else torch.float32
-
-
-def autocast(device: torch.device, precision: str) -> Any:
-    """A context in which matrix products are of that dtype, whatever goes in."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=product_dtype(device, precision) == torch.bfloat16)
-
-
 def in_its_precision(method: Callable[..., Any]) -> Callable[..., Any]:
     """For a WorldModel's methods: they compute in the model's own precision."""
 
@@ -188,8 +145,3 @@ def in_its_precision(method: Callable[..., Any]) -> Callable[..., Any]:
             return method(self, *args, **options)
 
     return computed
-
-
-@functools.cache
-def _cpu_is_fast_at_bf16() -> bool:
-    return bool(torch.cpu._is_avx512_bf16_supported())

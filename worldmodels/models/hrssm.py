@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worldmodels.core.seeding import uniform
 from worldmodels.models import bisimulation, masks
 from worldmodels.models.base import State
 from worldmodels.models.heads import EPS, RewardHead, mlp
 from worldmodels.models.latent import balanced_kl
 from worldmodels.models.pictures import PictureDecoder, to_input, to_obs
 from worldmodels.models.rssm import RSSM, Unrolled
-from worldmodels.seeding import uniform
 
 EMA_RATE = 0.05
 INFERENCE = 0.5  # weight of the mended form's divergence between what both branches infer
@@ -120,8 +120,8 @@ class HRSSM(nn.Module):
         """Reward + termination + KL + latent reconstruction + bisimulation, each in mean (HRSSM section 3).
 
         Args:
-            batch: in arrival form (chunks.py): "obs" uint8 (B, T, 64, 64, 3), "action" (B, T, A) and "reward" (B, T)
-                that led to it, "terminated" and "is_first" (B, T).
+            batch: in arrival form (data/chunks.py): "obs" uint8 (B, T, 64, 64, 3), "action" (B, T, A) and "reward"
+                (B, T) that led to it, "terminated" and "is_first" (B, T).
             carry: unused, given back.
             generator: of the mask and the latents' noise.
         """

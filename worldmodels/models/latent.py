@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from worldmodels.models.activations import softmax
 from worldmodels.models.base import normal
+from worldmodels.models.fast.activations import softmax
 
 UNIMIX = 0.01
 MIN_STD = 0.1

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodels.models import lstm
 from worldmodels.models.base import State, end_loss, sample_code
+from worldmodels.models.fast import lstm
 from worldmodels.models.mixture import nll
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from worldmodels.models.convolutions import Doubling
+from worldmodels.models.fast.convolutions import Doubling
 
 
 def to_input(obs: Tensor) -> Tensor:

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worldmodels.core.seeding import uniform
 from worldmodels.models.base import Dreamed, State, Vision, end_loss, end_of, in_its_precision, sample_code
 from worldmodels.models.heads import RewardHead, mlp
 from worldmodels.models.hrssm import HRSSM
 from worldmodels.models.latent import balanced_kl
 from worldmodels.models.mixture import HALF_LOG_2PI
 from worldmodels.models.rssm import RSSM
-from worldmodels.seeding import uniform
 
 
 class RSSMMemory(nn.Module):
@@ -79,7 +79,7 @@ class RSSMMemory(nn.Module):
         """KL + reward + termination + negative log-likelihood of codes, each in mean over steps.
 
         Args:
-            batch: in arrival form (chunks.py): "embed" (B, T, E), "action", "reward", "terminated", "is_first".
+            batch: in arrival form (data/chunks.py): "embed" (B, T, E), "action", "reward", "terminated", "is_first".
             carry: unused, given back.
             generator: of the codes' and the latents' noise.
         """

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodels.models.activations import tanh
+from worldmodels.models.fast.activations import tanh
 from worldmodels.models.heads import EPS, Dense
 from worldmodels.models.latent import Categorical, Gaussian, Latent
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodels.models.base import State, sample_code
-from worldmodels.models.convolutions import Halving
+from worldmodels.models.fast.convolutions import Halving
 from worldmodels.models.pictures import PictureDecoder, to_input, to_obs
 
 

@@ -1,0 +1,135 @@
+import ast
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+import worldmodels
+from worldmodels.core.errors import UserError
+from worldmodels.settings.command_line import parse
+from worldmodels.settings.config import (
+    CollectConfig,
+    ControllerConfig,
+    EvaluateConfig,
+    MemoryConfig,
+    ProbeConfig,
+    VisionConfig,
+)
+from worldmodels.settings.presets import PRESET_NAMES
+
+PACKAGE = Path(worldmodels.__file__).parent
+STAGES = [CollectConfig, VisionConfig, MemoryConfig, ControllerConfig]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("preset", PRESET_NAMES)
+@pytest.mark.parametrize("env", ["doom", "carracing", "dmc:walker-walk", "my_package:Mine-v0"])
+def test_every_preset_of_every_stage_can_be_parsed(stage: type, preset: str, env: str) -> None:
+    config = parse(stage, ["--env", env, "--preset", preset])
+    assert config.env == env and config.preset == preset and config.run.parts[0] == "runs"
+
+
+def test_paper_presets_hold_the_papers_numbers() -> None:
+    doom = parse(MemoryConfig, ["--env", "doom", "--preset", "paper"])
+    assert (doom.hidden_size, doom.mixtures, doom.steps, doom.batch_size) == (512, 5, 24_400, 100)
+    assert (doom.restart_input, doom.reward, doom.termination_weight, doom.clip) == (True, "alive", 10.0, 1.0)
+    car = parse(MemoryConfig, ["--env", "carracing", "--preset", "paper"])
+    assert (car.hidden_size, car.steps, car.reward, car.termination) == (256, 4000, "none", False)
+    for env, code in (("doom", 64), ("carracing", 32)):
+        vision = parse(VisionConfig, ["--env", env, "--preset", "paper"])
+        assert (vision.code_size, vision.batch_size, vision.learning_rate, vision.kl_floor) == (code, 100, 1e-4, 0.5)
+        c = parse(ControllerConfig, ["--env", env, "--preset", "paper"])
+        assert (c.pop_size, c.episodes, c.sigma0, c.generations, c.test_episodes) == (64, 16, 0.1, 1800, 1024)
+        assert parse(CollectConfig, ["--env", env, "--preset", "paper"]).episodes == 10_000
+
+
+def test_robust_presets_hold_hrssms_numbers() -> None:
+    paper = ["--env", "dmc:walker-walk", "--preset", "paper"]
+    v = parse(VisionConfig, [*paper, "--vision", "hrssm"])
+    assert (v.depth, v.code_size, v.hidden_size, v.groups, v.classes, v.units) == (32, 0, 512, 32, 32, 512)
+    assert (v.batch_size, v.sequence_length, v.learning_rate, v.final_learning_rate) == (16, 64, 1e-4, 1e-4)
+    assert (v.max_norm, v.mask_ratio, v.losses, v.steps, v.action_repeat) == (1000, 0.5, "paper", 250_000, 2)
+    m = parse(MemoryConfig, [*paper, "--memory", "rssm"])
+    assert (m.hidden_size, m.groups, m.classes, m.max_norm) == (512, 32, 32, 1000)
+    assert parse(VisionConfig, ["--env", "dmc:walker-walk"]).vision == "vae"
+
+
+def test_a_moving_background_has_folders_of_its_own() -> None:
+    config = parse(CollectConfig, ["--env", "dmc:walker-walk", "--distractor", "video", "--distractor-videos", "clips"])
+    assert str(config.data) == "data/walker-walk-video" and str(config.run) == "runs/walker-walk-video"
+    assert config.spec.label == "dmc:walker-walk x2 + video" and config.spec.videos.endswith("/clips")
+    steps = [parse(CollectConfig, ["--env", "dmc:walker-walk", "--action-repeat", n]).max_steps for n in "124"]
+    assert steps == [1000, 500, 250] and parse(CollectConfig, ["--env", "dmc:walker-walk"]).max_steps == 500
+    assert not parse(VisionConfig, ["--no-mask", "--vision", "hrssm"]).mask
+    assert not parse(VisionConfig, ["--no-bisimulation", "--vision", "hrssm"]).bisimulation
+
+
+def test_flags_override_presets() -> None:
+    config = parse(ControllerConfig, ["--preset", "tiny", "--dream", "--tau", "0.5", "1.0", "--pop-size", "10"])
+    assert config.dream and config.tau == (0.5, 1.0) and config.pop_size == 10 and config.generations == 10
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--episods", "3"], "--episods is not a flag of this command; did you mean --episodes?"),
+        (["--episodes", "many"], "--episodes"),
+        (["--preset", "tinny"], "--preset tinny is unknown; did you mean tiny?"),
+        (["--episodes", "-3"], "--episodes -3 makes no sense; give more than 0"),
+        (["--test-every", "0"], "--test-every 0 makes no sense"),
+        (["--dream", "--tau", "nan"], "--tau nan makes no sense"),
+        (["--workers", "-1"], "--workers -1 makes no sense; give 0 or more"),
+        (["--generations"], "--generations"),
+        (["--dream", "--tau", "0"], "--tau 0 makes no sense"),
+        (["--tau", "1.15"], "--tau 1.15 is a temperature of dreams; add --dream"),
+        (["--dream", "--tau", "1", "2", "--name", "x"], "leave out --name"),
+        (["--pop-size", "2"], "--pop-size 2 is too small"),
+        (["--distractor", "vidio"], "--distractor"),
+        (["--distractor-colour"], "--distractor-colour colours a moving background; add --distractor"),
+        (
+            ["--distractor", "noise", "--distractor-videos", "x"],
+            "--distractor-videos holds clips for --distractor video",
+        ),
+    ],
+)
+def test_a_wrong_command_line_is_one_clear_line(argv: list[str], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        parse(ControllerConfig, argv)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("stage", "argv", "message"),
+    [
+        (VisionConfig, ["--mask-ratio", "0.3"], "--mask-ratio does nothing without --vision hrssm"),
+        (VisionConfig, ["--no-mask"], "--no-mask does nothing without --vision hrssm"),
+        (VisionConfig, ["--vision", "hrssm", "--kl-floor=1"], "--kl-floor does nothing without --vision vae"),
+        (MemoryConfig, ["--units", "64"], "--units does nothing without --memory rssm"),
+        (MemoryConfig, ["--memory", "rssm", "--mixtures", "3"], "--mixtures does nothing without --memory mdnrnn"),
+        (ControllerConfig, ["--sample-end"], "--sample-end does nothing without --dream"),
+        (ControllerConfig, ["--name", "a/b"], "--name a/b is to name one folder"),
+        (ControllerConfig, ["--name", ".."], "--name .. is to name one folder"),
+    ],
+)
+def test_a_flag_that_would_do_nothing_is_refused(stage: type, argv: list[str], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        parse(stage, argv)
+    assert message in str(error.value) and "\n" not in str(error.value)
+    for name, (other, _) in stage.ONLY.items():
+        assert {name, other} <= {field.name for field in dataclasses.fields(stage)}
+
+
+def test_every_flag_is_read_somewhere_and_explained() -> None:
+    """A flag that does nothing is worse than none."""
+    read = {
+        node.attr
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+    }
+    source = (PACKAGE / "settings/config.py").read_text()
+    for stage in [*STAGES, EvaluateConfig, ProbeConfig]:
+        for field in dataclasses.fields(stage):
+            assert field.name in read, f"{stage.__name__}.{field.name} is never read"
+            declared = source[source.index(f"    {field.name}: ") :].splitlines()
+            assert declared[1].strip().startswith('"""'), f"{stage.__name__}.{field.name} has no help"

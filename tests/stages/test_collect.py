@@ -1,0 +1,79 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import World
+from worldmodels.core.errors import UserError
+from worldmodels.data.store import Rollouts
+from worldmodels.settings.config import CollectConfig
+from worldmodels.stages.collect import collect
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> CollectConfig:
+    return CollectConfig(env="doom", data=tmp_path, workers=0, episodes=4, shard_size=2, max_steps=10)
+
+
+def names(config: CollectConfig) -> list[str]:
+    return sorted(path.name for path in (config.data / "rollouts").glob("*.h5"))
+
+
+def test_more_episodes_keep_those_that_are_there(tiny: CollectConfig) -> None:
+    collect(tiny)
+    before = {name: (tiny.data / "rollouts" / name).stat().st_mtime_ns for name in names(tiny)}
+    collect(dataclasses.replace(tiny, episodes=5))
+    after = {name: (tiny.data / "rollouts" / name).stat().st_mtime_ns for name in names(tiny)}
+    assert len(before) == 2 and len(after) == 3 and all(after[name] == time for name, time in before.items())
+    assert Rollouts(tiny.data / "rollouts", "doom").num_episodes == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "name"), [({"shard_size": 4}, "--shard-size 2, not 4"), ({"max_steps": 9}, "--max-steps 10, not 9")]
+)
+def test_other_settings_are_refused_before_they_mix(tiny: CollectConfig, change: dict, name: str) -> None:
+    collect(tiny)
+    with pytest.raises(UserError, match=name):
+        collect(dataclasses.replace(tiny, **change))
+
+
+def test_another_environments_folder_is_left_as_it_is(tiny: CollectConfig) -> None:
+    collect(tiny)
+    before = names(tiny)
+    with pytest.raises(UserError, match=r"comes from env doom, not doom \+ noise; give another --data"):
+        collect(dataclasses.replace(tiny, distractor="noise", episodes=8))
+    assert names(tiny) == before
+
+
+def test_fresh_deletes_what_it_makes_anew_and_nothing_else(tiny: CollectConfig) -> None:
+    collect(tiny)
+    collect(dataclasses.replace(tiny, policy="sweep"))
+    collect(dataclasses.replace(tiny, seed=1))
+    kept = [name for name in names(tiny) if not name.startswith("held-seed0")]
+    collect(dataclasses.replace(tiny, fresh=True, episodes=2))
+    assert [name for name in names(tiny) if not name.startswith("held-seed0")] == kept
+    assert [name for name in names(tiny) if name.startswith("held-seed0")] == ["held-seed0-000000.h5"]
+
+
+@pytest.mark.parametrize("change", [{"policy": "helld"}, {"env": "dooom"}])
+def test_fresh_with_a_mistake_deletes_nothing(tiny: CollectConfig, change: dict) -> None:
+    collect(tiny)
+    with pytest.raises(UserError):
+        collect(dataclasses.replace(tiny, fresh=True, **change))
+    assert len(names(tiny)) == 2
+
+
+def test_short_episodes_are_collected_again(tiny: CollectConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = dataclasses.replace(tiny, max_steps=400, min_steps=150, policy="still", data=tiny.data / "long")
+    collect(long)
+    assert min(Rollouts(long.data / "rollouts", "doom").shards[0].lengths) >= 150
+    monkeypatch.setattr("worldmodels.stages.collect.ATTEMPTS", 2)
+    with pytest.raises(UserError, match="--min-steps 399 is hardly ever reached"):
+        collect(dataclasses.replace(long, min_steps=399, data=tiny.data / "never"))
+    with pytest.raises(UserError, match="--min-steps 2000 is more than --max-steps 20"):
+        dataclasses.replace(tiny, max_steps=20, min_steps=2000)
+
+
+def test_returns_and_policy_are_on_record(world: World) -> None:
+    shard = Rollouts(world.data / "rollouts", "doom").shards[0]
+    assert shard.attributes["policy"] == "held" and shard.attributes["returns"] == shard.lengths.tolist()

@@ -1,0 +1,104 @@
+"""Who acts in a rollout: policies that see nothing, or V, M and C together. One agent plays a group of episodes."""
+
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from worldmodels.acting.controller import Controller
+from worldmodels.acting.policies import POLICIES
+from worldmodels.core.seeding import Noise, rng
+from worldmodels.models.base import State, WorldModel
+
+
+class Agent(Protocol):
+    """Plays a group of episodes side by side."""
+
+    sees: bool  # whether it looks at `obs`
+
+    def begin(self, seeds: list[int]) -> None:
+        """A new group: one row per seed."""
+        ...
+
+    def act(self, obs: list[np.ndarray], rows: list[int], step: int) -> np.ndarray:
+        """Actions float32 (n, A) for the n rows that still play.
+
+        Args:
+            obs: what each of these rows is shown, uint8 (64, 64, 3); of any size if the agent does not see.
+            rows: which of the group they are.
+            step: since the episodes began.
+        """
+        ...
+
+
+class BlindAgent:
+    """Plays one of `policies.POLICIES`; each episode has a policy and a generator of its own."""
+
+    sees = False
+
+    def __init__(self, policy: str, action_size: int) -> None:
+        self._make, self._action_size = POLICIES[policy], action_size
+
+    def begin(self, seeds: list[int]) -> None:
+        self._policies = [self._make(rng(seed, "policy"), self._action_size) for seed in seeds]
+
+    def act(self, obs: list[np.ndarray], rows: list[int], step: int) -> np.ndarray:
+        return np.array([self._policies[row](step) for row in rows])
+
+
+class ModelAgent:
+    """V sees, M remembers, C acts.
+
+    Args:
+        model: any WorldModel.
+        controller: C.
+        inputs: the parts of the features that C gets.
+        params: (D,) for all rows, or (rows, D).
+        action_noise: standard deviation of noise added to the actions, to explore.
+    """
+
+    sees = True
+
+    def __init__(
+        self,
+        model: WorldModel,
+        controller: Controller,
+        inputs: tuple[str, ...],
+        params: np.ndarray,
+        action_noise: float = 0.0,
+    ) -> None:
+        self.model, self._controller, self._inputs = model, controller, inputs
+        self._params = torch.tensor(params, dtype=torch.float32)
+        self._action_noise = action_noise
+
+    def begin(self, seeds: list[int]) -> None:
+        self._noise = Noise(seeds, self.model.noise_size, self.model.starts.device)
+        self._explore = [rng(seed, "explore") for seed in seeds]
+        self._rows = list(range(len(seeds)))
+        self.state: State = self.model.initial(len(seeds))
+        self._action = torch.zeros(len(seeds), self.model.action_size)
+        self._row_params = self._params.expand(len(seeds), -1) if self._params.ndim == 1 else self._params
+
+    @torch.no_grad()
+    def act(self, obs: list[np.ndarray], rows: list[int], step: int) -> np.ndarray:
+        if rows != self._rows:
+            self._keep(rows)
+        device = self.model.starts.device
+        is_first = torch.full((len(rows), 1), float(step == 0))
+        embed = self.model.encode(torch.from_numpy(np.stack(obs)).to(device))
+        noise = self._noise.draw()[rows]
+        self.state = self.model.observe(self.state, self._action.to(device), embed, is_first.to(device), noise)
+        feat = self.model.features(self.state, self._inputs).cpu()
+        action = self._controller.act(self._row_params, feat)
+        if self._action_noise:
+            draws = [self._explore[row].normal(0, self._action_noise, action.shape[1]) for row in rows]
+            action = (action + torch.tensor(np.stack(draws), dtype=torch.float32)).clamp(-1, 1)
+        self._action = action
+        return action.numpy()
+
+    def _keep(self, rows: list[int]) -> None:
+        """Rows whose episode is over leave the batch."""
+        index = torch.tensor([self._rows.index(row) for row in rows])
+        self.state = {name: value[index.to(value.device)] for name, value in self.state.items()}
+        self._action, self._row_params = self._action[index], self._row_params[index]
+        self._rows = rows

@@ -1,0 +1,64 @@
+"""One real episode as it happens, and what came of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from worldmodels.data.episode import Episode
+from worldmodels.envs.images import to_obs
+
+AT_ONCE = 16  # pictures that are made small together where nobody looks at them before: they still lie in the cache
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one episode."""
+
+    seed: int
+    episode_return: float
+    length: int
+    terminated: bool
+    episode: Episode | None = None
+
+
+class Tape:
+    """One episode as it happens."""
+
+    def __init__(self, seed: int, obs: np.ndarray, record: bool) -> None:
+        self._seed, self._record = seed, record
+        self._shown, self._obs = list[np.ndarray](), list[np.ndarray]()  # as they came, and made small, some at a time
+        self._actions, self._rewards = list[np.ndarray](), list[float]()
+        self.done = self._terminated = False
+        self._keep(obs)
+
+    def add(self, action: np.ndarray, reward: float, obs: np.ndarray, terminated: bool, truncated: bool) -> None:
+        self._rewards.append(reward)
+        if self._record:
+            self._actions.append(np.array(action, np.float32))
+        self._keep(obs)
+        self._terminated, self.done = terminated, terminated or truncated
+
+    def _keep(self, obs: np.ndarray) -> None:
+        if self._record:
+            self._shown.append(obs)
+            if len(self._shown) == AT_ONCE:
+                self._shrink()
+
+    def _shrink(self) -> None:
+        self._obs.append(to_obs(self._shown))
+        self._shown = []
+
+    def outcome(self) -> Outcome:
+        episode = None
+        if self._record:
+            if self._shown:
+                self._shrink()
+            episode = Episode(
+                obs=np.concatenate(self._obs),
+                action=np.stack(self._actions),
+                reward=np.array(self._rewards, np.float32),
+                terminated=self._terminated,
+                truncated=not self._terminated,
+                seed=self._seed,
+            )
+        return Outcome(self._seed, float(np.sum(self._rewards)), len(self._rewards), self._terminated, episode)

@@ -1,0 +1,56 @@
+"""Where networks compute, and in which precision."""
+
+import functools
+import re
+from typing import Any
+
+import torch
+
+from worldmodels.core import distributed
+from worldmodels.core.errors import UserError, nearest
+
+
+def device_of(name: str) -> torch.device:
+    """The device that --device names; auto is cuda where there is one. Raises UserError if it is not to be had.
+
+    Of several processes that train together each gets a GPU of its own. On a GPU cuDNN is asked for the same result
+    each time, and for fp32 where that is what is computed in (its default is TF32).
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise UserError(f"--device {name} is unknown; {nearest(name, ['auto', 'cpu', 'cuda', 'cuda:0'])}")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"--device {name}: torch finds no GPU here; give --device cpu")
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = True, False
+    device = distributed.own_gpu(torch.device(name))
+    if device.index is not None:
+        count = torch.cuda.device_count()
+        if device.index >= count:
+            raise UserError(f"--device {name}: the last GPU here is cuda:{count - 1}; give that, or one before it")
+        torch.cuda.set_device(device)  # some of torch's calls mean the current one
+    return device
+
+
+def resolved(precision: str, device: torch.device) -> str:
+    """bf16 or fp32; "auto" is bf16 where the hardware is fast at it."""
+    if precision != "auto":
+        return precision
+    on_gpu = device.type == "cuda"
+    fast = torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else _cpu_is_fast_at_bf16()
+    return "bf16" if fast else "fp32"
+
+
+def product_dtype(device: torch.device, precision: str) -> torch.dtype:
+    """What matrix products are computed in."""
+    return torch.bfloat16 if resolved(precision, device) == "bf16" else torch.float32
+
+
+def autocast(device: torch.device, precision: str) -> Any:
+    """A context in which matrix products are of that dtype, whatever goes in."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=product_dtype(device, precision) == torch.bfloat16)
+
+
+@functools.cache
+def _cpu_is_fast_at_bf16() -> bool:
+    return bool(torch.cpu._is_avx512_bf16_supported())

@@ -1,0 +1,1 @@
+"""What happened, on disk and in batches."""

@@ -1,0 +1,124 @@
+"""Windows of frames in arrival form, for models that learn from short sequences without carrying their state on.
+
+Arrival form: with each frame goes what led to it, the action taken before it and the reward received on reaching it
+(HRSSM 3.4: "arrival rewards"). An episode's first frame has neither: zeros. Its last frame is terminal or is not.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from worldmodels.core.errors import UserError
+from worldmodels.data.pools import CPU, Pools, Table, on_device, take
+from worldmodels.data.store import Rollouts, Shard
+
+Read = Callable[[Shard, slice], np.ndarray]
+"""A shard, and which of its frames -> what a model is shown of them, one row per frame."""
+
+
+def read_obs(shard: Shard, frames: slice) -> np.ndarray:
+    """The frames themselves: a Read."""
+    return shard.read("obs", frames.start, frames.stop)
+
+
+def arrivals(shard: Shard, episodes: range) -> dict[str, np.ndarray]:
+    """What goes with each frame of some successive episodes of a shard, one row per frame.
+
+    Returns:
+        "action" float32 (N, A), "reward", "terminated", "is_first" float32 (N,).
+    """
+    start, stop = shard.obs_starts[episodes.start], shard.obs_starts[episodes.stop]
+    before = start - episodes.start  # an episode has one action less than frames
+    action = shard.read("action", before, stop - episodes.stop)
+    reward = shard.read("reward", before, stop - episodes.stop)
+    firsts = shard.obs_starts[episodes.start : episodes.stop] - start
+    lasts = shard.obs_starts[episodes.start + 1 : episodes.stop + 1] - start - 1
+    is_first = np.zeros(stop - start, np.float32)
+    is_first[firsts] = 1
+    terminated = np.zeros(stop - start, np.float32)
+    terminated[lasts] = shard.terminated[episodes.start : episodes.stop]
+    led = {
+        "action": np.zeros((stop - start, action.shape[1]), np.float32),
+        "reward": np.zeros(stop - start, np.float32),
+    }
+    led["action"][is_first == 0], led["reward"][is_first == 0] = action, reward
+    return led | {"terminated": terminated, "is_first": is_first}
+
+
+def chunk_batches(
+    rollouts: Rollouts,
+    name: str,
+    read: Read,
+    rows: int,
+    length: int,
+    buffer: int,
+    rng_of: Any,
+    skip: int = 0,
+    device: torch.device = CPU,
+) -> Iterator[Table]:
+    """Batches of windows from the training episodes, for ever, holding about `buffer` frames in memory.
+
+    Every epoch cuts each pool of shards into windows at another offset and shuffles them. A window's first frame
+    counts as the first of an episode, for no state is carried to it.
+
+    Args:
+        rollouts: where the episodes are.
+        name: what to call what `read` gives ("obs" or "embed").
+        read: see Read.
+        rows, length: B and T of a batch; rows are lowered if there is too little data to fill one.
+        buffer: frames in memory; never less than a shard nor a batch.
+        rng_of: epoch -> numpy Generator.
+        skip: batches to pass over (to resume).
+        device: where frames lie, if there is room (data/pools.py).
+
+    Yields:
+        `name` (B, T, ...), "action" (B, T, A), "reward", "terminated", "is_first" (B, T).
+    """
+    sizes = rollouts.training_frames
+    if sum(sizes) < 2 * length:
+        raise UserError(f"--sequence-length {length} is too long for the {sum(sizes)} training frames there are")
+    load = lambda shards: _table(shards, name, read, held_out=False)  # noqa: E731
+    pools = Pools(rollouts.shards, sizes, load, max(buffer, 2 * rows * length), device)
+
+    def plan(pool: list[int], rng: np.random.Generator) -> list[np.ndarray]:
+        total = sum(sizes[i] for i in pool)
+        starts = rng.permutation(np.arange(rng.integers(length), total - length + 1, length))
+        each = min(rows, max(1, len(starts)))
+        whole = len(starts) // each
+        return list(starts[: whole * each].reshape(whole, each))
+
+    for table, starts in pools.batches(plan, rng_of, skip):
+        yield _windows(table, starts, length)
+
+
+def held_out_chunks(rollouts: Rollouts, name: str, read: Read, rows: int, length: int) -> list[Table]:
+    """One batch of windows, spread over the held-out episodes."""
+    table = on_device(_table(rollouts.spread(rows), name, read, held_out=True))
+    length = min(length, len(table["reward"]))
+    last = len(table["reward"]) - length
+    starts = np.unique(np.linspace(0, last, rows).round().astype(int))
+    return [_windows(table, starts, length)]
+
+
+def _table(pool: list[Shard], name: str, read: Read, held_out: bool) -> dict[str, np.ndarray]:
+    """All frames of the training episodes (or of the held-out ones) of some shards, end to end."""
+    table: dict[str, np.ndarray] = {}
+    chosen = [shard.split(held_out) for shard in pool]
+    total = sum(int(s.obs_starts[e.stop] - s.obs_starts[e.start]) for s, e in zip(pool, chosen, strict=True))
+    at = 0
+    for shard, episodes in zip(pool, chosen, strict=True):
+        frames = slice(int(shard.obs_starts[episodes.start]), int(shard.obs_starts[episodes.stop]))
+        rows = slice(at, at := at + frames.stop - frames.start)
+        for key, values in (arrivals(shard, episodes) | {name: read(shard, frames)}).items():
+            if key not in table:
+                table[key] = np.empty((total, *values.shape[1:]), values.dtype)
+            table[key][rows] = values
+    return table
+
+
+def _windows(table: Table, starts: np.ndarray, length: int) -> Table:
+    batch = take(table, starts[:, None] + np.arange(length))
+    batch["is_first"][:, 0] = 1
+    return batch

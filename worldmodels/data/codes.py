@@ -1,0 +1,122 @@
+"""What V makes of every frame, written once beside the rollouts, and cut into the sequences that M learns from.
+
+data/<env>/codes/<fingerprint of V>/ holds one file per shard: `embed` float16 (N, E), a row per frame.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from worldmodels.core.checkpoint import fingerprint
+from worldmodels.core.device import autocast
+from worldmodels.core.errors import UserError
+from worldmodels.data.store import Rollouts, Shard, whole_hdf5
+
+FORMAT = "worldmodels-codes-1"
+ENCODE_BATCH, MULTIPLE = 512, 64  # frames
+
+
+class EpisodeCodes(NamedTuple):
+    """An episode as M sees it."""
+
+    embed: np.ndarray  # float16 (T+1, E)
+    action: np.ndarray  # float32 (T, A)
+    reward: np.ndarray  # float32 (T,)
+    terminated: bool
+
+
+class Codes:
+    """The codes of all rollouts under one V.
+
+    Args:
+        folder: data/<env>/codes.
+        rollouts: what was encoded.
+        vision: its fingerprint chooses the codes.
+    """
+
+    def __init__(self, folder: Path, rollouts: Rollouts, vision: torch.nn.Module) -> None:
+        self.rollouts, self.vision_fingerprint = rollouts, fingerprint(vision.state_dict())
+        self.folder = folder / self.vision_fingerprint
+
+    def write(self, vision: Any, device: torch.device, precision: str) -> None:
+        """Encodes every shard that has no codes yet."""
+        missing = [shard for shard in self.rollouts.shards if not self._is_there(shard)]
+        frames = sum(int(shard.obs_starts[-1]) for shard in missing)
+        with tqdm(total=frames, unit="frame", unit_scale=True, desc="encode", disable=not missing) as bar:
+            for shard in missing:
+                embed, obs = [], shard.read("obs")
+                for start in range(0, len(obs), ENCODE_BATCH):
+                    part = obs[start : start + ENCODE_BATCH]
+                    with torch.no_grad(), autocast(device, precision):
+                        seen = vision.encode(torch.from_numpy(_filled(part)).to(device))
+                    embed.append(seen[: len(part)].cpu().half().numpy())
+                    bar.update(len(part))
+                with whole_hdf5(self._path(shard)) as file:
+                    file.attrs.update(format=FORMAT, rollouts=shard.fingerprint)
+                    rows = (min(ENCODE_BATCH, len(obs)), embed[0].shape[1])
+                    file.create_dataset("embed", data=np.concatenate(embed), chunks=rows, fletcher32=True)
+
+    def read(self, shard: Shard, frames: slice) -> np.ndarray:
+        """Codes float16 (N, E) of some frames of a shard.
+
+        Raises:
+            UserError: if the shard has no codes of this V.
+        """
+        if not self._is_there(shard):
+            raise UserError(f"{self.folder} lacks codes of {shard.path.name}; run pipelines/02_train_vision.py again")
+        try:
+            with h5py.File(self._path(shard)) as file:
+                return file["embed"][frames]
+        except (OSError, KeyError) as error:
+            raise self._damaged(shard, error) from error
+
+    def episodes(self, shard: Shard, held_out: bool = False) -> list[EpisodeCodes]:
+        """The training episodes of a shard, or the one that is held out."""
+        embed = self.read(shard, slice(None))
+        action, reward = shard.read("action"), shard.read("reward")
+        episodes = []
+        for index in shard.split(held_out):
+            start, steps = int(shard.obs_starts[index]), int(shard.lengths[index])
+            acts = slice(start - index, start - index + steps)
+            ended = bool(shard.terminated[index])
+            episodes.append(EpisodeCodes(embed[start : start + steps + 1], action[acts], reward[acts], ended))
+        return episodes
+
+    def held_out(self, limit: int = 64) -> list[EpisodeCodes]:
+        """Up to `limit` held-out episodes, from shards spread evenly over all."""
+        return [e for shard in self.rollouts.spread(limit) for e in self.episodes(shard, held_out=True)]
+
+    def starts(self, limit: int = 1000) -> torch.Tensor:
+        """float32 (S, E): the first embeddings of up to `limit` training episodes, where dreams begin."""
+        found: list[np.ndarray] = []
+        for shard in self.rollouts.shards:
+            found += [episode.embed[0] for episode in self.episodes(shard)]
+            if len(found) >= limit:
+                break
+        return torch.from_numpy(np.stack(found[:limit])).float()
+
+    def _path(self, shard: Shard) -> Path:
+        return self.folder / shard.path.name
+
+    def _is_there(self, shard: Shard) -> bool:
+        path = self._path(shard)
+        if not path.exists():
+            return False
+        try:
+            with h5py.File(path) as file:
+                return file.attrs.get("format") == FORMAT and file.attrs["rollouts"] == shard.fingerprint
+        except OSError as error:
+            raise self._damaged(shard, error) from error
+
+    def _damaged(self, shard: Shard, why: object) -> UserError:
+        return UserError(f"{self._path(shard)} is damaged ({why}); delete it and run 02_train_vision.py again")
+
+
+def _filled(frames: np.ndarray) -> np.ndarray:
+    """Frames, the last one repeated up to a MULTIPLE: for every size that it meets, oneDNN keeps memory."""
+    missing = -len(frames) % MULTIPLE
+    return np.concatenate([frames, frames[-1:].repeat(missing, 0)]) if missing else frames

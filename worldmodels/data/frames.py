@@ -1,0 +1,57 @@
+"""Batches of single frames, for a V that learns from pictures one by one."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from worldmodels.core.errors import UserError
+from worldmodels.data.episode import OBS_SHAPE
+from worldmodels.data.pools import CPU, Pools, Table, take
+from worldmodels.data.store import Rollouts, Shard
+
+
+def frame_batches(
+    rollouts: Rollouts, batch_size: int, buffer: int, rng_of: Any, skip: int = 0, device: torch.device = CPU
+) -> Iterator[Table]:
+    """Shuffled batches of training frames, for ever, holding about `buffer` frames in memory.
+
+    Every epoch visits the shards in another order; `buffer` frames at a time are read, shuffled and cut into batches.
+
+    Args:
+        rollouts: where the frames are.
+        batch_size: frames per batch.
+        buffer: frames in memory; never less than a shard nor a batch.
+        rng_of: epoch -> numpy Generator.
+        skip: batches to pass over without reading them (to resume).
+        device: where frames lie, if there is room (data/pools.py).
+
+    Yields:
+        "obs": uint8 (batch_size, 64, 64, 3).
+    """
+    sizes = rollouts.training_frames
+    if sum(sizes) < batch_size:
+        raise UserError(
+            f"--batch-size {batch_size} is more than the {sum(sizes)} training frames in {rollouts.folder}; "
+            "give less, or collect more episodes"
+        )
+    pools = Pools(rollouts.shards, sizes, _read, max(buffer, 2 * batch_size), device)
+
+    def plan(pool: list[int], rng: np.random.Generator) -> list[np.ndarray]:
+        order = rng.permutation(sum(sizes[i] for i in pool))
+        whole = len(order) // batch_size
+        return list(order[: whole * batch_size].reshape(whole, batch_size))
+
+    for table, frames in pools.batches(plan, rng_of, skip):
+        yield take(table, np.sort(frames))
+
+
+def _read(shards: list[Shard]) -> dict[str, np.ndarray]:
+    frames = np.empty((sum(int(shard.obs_starts[-2]) for shard in shards), *OBS_SHAPE), np.uint8)
+    at = 0
+    for shard in shards:
+        count = int(shard.obs_starts[-2])
+        frames[at : at + count] = shard.read("obs", 0, count)
+        at += count
+    return {"obs": frames}

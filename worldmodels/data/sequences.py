@@ -1,0 +1,95 @@
+"""Codes cut into the sequences that M learns from, its state carried on from batch to batch."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from worldmodels.data.codes import Codes, EpisodeCodes
+from worldmodels.data.pools import CPU, Pools, Table, on_device, take
+
+
+def sequence_batches(
+    codes: Codes, rows: int, length: int, buffer: int, rng_of: Any, skip: int = 0, device: torch.device = CPU
+) -> Iterator[dict[str, Any]]:
+    """Batches of sequences, for ever, holding the codes of about `buffer` steps in memory.
+
+    Every epoch strings the episodes of `buffer` steps' worth of shards together in another order and cuts the
+    string into `rows` long rows; successive batches are successive pieces of those rows, so that the state after one
+    batch is the state before the next (CLASSIC 2.5). A batch that begins new rows says so: "fresh".
+
+    Args:
+        codes: of the rollouts.
+        rows, length: B and T of a batch; both are lowered if there is too little data to fill one.
+        buffer: steps in memory; never less than a shard nor a batch.
+        rng_of: epoch -> numpy Generator.
+        skip: batches to pass over (to resume).
+        device: where codes lie, if there is room (data/pools.py).
+    """
+    shards = codes.rollouts.shards
+    load = lambda some: end_to_end([episode for shard in some for episode in codes.episodes(shard)])  # noqa: E731
+    sizes = [int(shard.lengths[:-1].sum()) for shard in shards]
+    pools = Pools(shards, sizes, load, max(buffer, 2 * rows * length), device)
+
+    def plan(pool: list[int], rng: np.random.Generator) -> list[Piece]:
+        lengths = np.concatenate([shards[i].lengths[:-1] for i in pool])
+        order = rng.permutation(len(lengths))
+        return _pieces(lengths[order], np.cumsum([0, *lengths[:-1]])[order], rows, length)
+
+    for columns, piece in pools.batches(plan, rng_of, skip):
+        yield _batch(columns, piece)
+
+
+def end_to_end(episodes: list[EpisodeCodes]) -> dict[str, np.ndarray]:
+    """Episodes as columns: "embed" has a row per frame, all else a row per step, "frame" says where its frame is."""
+    steps = [len(e.action) for e in episodes]
+    frames = np.cumsum([0, *(len(e.embed) for e in episodes[:-1])])
+    return {
+        "embed": np.concatenate([e.embed for e in episodes]),
+        "action": np.concatenate([e.action for e in episodes]),
+        "reward": np.concatenate([e.reward for e in episodes]),
+        "terminated": np.concatenate([_only(-1, e.terminated, n) for e, n in zip(episodes, steps, strict=True)]),
+        "is_first": np.concatenate([_only(0, True, n) for n in steps]),
+        "frame": np.concatenate([np.arange(n) + at for n, at in zip(steps, frames, strict=True)]),
+    }
+
+
+def in_order(episodes: list[EpisodeCodes], rows: int, length: int) -> Iterator[dict[str, Any]]:
+    """The same batches of the episodes as they come, once."""
+    columns = on_device(end_to_end(episodes))
+    lengths = np.array([len(episode.action) for episode in episodes])
+    for piece in _pieces(lengths, np.cumsum(lengths) - lengths, rows, length):
+        yield _batch(columns, piece)
+
+
+class Piece(NamedTuple):
+    """Which steps make a batch."""
+
+    steps: np.ndarray  # (B, T)
+    fresh: bool  # whether its rows begin here; else they go on from the piece before
+
+
+def _pieces(lengths: np.ndarray, starts: np.ndarray, rows: int, length: int) -> list[Piece]:
+    """Episodes of `lengths` steps, each from step number `starts`, strung together in that order and cut up."""
+    if not len(lengths):  # shards of one episode each, which is held out
+        return []
+    string = np.concatenate([np.arange(n) + start for n, start in zip(lengths, starts, strict=True)])
+    length = min(length, len(string))
+    rows = min(rows, len(string) // length)
+    count = len(string) // (rows * length)
+    table = string[: rows * length * count].reshape(rows, count, length)
+    return [Piece(table[:, i], i == 0) for i in range(count)]
+
+
+def _batch(columns: Table, piece: Piece) -> dict[str, Any]:
+    steps = {name: values for name, values in columns.items() if name != "embed"}
+    batch: dict[str, Any] = take(steps, piece.steps)
+    frame, embed = batch.pop("frame"), columns["embed"]
+    return batch | {"embed": embed[frame], "next_embed": embed[frame + 1], "fresh": piece.fresh}
+
+
+def _only(index: int, value: bool, size: int) -> np.ndarray:
+    flags = np.zeros(size, np.float32)
+    flags[index] = value
+    return flags

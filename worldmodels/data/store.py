@@ -1,0 +1,247 @@
+"""Episodes on disk: HDF5 shards of a few dozen, whole or absent.
+
+Every dataset carries checksums, which HDF5 verifies when it is read.
+A shard holds its episodes end to end: `obs` has one row more per episode than `action` and `reward` (data/episode.py).
+Many writers need no lock, since each writes files of its own; a kill loses at most the shard in hand.
+The last episode of every shard is held out from training.
+"""
+
+import hashlib
+import io
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin
+import numpy as np
+import torch
+
+from worldmodels.core.checkpoint import fingerprint, versions
+from worldmodels.core.errors import UserError
+from worldmodels.core.files import write_bytes
+from worldmodels.data.episode import OBS_SHAPE, Episode
+
+FORMAT = "worldmodels-rollouts-1"
+FRAMES_PER_CHUNK = 32
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard file: its header in memory, its frames on disk until asked for."""
+
+    path: Path
+    attributes: dict[str, Any]
+    lengths: np.ndarray  # int64 (E,), steps of each episode
+    terminated: np.ndarray  # bool (E,)
+    truncated: np.ndarray  # bool (E,)
+    seeds: np.ndarray  # int64 (E,)
+
+    @cached_property
+    def obs_starts(self) -> np.ndarray:
+        """int64 (E+1,): where each episode's observations begin, and where all end."""
+        return np.concatenate([[0], np.cumsum(self.lengths + 1)])
+
+    def split(self, held_out: bool) -> range:
+        """Numbers of the episodes that are held out from training (the last one), or of those to train on."""
+        count = len(self.lengths)
+        return range(count - 1, count) if held_out else range(count - 1)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes with the episodes: who played them, from which seeds, for how long."""
+        played = json.dumps([self.attributes.get(name) for name in ("env", "policy", "noise", "seed")])
+        return fingerprint(
+            {"lengths": torch.from_numpy(self.lengths), "seeds": torch.from_numpy(self.seeds), played: torch.zeros(0)}
+        )
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Rows `start:stop` of the dataset `name` ("obs", "action" or "reward")."""
+        try:
+            with h5py.File(self.path) as file:
+                return file[name][start:stop]
+        except (OSError, KeyError) as error:
+            raise _damaged(self.path, error) from error
+
+    def episode(self, index: int) -> Episode:
+        """The episode number `index` (negative counts from the end)."""
+        index %= len(self.lengths)
+        steps, start = int(self.lengths[index]), int(self.obs_starts[index])
+        action_start = start - index  # each earlier episode has one observation more than actions
+        return Episode(
+            obs=self.read("obs", start, start + steps + 1),
+            action=self.read("action", action_start, action_start + steps),
+            reward=self.read("reward", action_start, action_start + steps),
+            terminated=bool(self.terminated[index]),
+            truncated=bool(self.truncated[index]),
+            seed=int(self.seeds[index]),
+        )
+
+
+def rollout_folder(data: Path) -> Path:
+    """Where the shards of an environment lie."""
+    return data / "rollouts"
+
+
+def pack_shard(episodes: Iterable[Episode], attributes: dict[str, Any]) -> bytes:
+    """A shard file of `episodes`. A thread compresses each while the next is being played.
+
+    Args:
+        episodes: at least one; asked for one at a time, and let go once compressed.
+        attributes: plain data for the record; must hold "env" (its name), may hold options, policy, seed. The returns
+            are added.
+
+    Raises:
+        ValueError: if there is no episode.
+    """
+    buffer, returns, appended = io.BytesIO(), list[float](), deque[Future]()
+    columns: dict[str, list[np.ndarray]] = {}
+    with h5py.File(buffer, "w") as file, ThreadPoolExecutor(1) as beside:
+        obs = file.create_dataset(
+            "obs", (0, *OBS_SHAPE), np.uint8, maxshape=(None, *OBS_SHAPE), chunks=(FRAMES_PER_CHUNK, *OBS_SHAPE),
+            compression=hdf5plugin.Zstd(clevel=1), fletcher32=True,
+        )  # fmt: skip
+        for episode in episodes:
+            while appended and appended[0].done():
+                appended.popleft().result()
+            appended.append(beside.submit(_append, obs, episode.obs))
+            returns.append(episode.episode_return)
+            for name, values in _row(episode).items():
+                columns.setdefault(name, []).append(values)
+        if not returns:
+            raise ValueError("a shard holds at least one episode")
+        for job in appended:
+            job.result()
+        for name, parts in columns.items():
+            whole = np.concatenate(parts)
+            file.create_dataset(name, data=whole, chunks=whole.shape, fletcher32=True)
+        file.attrs["format"] = FORMAT
+        file.attrs["about"] = json.dumps(attributes | {"returns": returns, "versions": versions()})
+    return buffer.getvalue()
+
+
+def _append(obs: h5py.Dataset, frames: np.ndarray) -> None:
+    obs.resize(len(obs) + len(frames), 0)
+    obs[-len(frames) :] = frames
+
+
+def _row(episode: Episode) -> dict[str, np.ndarray]:
+    """What a shard says of an episode beside its frames."""
+    return {
+        "length": np.array([len(episode)], np.int64),
+        "terminated": np.array([episode.terminated], bool),
+        "truncated": np.array([episode.truncated], bool),
+        "seed": np.array([episode.seed], np.int64),
+        "action": episode.action,
+        "reward": episode.reward,
+    }
+
+
+@contextmanager
+def whole_hdf5(path: Path) -> Iterator[h5py.File]:
+    """A file to fill, that is at `path` when the block ends, whole or not at all.
+
+    It is built in memory: when the disk is full, HDF5 fails in the middle of closing a file, and noisily.
+    """
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        yield file
+    write_bytes(path, buffer.getvalue())
+
+
+def open_shard(path: Path) -> Shard:
+    """Reads a shard's header. Raises UserError naming the file if it is damaged or not a shard of ours."""
+    try:
+        with h5py.File(path) as file:
+            if file.attrs.get("format") != FORMAT:
+                raise UserError(f"{path} is not a rollout shard ({FORMAT}); move it out of the rollouts folder")
+            about = json.loads(file.attrs["about"])
+            shard = Shard(path, about, *(file[n][:] for n in ("length", "terminated", "truncated", "seed")))
+            frames, steps = len(file["obs"]), len(file["action"])
+    except (OSError, KeyError, ValueError) as error:
+        raise _damaged(path, error) from error
+    if frames != shard.obs_starts[-1] or steps != shard.lengths.sum():
+        raise _damaged(path, f"{frames} frames where {shard.obs_starts[-1]} are announced")
+    return shard
+
+
+class Rollouts:
+    """All shards in a folder.
+
+    Args:
+        folder: e.g. data/doom/rollouts.
+        env: the environment that they must come from.
+
+    Raises:
+        UserError: if there is none, one is damaged or foreign, or one comes from another environment.
+    """
+
+    def __init__(self, folder: Path, env: str) -> None:
+        self.folder = folder
+        self.shards = [open_shard(path) for path in sorted(folder.glob("*.h5"))]
+        if not self.shards:
+            others = sorted(str(p.parent) for p in folder.parent.parent.glob("*/rollouts"))
+            hint = f" (--data with rollouts: {', '.join(others)})" if others else ""
+            flags = f"--env {env.split(' ')[0]}" + (" and the same --distractor" if " + " in env else "")
+            raise UserError(f"{folder} holds no rollouts; run pipelines/01_collect.py {flags} first{hint}")
+        for shard in self.shards:
+            if shard.attributes["env"] != env:
+                raise UserError(
+                    f"{shard.path} comes from env {shard.attributes['env']}, not {env}; give another --data"
+                )
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with any episode of any shard."""
+        return hashlib.sha256(" ".join(shard.fingerprint for shard in self.shards).encode()).hexdigest()[:12]
+
+    @property
+    def num_episodes(self) -> int:
+        return sum(len(shard.lengths) for shard in self.shards)
+
+    @property
+    def num_steps(self) -> int:
+        return int(sum(shard.lengths.sum() for shard in self.shards))
+
+    @cached_property
+    def action_size(self) -> int:
+        """Numbers in an action, as the first shard has them."""
+        return int(self.shards[0].read("action", 0, 1).shape[1])
+
+    def reward_moments(self) -> tuple[float, float]:
+        """Mean and standard deviation of all rewards, read shard by shard."""
+        total, squares = 0.0, 0.0
+        for shard in self.shards:
+            reward = shard.read("reward").astype(np.float64)
+            total, squares = total + reward.sum(), squares + (reward**2).sum()
+        mean = total / self.num_steps
+        return mean, float(np.sqrt(max(0.0, squares / self.num_steps - mean**2)))
+
+    def rewards(self, percentiles: Sequence[float]) -> list[float]:
+        """Percentiles of all rewards; 0 and 100 are the lowest and the highest."""
+        found = np.concatenate([shard.read("reward") for shard in self.shards])
+        return [float(value) for value in np.percentile(found, percentiles)]
+
+    @property
+    def training_frames(self) -> list[int]:
+        """How many frames of each shard are for training: all but its last episode's."""
+        return [int(shard.obs_starts[-2]) for shard in self.shards]
+
+    def spread(self, limit: int) -> list[Shard]:
+        """Up to `limit` shards, spread evenly over all."""
+        chosen = np.linspace(0, len(self.shards) - 1, min(limit, len(self.shards)))
+        return [self.shards[i] for i in np.unique(chosen.round().astype(int))]
+
+    def held_out(self) -> Iterator[Episode]:
+        """The last episode of every shard."""
+        return (shard.episode(-1) for shard in self.shards)
+
+
+def _damaged(path: Path, why: object) -> UserError:
+    return UserError(f"{path} is damaged ({why}); delete it and run 01_collect.py again to collect its episodes anew")

@@ -1,0 +1,1 @@
+"""A world model led with eyes open or shut."""

@@ -1,0 +1,75 @@
+"""Whether a model's dreams can be trusted: what it expects of held-out episodes, and how long its dreams last.
+
+It asks the WorldModel only, so it serves every family.
+"""
+
+import numpy as np
+import torch
+
+from worldmodels.acting.policies import POLICIES
+from worldmodels.core.seeding import Noise, integer, rng
+from worldmodels.data.codes import EpisodeCodes
+from worldmodels.dreams.dream import Dream
+from worldmodels.dreams.perceive import perceive, rows_at
+from worldmodels.models.base import WorldModel
+
+
+@torch.no_grad()
+def one_step(
+    model: WorldModel, episodes: list[EpisodeCodes], seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """One step ahead, eyes open, along real episodes.
+
+    Returns:
+        Predicted probability of termination, whether it terminated, predicted reward, reward; each (steps,), the
+        steps of all episodes.
+    """
+    count, longest = len(episodes), max(len(e.action) for e in episodes)
+    embeds = [torch.from_numpy(e.embed).float() for e in episodes]
+    actions = [torch.from_numpy(e.action) for e in episodes]
+    noise = Noise([integer(seed, "one step", i) for i in range(count)], model.noise_size, model.starts.device)
+    ends, rewards = [], []
+    for t, state in zip(range(longest), perceive(model, embeds, actions, noise), strict=False):
+        action = rows_at(actions, t).to(model.starts.device)
+        dreamt = model.imagine(state, action, noise.draw())
+        ends.append(dreamt.end.cpu().numpy())
+        rewards.append(dreamt.reward.cpu().numpy())
+    end, reward = np.stack(ends, 1), np.stack(rewards, 1)  # (E, T)
+    lengths = [len(e.action) for e in episodes]
+    happened = [np.arange(n) == (n - 1 if e.terminated else -1) for n, e in zip(lengths, episodes, strict=True)]
+    return (
+        np.concatenate([row[:n] for row, n in zip(end, lengths, strict=True)]),
+        np.concatenate(happened),
+        np.concatenate([row[:n] for row, n in zip(reward, lengths, strict=True)]),
+        np.concatenate([e.reward for e in episodes]),
+    )
+
+
+@torch.no_grad()
+def blind_dreams(
+    model: WorldModel,
+    policy: str,
+    episodes: int,
+    max_steps: int,
+    seed: int,
+    tau: float = 1.0,
+    sample_end: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a blind policy dreams: returns float64 and lengths int64, both (episodes,); to be compared with reality.
+
+    A dream that is too kind to a policy as simple as this will be found out by evolution.
+    """
+    dream = Dream(model, tau, sample_end)
+    seeds = [integer(seed, "dream lengths", i) for i in range(episodes)]
+    policies = [POLICIES[policy](rng(s, "policy"), model.action_size) for s in seeds]
+    dream.begin(seeds)
+    returns, lengths, alive = np.zeros(episodes), np.zeros(episodes, np.int64), np.ones(episodes, bool)
+    for step in range(max_steps):
+        action = torch.from_numpy(np.stack([p(step) for p in policies])).to(dream.device)
+        reward, terminated = dream.step(action)
+        returns += reward.cpu().numpy() * alive
+        lengths += alive
+        alive &= ~terminated.cpu().numpy()
+        if not alive.any():
+            break
+    return returns, lengths

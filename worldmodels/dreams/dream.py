@@ -1,0 +1,91 @@
+"""Dreams: a world model as an environment, many episodes as one batch.
+
+A dream begins where a real episode began, with its first observation seen through V. From there on the model's own
+expectation, at temperature tau, is all the world there is (CLASSIC 2.7).
+"""
+
+import torch
+from torch import Tensor
+
+from worldmodels.core.seeding import Noise, rng
+from worldmodels.models.base import State, WorldModel
+
+
+class Dream:
+    """Rows of dreams that go on side by side.
+
+    Every seed is an episode with luck of its own; rows that dream the same seed meet the same start and the same
+    noise, so that candidates can be compared.
+
+    Args:
+        model: what dreams.
+        tau: temperature: above 1 the dream is less predictable than the world it was learnt from.
+        sample_end: an episode ends with the predicted probability; otherwise when the model decides so.
+    """
+
+    def __init__(self, model: WorldModel, tau: float = 1.0, sample_end: bool = False) -> None:
+        self.model, self.tau, self._sample_end = model, tau, sample_end
+        self.device = model.starts.device
+        self.state: State = {}
+
+    def begin(self, seeds: list[int], copies: int = 1) -> None:
+        """Starts `copies` x len(seeds) rows; row i dreams seed number i % len(seeds)."""
+        size = self.model.noise_size + 1  # the last number decides sampled ends
+        self._noise = Noise(seeds, size, self.device)
+        self._episode = torch.arange(len(seeds), device=self.device).repeat(copies)
+        self.state = self._start(self._first_embed(seeds)[self._episode], self.draw())
+
+    @torch.no_grad()
+    def features(self, parts: tuple[str, ...]) -> Tensor:
+        """float32 (B, F), what a controller gets."""
+        return self.model.features(self.state, parts).float()
+
+    @torch.no_grad()
+    def step(self, action: Tensor, restarts: dict[int, int] | None = None) -> tuple[Tensor, Tensor]:
+        """Advances all rows by `action` (B, A), except that rows in `restarts` begin a new episode instead.
+
+        Args:
+            restarts: row -> seed; only for a dream begun with one copy.
+
+        Returns:
+            reward float32 (B,) and terminated bool (B,); both are zero for rows that restarted.
+        """
+        for row, seed in (restarts or {}).items():
+            self._noise.restart(row, seed)
+        noise = self.draw()
+        self.state, reward, terminated = self.following(self.state, action, noise)
+        if restarts:
+            rows = torch.tensor(list(restarts), device=self.device)
+            fresh = self._start(self._first_embed(list(restarts.values())), noise[rows])
+            for name, value in self.state.items():
+                value[rows] = fresh[name]
+            reward[rows], terminated[rows] = 0.0, False
+        return reward, terminated
+
+    @torch.no_grad()
+    def following(self, state: State, action: Tensor, noise: Tensor) -> tuple[State, Tensor, Tensor]:
+        """What follows `state` by `action` with `noise` from `draw`: the next state, reward and terminated.
+
+        Nothing else is looked at or changed, so that it can be captured as a CUDA graph.
+        """
+        state, reward, end, terminated = self.model.imagine(state, action, noise[:, :-1], self.tau)
+        return state, reward, end > noise[:, -1] if self._sample_end else terminated
+
+    def draw(self) -> Tensor:
+        """The next step's noise, float32 (B, N + 1)."""
+        return self._noise.draw()[self._episode]
+
+    def keep(self, rows: Tensor) -> None:
+        """Only `rows` (indices) dream on."""
+        self.state = {name: value[rows] for name, value in self.state.items()}
+        self._episode = self._episode[rows]
+
+    def _first_embed(self, seeds: list[int]) -> Tensor:
+        starts = self.model.starts
+        return starts[[int(rng(seed, "start").integers(len(starts))) for seed in seeds]]
+
+    @torch.no_grad()
+    def _start(self, embed: Tensor, noise: Tensor) -> State:
+        nothing = torch.zeros(len(embed), self.model.action_size, device=self.device)
+        first = torch.ones(len(embed), 1, device=self.device)
+        return self.model.observe(self.model.initial(len(embed)), nothing, embed, first, noise[:, :-1])

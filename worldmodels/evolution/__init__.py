@@ -1,0 +1,1 @@
+"""Params and seeds in, returns out; CMA-ES."""

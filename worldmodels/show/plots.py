@@ -1,0 +1,154 @@
+"""Metrics to PNG."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+from worldmodels.core.files import atomic
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+History = list[dict[str, float]]
+SIZE = (7.0, 4.0)
+
+
+def curves(path: Path, history: History, names: Sequence[str], title: str) -> None:
+    """One panel per metric, over steps, three in a row."""
+    wide = min(3, len(names))
+    high = -(-len(names) // wide)
+    size = (4.5 * wide, 3.5 * high)
+    figure, axes = plt.subplots(high, wide, figsize=size, squeeze=False, layout="constrained")
+    for axis in axes.flat[len(names) :]:
+        axis.remove()
+    for axis, name in zip(axes.flat, names, strict=False):
+        for prefix, style in (("", "-"), ("held_out_", "o--")):
+            points = [(h["step"], h[prefix + name]) for h in history if prefix + name in h]
+            if points:
+                axis.plot(*zip(*points, strict=True), style, ms=4, label="held out" if prefix else "training")
+        axis.set(xlabel="gradient step", ylabel=name)
+        axis.legend()
+    figure.suptitle(title)
+    _save(figure, path)
+
+
+def picture_grid(path: Path, rows: dict[str, np.ndarray]) -> None:
+    """Rows of pictures, label -> uint8 (N, 64, 64, 3)."""
+    count = len(next(iter(rows.values())))
+    figure, axes = plt.subplots(len(rows), count, figsize=(1.2 * count, 1.3 * len(rows)), squeeze=False)
+    for line, (label, pictures) in zip(axes, rows.items(), strict=True):
+        for axis, picture in zip(line, pictures, strict=True):
+            axis.imshow(picture)
+            axis.set(xticks=[], yticks=[])
+        line[0].set_ylabel(label, fontsize=8)
+    _save(figure, path)
+
+
+def fitness(path: Path, history: History, title: str, references: dict[str, float] | None = None) -> None:
+    """Fitness per generation: population mean and best, and the tested CMA mean."""
+    figure, axis = plt.subplots(figsize=SIZE)
+    generation, dot = [h["step"] for h in history], "o" if len(history) == 1 else ""
+    axis.plot(generation, [h["fitness_mean"] for h in history], marker=dot, color="C0", label="population mean")
+    axis.fill_between(
+        generation,
+        [h["fitness_mean"] - h["fitness_std"] for h in history],
+        [h["fitness_mean"] + h["fitness_std"] for h in history],
+        color="C0", alpha=0.2, lw=0,
+    )  # fmt: skip
+    axis.plot(generation, [h["fitness_best"] for h in history], marker=dot, color="C0", ls=":", label="population best")
+    for name, label, colour in (("test", "CMA mean, held-out seeds", "C1"), ("real", "CMA mean, real", "C3")):
+        points = [(h["step"], h[f"{name}_mean"], h[f"{name}_ci"]) for h in history if f"{name}_mean" in h]
+        if points:
+            x, y, error = zip(*points, strict=True)
+            axis.errorbar(x, y, error, fmt="o-", ms=4, capsize=2, color=colour, label=label)
+    _references(axis, references)
+    axis.set(xlabel="generation", ylabel="return", title=title)
+    _legend_beside(axis)
+    _save(figure, path)
+
+
+def sweep(path: Path, rows: list[dict[str, float]], references: dict[str, float] | None = None) -> None:
+    """Dream score and real score over temperature, with 95 % confidence intervals."""
+    figure, axis = plt.subplots(figsize=SIZE)
+    tau = [row["tau"] for row in rows]
+    for name, label, colour in (("dream", "in its own dream", "C1"), ("real", "in the real game", "C3")):
+        axis.errorbar(
+            tau, [r[f"{name}_mean"] for r in rows], [r[f"{name}_ci"] for r in rows], fmt="o-", capsize=3,
+            color=colour, label=label,
+        )  # fmt: skip
+    _references(axis, references)
+    axis.set(xlabel="temperature τ of the dream", ylabel="return", title="One controller per temperature")
+    _legend_beside(axis)
+    _save(figure, path)
+
+
+def bars(path: Path, scores: dict[str, tuple[float, float]], title: str) -> None:
+    """Scores with their 95 % confidence intervals, label -> (mean, half width); dreams and reality as in `sweep`."""
+    figure, axis = plt.subplots(figsize=SIZE)
+    means, errors = zip(*scores.values(), strict=True)
+    colours = ["C1" if "dream" in name else "C3" if name.startswith("our ") else "grey" for name in scores]
+    axis.barh(list(scores), means, xerr=errors, capsize=3, color=colours)
+    axis.invert_yaxis()
+    axis.set(xlabel="return (mean, 95 % confidence interval)", title=title)
+    _save(figure, path)
+
+
+def grouped(path: Path, values: dict[str, dict[str, tuple[float, float]]], title: str, label: str) -> None:
+    """Several series side by side, series -> name -> (value, half width of its interval); from zero up.
+
+    Successive pairs of series share a hue.
+    """
+    names = list(next(iter(values.values())))
+    figure, axis = plt.subplots(figsize=(max(6.0, 1.1 * len(names) + 0.25 * len(values) * len(names)), 4.0))
+    width = 0.8 / len(values)
+    for i, (series, row) in enumerate(values.items()):
+        heights, errors = zip(*(row[name] for name in names), strict=True)
+        at, color = np.arange(len(names)) + (i + 0.5) * width - 0.4, plt.get_cmap("tab20")(i % 20)
+        axis.bar(at, heights, width, yerr=errors, capsize=2, label=series, color=color)
+    axis.set_xticks(range(len(names)), names, fontsize=8)
+    axis.set(ylabel=label, title=title, ylim=(0, None))
+    _legend_beside(axis)
+    _save(figure, path)
+
+
+def calibration(path: Path, predicted: np.ndarray, happened: np.ndarray, title: str) -> None:
+    """How often what was given a probability happened, in bins of equal count; the diagonal is calibrated.
+
+    Error bars are two standard errors; a bin in which nothing happened is an empty circle at one event's height.
+    """
+    bins = [part for part in np.array_split(np.argsort(predicted), 12) if len(part)]
+    figure, axis = plt.subplots(figsize=(4.5, 4.0))
+    for part in bins:
+        x, events, n = predicted[part].mean(), happened[part].sum(), len(part)
+        rate = max(events, 1) / n
+        error = 2 * np.sqrt(rate * (1 - rate) / n)
+        spread = [[min(error, rate * 0.9)], [error]]  # a logarithmic axis knows no zero
+        label = "observed, ± 2 standard errors" if events else "none observed: shown as if one was"
+        axis.errorbar(x, rate, spread, fmt="o", color="C0", mfc="C0" if events else "white", label=label)
+    low = max(min(predicted[part].mean() for part in bins) / 2, 1e-7)
+    axis.plot([low, 1], [low, 1], color="grey", lw=0.8, label="calibrated")
+    axis.set(xscale="log", yscale="log", xlabel="predicted probability", ylabel="observed frequency", title=title)
+    handles, labels = axis.get_legend_handles_labels()
+    each = dict(zip(labels, handles, strict=True))  # a label once
+    axis.legend(each.values(), each, fontsize=7, loc="upper left")
+    _save(figure, path)
+
+
+def _references(axis: Any, references: dict[str, float] | None) -> None:
+    for name, value in (references or {}).items():
+        axis.axhline(value, color="grey", lw=0.8, ls="--")
+        axis.text(1.0, value, f" {name}", transform=axis.get_yaxis_transform(), fontsize=7, va="center", color="grey")
+
+
+def _legend_beside(axis: Any) -> None:
+    """To the right of the axes, where it hides nothing."""
+    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _save(figure: Any, path: Path) -> None:
+    with atomic(path) as aside:
+        figure.savefig(aside, format="png", dpi=110, bbox_inches="tight")
+    plt.close(figure)

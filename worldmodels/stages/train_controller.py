@@ -1,0 +1,198 @@
+"""Stage 4: ask, evaluate, tell. Evolves C by CMA-ES in the real environment or in dreams."""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from worldmodels import estimate, models
+from worldmodels.acting.actor import FILE, Actor, save_controller
+from worldmodels.core import seeding
+from worldmodels.core.allocator import keep_freed_memory
+from worldmodels.core.device import device_of
+from worldmodels.core.errors import UserError
+from worldmodels.core.report import Summary, paths, say, summarise, table
+from worldmodels.envs.distract import background, check_test_clips
+from worldmodels.evolution.cma_es import CMAES, FULL_COVARIANCE_LIMIT
+from worldmodels.evolution.evaluators import DreamEvaluator, Evaluator, RealEvaluator
+from worldmodels.evolution.scoring import final_seeds, score_baselines
+from worldmodels.settings.config import ControllerConfig, Inputs
+from worldmodels.show import films, plots
+from worldmodels.training.run import Run
+from worldmodels.workers import make_workers
+from worldmodels.workers.local import Workers
+
+
+@dataclasses.dataclass(frozen=True)
+class Evolved:
+    """What came of one controller."""
+
+    folder: Path
+    trained: Summary  # held-out seeds of the world it evolved in
+    real: Summary  # final real episodes
+
+
+def train_controller(config: ControllerConfig) -> None:
+    """Stage 4: one controller, or with several --tau one for each, and the comparison."""
+    if config.dry_run:
+        estimate.evolution(config)
+        return
+    config = _with_backgrounds(config)
+    torch.set_num_threads(max(1, config.workers))
+    keep_freed_memory()
+    with make_workers(config.workers, config.ray, config.deadline) as workers:
+        each = [dataclasses.replace(config, tau=(tau,)) for tau in config.tau] if config.dream else [config]
+        results = [evolve(one, workers) for one in each]
+        references = score_baselines(
+            config.spec.tested(), config.max_steps, config.final_episodes, config.seed, workers
+        )
+    rows: list[tuple[object, ...]] = [(name, score, f"± {score.ci:.1f}", score.n) for name, score in references.items()]
+    for one, result in zip(each, results, strict=True):
+        where = f"evolved in dreams at τ {one.tau[0]:g}" if config.dream else "evolved in the real environment"
+        if config.dream:
+            rows += [(f"{where}: there", result.trained, f"± {result.trained.ci:.1f}", result.trained.n)]
+        rows += [(f"{where}: real", result.real, f"± {result.real.ci:.1f}", result.real.n)]
+    title = f"C of {config.spec.label} after {config.generations} generations"
+    say(table(title, ("", "return, mean ± std", "95 % of the mean", "n"), rows))
+    for result in results:
+        say(paths(**{p.stem: p for p in sorted(result.folder.iterdir()) if p.suffix in (".png", ".mp4")}))
+    if len(results) > 1:
+        lines = [
+            {"tau": tau, "dream_mean": r.trained.mean, "dream_std": r.trained.std, "dream_ci": r.trained.ci,
+             "real_mean": r.real.mean, "real_std": r.real.std, "real_ci": r.real.ci}
+            for tau, r in zip(config.tau, results, strict=True)
+        ]  # fmt: skip
+        path = config.run / "controller" / "sweep.png"
+        plots.sweep(path, lines, {name: score.mean for name, score in references.items()})
+        say(paths(sweep=path))
+
+
+def evolve(config: ControllerConfig, workers: Workers) -> Evolved:
+    """Evolves one controller, going on from its checkpoint; resumed or not, the result is the same to the bit."""
+    model = models.load(config.run, device_of(config.device), config.spec.label, config.precision)
+    actor = Actor.of(config, model)
+    controller = actor.controller(model)
+    if config.dream and model.rewardless:
+        raise UserError(f"{config.run}/memory was trained with --reward none, so its dreams pay nothing; train it anew")
+    config = dataclasses.replace(config, inputs=cast(Inputs, actor.inputs))  # as the run's record is to have it
+    run = Run(config.folder, config, "controller", model=models.fingerprint(config.run))
+    real = RealEvaluator(workers, actor, config.lockstep)
+    world: Evaluator = real
+    if config.dream:
+        world = DreamEvaluator(model, actor, config.tau[0], config.sample_end, workers)
+    if controller.num_params > FULL_COVARIANCE_LIMIT:
+        say(
+            f"{controller.num_params} numbers are too many for a full covariance matrix: CMA-ES keeps its diagonal only"
+        )
+    search = CMAES(controller.num_params, config.pop_size, config.sigma0, seeding.integer(config.seed, "cma"))
+    best: dict[str, Any] = {"mean": -np.inf, "params": search.mean, "generation": 0}
+    chosen = best  # the best of all tests; but where more generations follow, the test of the last one does not count
+    saved = run.resume()
+    if saved:
+        search.load(saved["search"])
+        best, chosen = saved["best"], saved["chosen"]
+    with tqdm(total=config.generations, initial=search.generation, unit="gen", desc=f"evolve {run.folder.name}") as bar:
+        while search.generation < config.generations:
+            generation, began = search.generation, time.monotonic()
+            candidates = search.ask()
+            scores = world.evaluate(candidates, _seeds(config, "train", config.episodes, generation))
+            fitness = scores.returns.mean(1)
+            search.tell(fitness)
+            line = _line(fitness, scores.lengths, search, time.monotonic() - began)
+            regular = search.generation % config.test_every == 0
+            chosen = best
+            if regular or search.generation == config.generations:
+                tested, shown = _test(config, search, world, real)
+                line |= shown
+                chosen = max(best, tested, key=lambda one: one["mean"])
+            best = chosen if regular else best
+            run.log(search.generation, line)
+            run.save({"step": search.generation, "search": search.state(), "best": best, "chosen": chosen})
+            bar.update()
+            bar.set_postfix(_postfix(line, chosen))
+            if regular:
+                plots.fitness(run.folder / "fitness.png", run.history(), f"{config.spec.label}, {run.folder.name}")
+    run.close()
+    plots.fitness(run.folder / "fitness.png", run.history(), f"{config.spec.label}, {run.folder.name}")
+    tested_actor = dataclasses.replace(actor, env=actor.env.tested())  # before backgrounds that evolution never met
+    final = RealEvaluator(workers, tested_actor, config.lockstep)
+    return _finish(config, tested_actor, model, world if config.dream else final, final, chosen)
+
+
+def _with_backgrounds(config: ControllerConfig) -> ControllerConfig:
+    """The same, with the folder of clips that V was trained before if none is given; opens them before hours are spent.
+
+    Raises:
+        UserError: if clips are missing, or tests would show what V was trained before.
+    """
+    if config.distractor != "video":
+        return config
+    _, about = models.load_module(config.run / "vision", "vision")
+    if config.distractor_videos == Path():
+        config = dataclasses.replace(config, distractor_videos=Path(about["spec"]["videos"]))
+    check_test_clips(config.spec, about["clips"])
+    for spec in (config.spec, config.spec.tested()):
+        background(spec)
+    return config
+
+
+def _seeds(config: ControllerConfig, purpose: str, count: int, generation: int = 0) -> list[int]:
+    return [seeding.integer(config.seed, "episodes", purpose, generation, i) for i in range(count)]
+
+
+def _test(
+    config: ControllerConfig, search: CMAES, world: Evaluator, real: Evaluator
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """Scores the mean of the distribution on held-out seeds: what `best` may become, and what people are shown."""
+    mean = search.mean
+    returns = world.evaluate(mean[None], _seeds(config, "test", config.test_episodes)).returns[0]
+    summary = summarise(returns)
+    line = {"test_mean": summary.mean, "test_std": summary.std, "test_ci": summary.ci}
+    if config.dream and config.real_episodes:
+        shown = summarise(real.evaluate(mean[None], _seeds(config, "real", config.real_episodes)).returns)
+        line |= {"real_mean": shown.mean, "real_std": shown.std, "real_ci": shown.ci}
+    return {"mean": summary.mean, "params": mean, "generation": search.generation}, line
+
+
+def _finish(
+    config: ControllerConfig, actor: Actor, model: Any, world: Evaluator, real: Evaluator, best: dict[str, Any]
+) -> Evolved:
+    """Saves the best mean, scores it on seeds that chose nothing, films it."""
+    folder = config.folder
+    seeds = final_seeds(config.seed, config.final_episodes)
+    with tqdm(total=len(seeds), unit="episode", desc=f"final score of {folder.name}") as bar:
+        scored = real.evaluate(best["params"][None], seeds, bar.update).returns[0]
+    final = trained = summarise(scored)
+    if config.dream:
+        dream_seeds = final_seeds(config.seed, config.test_episodes, "dream")
+        trained = summarise(world.evaluate(best["params"][None], dream_seeds).returns)
+    about = {
+        "generation": best["generation"], "tau": config.tau[0] if config.dream else None,
+        "sample_end": config.sample_end, "seed": config.seed, "trained": trained._asdict(), "real": final._asdict(),
+    }  # fmt: skip
+    save_controller(folder / FILE, actor, best["params"], about)
+    films.reality(folder / "reality.mp4", model, actor, best["params"], seeds[0])
+    if config.dream:
+        path, params = folder / "dream.mp4", best["params"]
+        films.dream(path, model, actor, params, config.tau[0], seeds[0], config.sample_end)
+    return Evolved(folder, trained, final)
+
+
+def _line(fitness: np.ndarray, lengths: np.ndarray, search: CMAES, seconds: float) -> dict[str, float]:
+    if not np.isfinite(fitness).all():
+        raise UserError("a fitness is not finite: V or M holds weights that are not numbers; train them anew")
+    return {
+        "fitness_mean": float(fitness.mean()), "fitness_best": float(fitness.max()),
+        "fitness_std": float(fitness.std()), "length": float(lengths.mean()), "sigma": search.sigma,
+        "seconds": seconds, "steps_per_second": float(lengths.sum() / seconds),
+    }  # fmt: skip
+
+
+def _postfix(line: dict[str, float], best: dict[str, Any]) -> dict[str, str]:
+    shown = {"fitness": f"{line['fitness_mean']:.0f}", "steps/s": f"{line['steps_per_second']:.0f}"}
+    shown |= {"best test": f"{best['mean']:.0f}"} if best["generation"] else {}
+    return shown | ({"real": f"{line['real_mean']:.0f}"} if "real_mean" in line else {})

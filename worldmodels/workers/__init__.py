@@ -1,0 +1,13 @@
+"""Processes that play and dream: this machine's, or a Ray cluster's, behind the same calls."""
+
+from worldmodels.workers.cluster import RayWorkers
+from worldmodels.workers.local import Workers
+
+
+def make_workers(num: int, ray: str = "", deadline: float = 900.0) -> Workers:
+    """Workers of the cluster at `ray` ("auto" or an address), or `num` of this machine if it is empty.
+
+    Raises:
+        UserError: if there is no such cluster, or Ray is not installed.
+    """
+    return RayWorkers(ray, deadline) if ray else Workers(num, deadline)

@@ -1,0 +1,229 @@
+"""Processes that may die or hang without taking the run along.
+
+Each worker has a pipe of its own. A death is an end-of-file on it: the worker is replaced and its task tried again.
+A hang meets a deadline and becomes a death. An exception comes home with its text. Tasks carry their own seeds, so
+which worker runs what makes no difference to the results.
+"""
+
+import atexit
+import contextlib
+import os
+import signal
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import multiprocess as mp
+from multiprocess.connection import Connection, wait
+
+from worldmodels.core.errors import UserError
+
+TRIES = 3
+PATIENCE = 5.0  # seconds that an idle worker has to tidy up
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+
+
+class WorkerError(RuntimeError):
+    """A task raised; the message holds the worker's traceback."""
+
+
+class Workers:
+    """A pool of `num` spawned processes, started when first needed; with 0, tasks run in this process.
+
+    Args:
+        num: processes.
+        deadline: seconds after which a task counts as hung.
+    """
+
+    def __init__(self, num: int, deadline: float = 900.0) -> None:
+        self._num, self._deadline = num, deadline
+        self._pool: list[_Worker] = []
+
+    @property
+    def here(self) -> bool:
+        """Whether tasks run in this process."""
+        return self._num == 0
+
+    def map(
+        self, function: Callable[[Any], Any], tasks: Iterable[Any], done: Callable[[Any], Any] | None = None
+    ) -> list:
+        """`[function(task) for task in tasks]`, in parallel; `function` must be importable by name.
+
+        Args:
+            done: called with each result as it comes, for progress bars.
+
+        Raises:
+            UserError: as the task raised it, or if a task killed (or hung) TRIES workers.
+            WorkerError: if a task raised anything else.
+        """
+        tasks = list(tasks)
+        results: list[Any] = [None] * len(tasks)
+        for index, result in self.each(function, tasks):
+            results[index] = result
+            if done:
+                done(result)
+        return results
+
+    def send(self, folder: Path, names: Iterable[str]) -> Path:
+        """The folder where tasks find the files `names` of `folder`: itself, since these workers share its disk."""
+        return folder
+
+    def close(self) -> None:
+        """Ends all processes; those that are idle may tidy up first."""
+        for worker in self._pool:
+            worker.connection.close()
+        for worker in self._pool:
+            worker.end()
+        self._pool = []
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def each(self, function: Callable[[Any], Any], tasks: list[Any]) -> Iterator[tuple[int, Any]]:
+        """As `map`, but yields each result as it comes, with its task's index, and keeps none."""
+        if self.here:
+            yield from ((index, function(task)) for index, task in enumerate(tasks))
+            return
+        waiting = deque(range(len(tasks)))
+        tries = [0] * len(tasks)
+        while len(self._pool) < min(self._num, len(tasks)):
+            self._pool.append(_Worker())
+        busy: dict[Connection, _Worker] = {}
+        answers: list[tuple[int, Answer]] = []
+        given_up: UserError | None = None
+        try:
+            while waiting or busy or answers:
+                for worker in self._pool:
+                    if waiting and not given_up and worker.connection not in busy:
+                        worker.start(waiting.popleft(), function, tasks, self._deadline)
+                        busy[worker.connection] = worker
+                while answers:  # workers are at their next task while the caller sees to these
+                    index, answer = answers.pop(0)
+                    yield index, answer.open()
+                if given_up:
+                    raise given_up
+                if not busy:
+                    continue
+                patience = min(worker.due for worker in busy.values()) - time.monotonic()
+                ready = wait(list(busy), timeout=max(0.0, patience))
+                for connection in ready:
+                    worker = busy.pop(connection)
+                    index, found = worker.answer()
+                    if found is None:
+                        given_up = self._replace(worker, tries, "died") or given_up
+                        waiting.appendleft(index)
+                    else:
+                        answers.append((index, found))
+                for worker in [w for w in busy.values() if w.due < time.monotonic()]:
+                    del busy[worker.connection]
+                    given_up = self._replace(worker, tries, f"took longer than {self._deadline:.0f} s") or given_up
+                    waiting.appendleft(worker.task)
+        finally:
+            for worker in busy.values():  # left in the middle of a task: nobody will read its answer
+                worker.kill()
+                self._pool.remove(worker)
+
+    def _replace(self, worker: "_Worker", tries: list[int], what: str) -> UserError | None:
+        """Another worker in its place; and what to say if its task has failed too often."""
+        tries[worker.task] += 1
+        code = worker.kill()
+        self._pool[self._pool.index(worker)] = _Worker()
+        if tries[worker.task] < TRIES:
+            return None
+        return UserError(f"a worker {what} {TRIES} times at the same task (exit code {code}); try fewer --workers")
+
+
+class Answer:
+    """What a worker sends back: a result, or what went wrong."""
+
+    def __init__(self, result: Any = None, mistake: str = "", trace: str = "") -> None:
+        self.result, self.mistake, self.trace = result, mistake, trace
+
+    def open(self) -> Any:
+        if self.mistake:
+            raise UserError(self.mistake)
+        if self.trace:
+            raise WorkerError(f"in a worker:\n{self.trace}")
+        return self.result
+
+
+def attempt(function: Callable[[Any], Any], task: Any) -> Answer:
+    """What comes of `function(task)`, in a worker."""
+    try:
+        return Answer(function(task))
+    except UserError as error:
+        return Answer(mistake=str(error))
+    except Exception:
+        return Answer(trace=traceback.format_exc())
+
+
+class _Worker:
+    def __init__(self) -> None:
+        context = mp.get_context("spawn")  # fork breaks torch, EGL and pygame
+        self.connection, theirs = context.Pipe()
+        self.task, self.due = -1, float("inf")
+        with _environment(ONE_THREAD):
+            self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+            self._process.start()
+        theirs.close()
+
+    def start(self, index: int, function: Callable[[Any], Any], tasks: list[Any], deadline: float) -> None:
+        self.task, self.due = index, time.monotonic() + deadline
+        with contextlib.suppress(BrokenPipeError):  # it died while idle: `answer` will meet the end of file
+            self.connection.send((function, tasks[index]))
+
+    def answer(self) -> tuple[int, Answer | None]:
+        """The task and its answer, or None if the process is dead."""
+        try:
+            return self.task, self.connection.recv()
+        except (EOFError, OSError):  # dead before or in the middle of its answer
+            return self.task, None
+
+    def end(self) -> None:
+        self._process.join(timeout=PATIENCE)
+        self.kill()
+
+    def kill(self) -> int | None:
+        self._process.kill()
+        self._process.join()
+        self.connection.close()
+        return self._process.exitcode
+
+
+def _serve(connection: Connection) -> None:
+    """A worker's life: tasks in, answers out, until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    import torch
+
+    torch.set_num_threads(1)
+    while True:
+        try:
+            function, task = connection.recv()
+        except EOFError:
+            atexit._run_exitfuncs()  # multiprocess leaves by os._exit, which would skip what environments tidy up
+            return
+        try:
+            connection.send(attempt(function, task))
+        except BrokenPipeError:  # the parent was killed
+            return
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
