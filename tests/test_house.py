@@ -2,6 +2,7 @@
 
 import ast
 import re
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +47,12 @@ def test_the_page_tells_of_every_file() -> None:
         told = HOUSE[HOUSE.index(f"    {package.parent.name}/") :]
         for path in package.parent.glob("*.py"):
             assert path.stem == "__init__" or re.search(rf"\b{path.stem}\b", told), f"{path} is not told of"
+
+
+def test_the_picture_shows_the_code_as_it_is() -> None:
+    """Drawn anew by `python docs/architecture.py`."""
+    drawing = runpy.run_path(str(PACKAGE.parent / "docs/architecture.py"))
+    assert drawing["draw"](PACKAGE) == drawing["PICTURE"].read_text()
 
 
 def test_downstream_never_names_a_model_family() -> None:
