@@ -1,4 +1,4 @@
-# Every habit, one word. `make demo` and `make test` set up what they need.
+# Every habit, one word; `make help` tells them. Each sets up what it needs.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -7,10 +7,13 @@ DEMO := --env doom --preset tiny --run runs/demo --data data/demo
 ENGINE = $$($(PY) -c "import pathlib, vizdoom; print(pathlib.Path(vizdoom.__file__).parent / 'vizdoom')")
 export MPLBACKEND := Agg
 
-.PHONY: demo test slow bench lint clean setup
+.PHONY: help setup demo test slow coverage bench format lint check picture clean
 .DEFAULT_GOAL := test
 
-setup: $(READY)
+help:  ## what there is to make
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+setup: $(READY)  ## .venv, with all that is needed
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -36,19 +39,31 @@ demo: $(READY)  ## an agent learns to survive in Doom inside its own dream, then
 	$(PY) pipelines/04_train_controller.py $(DEMO) --dream --tau 1.15 --final-episodes 16
 	$(PY) -m worldmodels evaluate --run runs/demo --dream --episodes 100
 
-test: $(READY)
+test: $(READY)  ## the tests: under ten minutes on two cores
 	$(PY) -m pytest
 
-slow: $(READY)
+slow: $(READY)  ## those that take longer: campaigns of damage, the demo
 	$(PY) -m pytest -m slow
+
+coverage: $(READY)  ## the tests, and which lines they ran
+	$(PY) -m pytest --cov --cov-report=term:skip-covered
 
 bench: $(READY)  ## how fast everything is, beside the obvious code and the limit; half an hour on a quiet machine
 	$(PY) -m benchmarks
 
-lint: $(READY)
+format: $(READY)  ## the code as ruff would have it
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+lint: $(READY)  ## what ruff and mypy say
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-clean:
+check: lint test  ## what has to be green before a commit
+
+picture: $(READY)  ## docs/architecture.svg, drawn from the code
+	$(PY) docs/architecture.py
+
+clean:  ## what the above made, but for your own runs and data
 	rm -rf $(VENV) runs/demo data/demo
