@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from worldmodels.core.errors import UserError, command, nearest
+from worldmodels.core.report import speak_plainly
 from worldmodels.settings.command_line import parse
 from worldmodels.settings.config import (
     CollectConfig,
@@ -51,6 +52,7 @@ def run(name: str, argv: list[str] | None = None) -> None:
     chosen = COMMANDS[name]
 
     def main() -> None:
+        speak_plainly()
         config: Any = parse(chosen.config, argv, _typed_as(name))
         module, function = chosen.function.split(":")
         getattr(importlib.import_module(f"worldmodels.stages.{module}"), function)(config)

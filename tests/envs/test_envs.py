@@ -101,7 +101,9 @@ def test_doom_shows_no_status_bar_and_leaves_no_files(doom: gymnasium.Env) -> No
 
 
 def test_doom_engine_dies_with_its_process_even_by_kill_9() -> None:
-    code = "from worldmodels.envs import make_env; e = make_env('doom'); print('up', flush=True); input()"
+    code = (
+        "from worldmodels.envs import make_env; e = make_env('doom'); e.reset(seed=0); print('up', flush=True); input()"
+    )
     process = subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1, text=True)
     assert process.stdout is not None and process.stdout.readline() == "up\n"
     engines = descendants(process.pid)

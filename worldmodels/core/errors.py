@@ -2,10 +2,22 @@
 
 import errno
 import functools
+import os
+import select
+import signal
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
 
+NO_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+NO_MORE = {
+    errno.EMFILE: "; raise the limit (ulimit -n), or give fewer --workers",
+    errno.ENFILE: "; close other programs, or give fewer --workers",
+    errno.EAGAIN: "; no more processes or threads can be started here (ulimit -u): give fewer --workers",
+    errno.ENOMEM: "; give fewer --workers, or smaller sizes",
+}
+"""What there is a limit to, and what to do about it."""
+NO_THREADS = "can't start new thread"  # as Python says it
 NO_MEMORY = ("can't allocate memory", "out of memory")  # as torch says it
 
 
@@ -27,21 +39,40 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
     def wrapper() -> None:
         try:
             main()
+            sys.stdout.flush()  # what cannot be written is told of here, instead of by the interpreter as it ends
         except UserError as error:
             sys.exit(_say(f"error: {error}", 1))
-        except OSError as error:
-            if not error.filename and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        except BrokenPipeError:
+            if not _nobody_reads():
                 raise
-            sys.exit(_say(f"error: {error.filename or 'a file'} cannot be used: {error.strerror}", 1))
+            sys.exit(128 + signal.SIGPIPE)
+        except OSError as error:
+            advice = NO_MORE.get(error.errno or 0, "")
+            if not (error.filename or advice or error.errno in NO_WRITING):
+                raise
+            sys.exit(_say(f"error: {error.filename or 'a file'} cannot be used: {error.strerror}{advice}", 1))
         except (MemoryError, RuntimeError) as error:
+            said = (str(error).splitlines() or [type(error).__name__])[0]
+            if NO_THREADS in said:
+                sys.exit(_say(f"error: {said}{NO_MORE[errno.EAGAIN]}", 1))
             if isinstance(error, RuntimeError) and not any(words in str(error) for words in NO_MEMORY):
                 raise
-            said = str(error).splitlines() or [type(error).__name__]
-            sys.exit(_say(f"error: that takes more memory than there is ({said[0]})", 1))
+            sys.exit(_say(f"error: that takes more memory than there is ({said})", 1))
         except KeyboardInterrupt:
             sys.exit(_say("interrupted; what is complete is kept, and the same command again goes on from there", 130))
 
     return wrapper
+
+
+def _nobody_reads() -> bool:
+    """Whether what we print is read no more (`| head`); if so, nothing is printed from now on."""
+    output = sys.stdout.fileno()
+    pipe = select.poll()
+    pipe.register(output, 0)
+    if not any(event & select.POLLERR for _, event in pipe.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True
 
 
 def _say(line: str, code: int) -> int:

@@ -1,11 +1,31 @@
 """What a command says when it is done: a table of what came out, and where it lies."""
 
+import codecs
+import sys
 from collections.abc import Iterable, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
+
+SPELT = {"─": "-", "±": "+-", "τ": "tau", "²": "2", "→": "->", "×": "x", "…": "...", "·": ".", "√": "sqrt "}
+"""What is written where a terminal or a file cannot hold a character."""
+
+
+def speak_plainly() -> None:
+    """From now on a character that standard output cannot hold is spelt out, instead of ending the command."""
+    codecs.register_error("spelt", _spelt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="spelt")
+
+
+def _spelt(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(SPELT.get(letter, "?") for letter in error.object[error.start : error.end]), error.end
 
 
 class Summary(NamedTuple):

@@ -17,7 +17,8 @@ from worldmodels.core.errors import UserError, nearest
 from worldmodels.data.episode import OBS_SHAPE
 from worldmodels.envs.distract import Background
 
-ADVICE = "please run 'apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri'"
+RENDERERS = {"egl": "EGL", "osmesa": "OSMesa"}  # those that need no display, and their libraries
+INSTALL = "please run 'apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri'"
 SHADOWS = 256  # texels; the suite's 2048 are most of a frame's cost and look alike at this size
 SLICES, STACKS = 20, 12  # of spheres and capsules; the suite's 28 and 16 take up to twice as long and look alike
 CAMERAS = {"quadruped": 2}  # elsewhere 0
@@ -28,11 +29,26 @@ HIDDEN = 5  # a geom group that is not drawn
 def choose_renderer() -> None:
     """Sets MUJOCO_GL, which must be done before mujoco is imported. Raises UserError if nothing can draw headless."""
     if "MUJOCO_GL" not in os.environ:
-        libraries = {"egl": "EGL", "osmesa": "OSMesa"}
-        found = [name for name, library in libraries.items() if ctypes.util.find_library(library)]
+        found = _renderers()
         if not found:
-            raise UserError(f"dmc environments need a headless OpenGL; {ADVICE}")
+            raise UserError(f"dmc environments need a headless OpenGL; {INSTALL}")
         os.environ["MUJOCO_GL"] = found[0]
+
+
+def cannot_draw(why: object) -> UserError:
+    """What to say if MuJoCo cannot draw by the renderer that MUJOCO_GL names."""
+    chosen = os.environ["MUJOCO_GL"]
+    others = [name for name in _renderers() if name != chosen]
+    advice = INSTALL
+    if others:
+        advice = f"leave MUJOCO_GL unset, or set it to {others[0]}, which is installed"
+    elif os.environ.get("PYOPENGL_PLATFORM", chosen) != chosen:
+        advice = "leave PYOPENGL_PLATFORM unset"
+    return UserError(f"dmc environments cannot draw by MUJOCO_GL={chosen} ({str(why).splitlines()[0]}); {advice}")
+
+
+def _renderers() -> list[str]:
+    return [name for name, library in RENDERERS.items() if ctypes.util.find_library(library)]
 
 
 choose_renderer()
@@ -40,9 +56,7 @@ try:
     import mujoco
     from dm_control import suite
 except (ImportError, AttributeError, RuntimeError) as error:  # what PyOpenGL raises without a driver
-    raise UserError(
-        f"dmc environments cannot draw by MUJOCO_GL={os.environ['MUJOCO_GL']} ({error}); {ADVICE}"
-    ) from error
+    raise cannot_draw(error) from error
 
 
 class ControlSuite(gymnasium.Env):
@@ -117,6 +131,14 @@ class ControlSuite(gymnasium.Env):
         return picture
 
 
+def _opened() -> Any:
+    """An OpenGL context."""
+    try:
+        return mujoco.GLContext(*OBS_SHAPE[:2])
+    except Exception as error:  # each renderer has errors of its own
+        raise cannot_draw(error) from error
+
+
 class _View:
     """Draws one model from one camera, 64x64."""
 
@@ -124,10 +146,7 @@ class _View:
 
     def __init__(self, model: Any, camera: int, hide_scenery: bool) -> None:
         if _View._context is None:
-            try:
-                _View._context = mujoco.GLContext(*OBS_SHAPE[:2])
-            except Exception as error:  # each backend has errors of its own
-                raise UserError(f"dmc environments cannot draw: no OpenGL context ({error}); {ADVICE}") from error
+            _View._context = _opened()
             atexit.register(_View._context.free)  # before the display is closed, which mujoco does at exit
         _View._context.make_current()
         quality, size = model.vis.quality, model.vis.global_
@@ -143,7 +162,10 @@ class _View:
             model.geom_group[scenery] = HIDDEN
             self._option.geomgroup[HIDDEN] = 0
             self._scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = 0
-        self._gl = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        try:
+            self._gl = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        except mujoco.FatalError as error:  # a context that opened, and is none (glfw without a display)
+            raise cannot_draw(error) from error
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._gl)
         self._rect = mujoco.MjrRect(0, 0, *OBS_SHAPE[:2])
         self._rgb, self._depth = np.empty(OBS_SHAPE, np.uint8), np.empty(OBS_SHAPE[:2], np.float32)

@@ -5,10 +5,14 @@ the authors' data with today's engine (4: CLASSIC 2.8).
 """
 
 import contextlib
-import shlex
+import functools
+import os
 import shutil
+import signal
 import tempfile
+import threading
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,8 @@ from worldmodels.envs.distract import Background
 TIMEOUT = 2100  # tics of 1/35 s: a minute
 THRESHOLD = 1 / 3
 SHAPE = (100, 160, 3)  # of the picture
+ENGINE = Path(vizdoom.__file__).parent / "vizdoom"
+LEASH = Path(__file__).parent / "engine"  # a script that runs it
 FLAT = 1  # the label of floor and ceiling; walls are 0, things have numbers of their own
 
 
@@ -43,11 +49,18 @@ class Doom(gymnasium.Env):
     ) -> None:
         self.observation_space = spaces.Box(0, 255, SHAPE, np.uint8)
         self.action_space = spaces.Box(-1, 1, (1,), np.float32)
-        scratch = tempfile.mkdtemp(prefix="worldmodels-doom-")
-        self._background, self._tell = background, truth
-        self.game = _start(skill, timeout, Path(scratch), labels=truth or background is not None)
-        self._end = weakref.finalize(self, _stop, self.game, scratch)  # also runs when the interpreter exits
+        self._skill = skill
+        self._timeout = timeout
+        self._background = background
+        self._tell = truth
         self._picture = np.zeros(SHAPE, np.uint8)
+
+    @functools.cached_property
+    def game(self) -> vizdoom.DoomGame:
+        """The engine. It starts with the first episode: a look at the spaces needs none."""
+        game = _start(self._skill, self._timeout, labels=self._tell or self._background is not None)
+        self._end = weakref.finalize(self, game.close)  # also runs when the interpreter exits
+        return game
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
@@ -69,7 +82,8 @@ class Doom(gymnasium.Env):
         return self._picture
 
     def close(self) -> None:
-        self._end()
+        if "game" in self.__dict__:
+            self._end()
 
     def _see(self) -> np.ndarray:
         state = self.game.get_state()
@@ -102,7 +116,7 @@ def _truth(game: vizdoom.DoomGame, state: vizdoom.GameState) -> dict[str, np.nda
     return {name: np.array([value], np.float32) for name, value in truth.items()}
 
 
-def _start(skill: int, timeout: int, scratch: Path, labels: bool) -> vizdoom.DoomGame:
+def _start(skill: int, timeout: int, labels: bool) -> vizdoom.DoomGame:
     game = vizdoom.DoomGame()
     game.load_config(str(Path(vizdoom.scenarios_path) / "take_cover.cfg"))
     game.set_available_buttons([vizdoom.Button.MOVE_LEFT, vizdoom.Button.MOVE_RIGHT])
@@ -110,34 +124,43 @@ def _start(skill: int, timeout: int, scratch: Path, labels: bool) -> vizdoom.Doo
     game.set_screen_format(vizdoom.ScreenFormat.RGB24)
     game.set_render_hud(True)
     game.set_labels_buffer_enabled(labels)
-    for hide in (game.set_render_weapon, game.set_render_crosshair, game.set_render_decals,
-                 game.set_render_particles, game.set_window_visible, game.set_sound_enabled):  # fmt: skip
-        hide(False)
+    game.set_render_weapon(False)
+    game.set_render_crosshair(False)
+    game.set_render_decals(False)
+    game.set_render_particles(False)
+    game.set_window_visible(False)
+    game.set_sound_enabled(False)
     game.set_mode(vizdoom.Mode.PLAYER)
     game.set_doom_skill(skill)
     game.set_episode_timeout(timeout)
-    game.set_vizdoom_path(str(_leashed(Path(vizdoom.__file__).parent / "vizdoom", scratch)))
-    game.set_doom_game_path(str(Path(vizdoom.__file__).parent / "freedoom2.wad"))
-    game.set_doom_config_path(str(scratch / "vizdoom.ini"))
-    with contextlib.chdir(scratch):  # the engine makes a folder _vizdoom where it starts
+    game.set_doom_game_path(str(ENGINE.parent / "freedoom2.wad"))
+    leashed = shutil.which("setpriv") is not None  # else not Linux: engines end with us only if we end in peace
+    game.set_vizdoom_path(str(LEASH if leashed else ENGINE))
+    os.environ["WORLDMODELS_DOOM_ENGINE"] = str(ENGINE)
+    game.set_doom_config_path(os.devnull)  # it reads settings, and writes them when it ends
+    with _scratch(), _undisturbed():
         game.init()
     return game
 
 
-def _leashed(engine: Path, scratch: Path) -> Path:
-    """A command that runs the engine and takes it along when our process dies, even by kill -9.
+@contextlib.contextmanager
+def _scratch() -> Iterator[None]:
+    """A folder to start the engine in, which makes another one there; neither is needed once it runs."""
+    with tempfile.TemporaryDirectory(prefix="worldmodels-doom-") as folder, contextlib.chdir(folder):
+        yield
 
-    Left alone, an orphaned engine waits for ever with its memory.
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C waits until the block ends.
+
+    ViZDoom watches for signals of its own while its engine starts, and Ctrl-C then was a segmentation fault.
     """
-    setpriv = shutil.which("setpriv")
-    if setpriv is None:  # not Linux: engines end with our process only if it ends in peace
-        return engine
-    script = scratch / "engine"
-    script.write_text(f'#!/bin/sh\nexec {setpriv} --pdeathsig KILL {shlex.quote(str(engine))} "$@"\n')
-    script.chmod(0o700)
-    return script
-
-
-def _stop(game: vizdoom.DoomGame, scratch: str) -> None:
-    game.close()
-    shutil.rmtree(scratch, ignore_errors=True)
+    before = signal.getsignal(signal.SIGINT)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)  # ViZDoom leaves the system's own behind
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -74,7 +74,7 @@ def several_processes(main: Callable[[], None]) -> Callable[[], None]:
 
 def _several() -> bool:
     """Whether torchrun started this process and others."""
-    return int(os.environ.get("WORLD_SIZE", 1)) > 1 and "TORCHELASTIC_RUN_ID" in os.environ
+    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
 
 
 def _await_end() -> None:

@@ -4,6 +4,7 @@ Workers send shards home as bytes: on a cluster they have no part in this machin
 """
 
 import hashlib
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,11 +73,12 @@ def collect(config: CollectConfig) -> None:
             sent = (actor[0].for_worker(there), *actor[1:])
             missing = [replace(task, actor=sent) for task in missing]
         frames = 0
+        began = time.monotonic()
         for index, shard in workers.each(collect_shard, missing):
             write_bytes(missing[index].path, shard)
             frames += int(open_shard(missing[index].path).obs_starts[-1])
             bar.update(len(missing[index].episodes))
-            bar.set_postfix_str(f"{frames / bar.format_dict['elapsed']:.0f} frames/s")
+            bar.set_postfix_str(f"{frames / (time.monotonic() - began):.0f} frames/s")
     rollouts = Rollouts(folder, config.spec.label)
     returns: dict[str, list[float]] = {}  # of each policy
     for shard in rollouts.shards:
