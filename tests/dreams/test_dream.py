@@ -4,7 +4,6 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from gymnasium.vector import AutoresetMode
 
 from tests.conftest import World
 from tests.dreams.test_capture import by_hand
@@ -14,8 +13,6 @@ from worldmodels.acting.agents import ModelAgent
 from worldmodels.core.seeding import Noise, rng
 from worldmodels.dreams.capture import Captured
 from worldmodels.dreams.dream import Dream
-from worldmodels.dreams.gym import DreamEnv, LatentEnv
-from worldmodels.envs import make_env
 from worldmodels.evolution.evaluators import DreamEvaluator
 from worldmodels.settings.envspec import EnvSpec
 from worldmodels.workers.local import Workers
@@ -106,75 +103,6 @@ def test_temperature_widens_what_is_dreamt(model) -> None:
 def test_a_model_moves_with_where_its_dreams_begin(model) -> None:
     moved = copy.deepcopy(model).to("meta")
     assert moved.starts.device == moved.memory.cell.weight.device == torch.device("meta")
-
-
-def test_dream_env_is_a_vector_env_that_resets_itself(model) -> None:
-    env = DreamEnv(model, 8, INPUTS, tau=1.0, max_steps=25)
-    assert env.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP
-    obs, _ = env.reset(seed=3)
-    assert obs in env.observation_space and obs.shape == (8, 40)
-    ends, done = 0, np.zeros(8, bool)
-    steps = np.zeros(8, int)
-    for _ in range(120):
-        action = env.action_space.sample()
-        obs, reward, terminated, truncated, _ = env.step(action)
-        assert obs in env.observation_space and not (terminated & truncated).any()
-        assert (reward[done] == 0).all() and (reward[~done] == 1).all()  # a row that restarts is not paid
-        memory = obs[:, 8:]
-        assert not memory[done].any()  # and remembers nothing
-        steps = np.where(done, 0, steps + 1)
-        assert (truncated == ((steps == 25) & ~terminated)).all()
-        done = terminated | truncated
-        ends += done.sum()
-    assert ends > 8
-
-
-def test_dream_env_repeats_itself_from_the_same_seed(model) -> None:
-    env = DreamEnv(model, 4, INPUTS, max_steps=25)
-    films = []
-    for _ in range(2):
-        obs = [env.reset(seed=5)[0]]
-        obs += [env.step(np.full((4, 1), np.sin(t), np.float32))[0] for t in range(60)]
-        films.append(np.stack(obs))
-    assert np.array_equal(*films)
-    assert not np.array_equal(env.reset(seed=6)[0], films[0][0])
-    assert np.array_equal(env.reset(seed=np.int64(5))[0], films[0][0])
-    fresh = (DreamEnv(model, 4, INPUTS, max_steps=25) for _ in range(2))
-    first, second = (one.reset()[0] for one in fresh)
-    assert not np.array_equal(first, second)  # no seed, no repetition
-
-
-def test_latent_env_has_the_spaces_of_the_dream_and_the_ends_of_reality(model) -> None:
-    dreamt = DreamEnv(model, 2, INPUTS)
-    env = LatentEnv(make_env("doom"), model, INPUTS, max_steps=15)
-    assert env.observation_space == dreamt.single_observation_space
-    assert env.action_space == dreamt.single_action_space
-    obs, _ = env.reset(seed=4)
-    assert env.observation_space.contains(obs)
-    steps, truncated = 0, False
-    while not truncated:
-        obs, reward, terminated, truncated, _ = env.step(np.zeros(1, np.float32))
-        steps += 1
-        assert env.observation_space.contains(obs) and reward == 1.0 and not terminated
-    env.close()
-    assert steps == 15
-
-
-def test_latent_env_tells_memory_what_was_done(model, monkeypatch: pytest.MonkeyPatch) -> None:
-    env, given = LatentEnv(make_env("doom"), model, INPUTS), []
-    original = type(model).observe
-
-    def observe(self, state, action, embed, is_first, noise):
-        given.append((float(action[0, 0]), float(is_first[0, 0])))
-        return original(self, state, action, embed, is_first, noise)
-
-    monkeypatch.setattr(type(model), "observe", observe)
-    env.reset(seed=4)
-    for value in (0.5, -0.25, 1.0):
-        env.step(np.array([value], np.float32))
-    env.reset(seed=4)
-    env.close()
-    assert given == [(0.0, 1.0), (0.5, 0.0), (-0.25, 0.0), (1.0, 0.0), (0.0, 1.0)]
 
 
 def test_acting_advances_memory_as_dreaming_does(model, actor: Actor) -> None:

@@ -64,11 +64,11 @@ class Noise:
         self._next += 1
         return self._block[:, self._next - 1].clone()
 
-    def restart(self, row: int, seed: int) -> None:
-        """Begins a new episode in `row`: from the next draw on it has the noise of `seed`."""
+    def restart(self, row: int, seed: int, skip: int = 0) -> None:
+        """Begins a new episode in `row`: from the next draw on it has the noise of `seed`, but for its first `skip`."""
         self._rngs[row] = rng(seed, "noise")
         left = self._block.shape[1] - self._next
-        self._block[row, self._next :] = self._drawn([self._rngs[row]], left)[0]
+        self._block[row, self._next :] = self._drawn([self._rngs[row]], skip + left)[0, skip:]
 
     def _drawn(self, rngs: list[np.random.Generator], steps: int) -> torch.Tensor:
         drawn = np.stack([r.random((steps, self._size), np.float32) for r in rngs])

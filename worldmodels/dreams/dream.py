@@ -41,26 +41,29 @@ class Dream:
         return self.model.features(self.state, parts).float()
 
     @torch.no_grad()
-    def step(self, action: Tensor, restarts: dict[int, int] | None = None) -> tuple[Tensor, Tensor]:
-        """Advances all rows by `action` (B, A), except that rows in `restarts` begin a new episode instead.
+    def pictures(self) -> Tensor:
+        """uint8 (B, 64, 64, 3), what is dreamt, for people."""
+        return self.model.decode(self.state)
 
-        Args:
-            restarts: row -> seed; only for a dream begun with one copy.
+    def step(self, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Advances all rows by `action` (B, A).
 
         Returns:
-            reward float32 (B,) and terminated bool (B,); both are zero for rows that restarted.
+            reward float32 (B,) and terminated bool (B,).
         """
-        for row, seed in (restarts or {}).items():
-            self._noise.restart(row, seed)
-        noise = self.draw()
-        self.state, reward, terminated = self.following(self.state, action, noise)
-        if restarts:
-            rows = torch.tensor(list(restarts), device=self.device)
-            fresh = self._start(self._first_embed(list(restarts.values())), noise[rows])
-            for name, value in self.state.items():
-                value[rows] = fresh[name]
-            reward[rows], terminated[rows] = 0.0, False
+        self.state, reward, terminated = self.following(self.state, action, self.draw())
         return reward, terminated
+
+    @torch.no_grad()
+    def restart(self, seeds: dict[int, int]) -> None:
+        """Begins other episodes in some rows, row -> seed; only for a dream begun with one copy."""
+        first = Noise(list(seeds.values()), self.model.noise_size + 1, self.device).draw()
+        for row, seed in seeds.items():
+            self._noise.restart(row, seed, skip=1)
+        fresh = self._start(self._first_embed(list(seeds.values())), first)
+        rows = torch.tensor(list(seeds), device=self.device)
+        for name, value in self.state.items():
+            value[rows] = fresh[name]
 
     @torch.no_grad()
     def following(self, state: State, action: Tensor, noise: Tensor) -> tuple[State, Tensor, Tensor]:

@@ -1,35 +1,50 @@
-"""A dream as a Gymnasium environment, and the real environment seen through V and M: the same two spaces."""
+"""A dream as a Gymnasium environment, and the real environment seen through V and M: the same two spaces.
+
+What is wrong is refused as Gymnasium's own environments do: ValueError or TypeError for arguments, ResetNeeded for a
+step before the first reset.
+"""
 
 import operator
-import secrets
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
+from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from worldmodels.core.seeding import Noise, integer
+from worldmodels.data.episode import OBS_SHAPE
 from worldmodels.dreams.dream import Dream
-from worldmodels.models.base import WorldModel
+from worldmodels.models.base import State, WorldModel
+
+FPS = 35  # of pictures, where the environment names no rate: Doom's
 
 
 class DreamEnv(VectorEnv):
     """A dream as a Gymnasium vector environment, for any library that trains agents in those.
 
-    Observations are features (float32, as a controller gets them), actions as in every environment of ours. A row
-    whose episode is over begins another with the next step, whose action is ignored (AutoresetMode.NEXT_STEP).
-    `LatentEnv` is the real environment with the same two spaces.
+    Observations are float32 (num_envs, F), features as a controller gets them. Actions are float32 (num_envs, A) in
+    [-1, 1], as in every environment of ours; what lies outside is clipped. `LatentEnv` is the real environment with the
+    same two spaces. Which episodes are dreamt follows from the seed alone, not from how rows begin anew.
 
     Args:
         model: what dreams.
         num_envs: rows.
         inputs: the parts of the features to observe.
-        tau: temperature.
+        tau: temperature, above 0.
         max_steps: steps after which an episode is truncated.
         sample_end: of Dream.
+        autoreset_mode: how a row goes on whose episode is over. NEXT_STEP: the next step begins another, ignores that
+            row's action and pays 0. SAME_STEP: the step that ends it begins another, and `info["final_obs"]` holds what
+            was seen last. DISABLED: it waits for `reset(options={"reset_mask": rows})`.
+        render_mode: "rgb_array" for `render`, or None.
+
+    Raises:
+        ValueError, TypeError: if an argument is not what is said here.
     """
 
     def __init__(
@@ -40,48 +55,155 @@ class DreamEnv(VectorEnv):
         tau: float = 1.0,
         max_steps: int = 1000,
         sample_end: bool = False,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        render_mode: str | None = None,
     ) -> None:
-        self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
-        self.num_envs, self._inputs, self._max_steps = num_envs, inputs, max_steps
+        if not 0 < tau < np.inf:
+            raise ValueError(f"tau {tau} is no temperature; it must be above 0 and finite")
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"render_mode {render_mode!r} is unknown; a dream can be seen as 'rgb_array', or None")
+        self.num_envs = _whole("num_envs", num_envs, 1)
+        self._max_steps = _whole("max_steps", max_steps, 1)
+        self._mode = AutoresetMode(autoreset_mode)
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": FPS, "autoreset_mode": self._mode}
+        self.render_mode = render_mode
+        self.single_observation_space, self.single_action_space = _spaces(model, inputs)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self._inputs = inputs
         self.dream = Dream(model, tau, sample_end)
-        width = sum(model.feat_sizes[part] for part in inputs)
-        self.single_observation_space = spaces.Box(-np.inf, np.inf, (width,), np.float32)
-        self.single_action_space = spaces.Box(-1, 1, (model.action_size,), np.float32)
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
-        self._episodes_begun = 0
-        self._seed: int | None = None
-
-    def reset(
-        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict]:
-        """Begins all rows.
-
-        Args:
-            seed: one for all rows to derive theirs from, or a list with one per row. None goes on with the seed given
-                before, or with one of the system's if there was none.
-            options: unused.
-        """
-        listed = seed if isinstance(seed, list) else [None] * self.num_envs
-        given = next((s for s in listed if s is not None), None) if isinstance(seed, list) else seed
-        if given is not None:
-            self._seed, self._episodes_begun = operator.index(given), 0
-        elif self._seed is None:
-            self._seed = secrets.randbits(31)
-        self.dream.begin([self._next_seed() if s is None else s for s in listed])
         self._steps = np.zeros(self.num_envs, np.int64)
         self._done = np.zeros(self.num_envs, bool)
+        self._seed: int | None = None
+        self._episodes_begun = 0
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begins all rows, or some.
+
+        Args:
+            seed: one for all rows to derive theirs from, or one for each row. None goes on with the seed given before,
+                or with one of `np_random`'s if there was none.
+            options: "reset_mask", bool (num_envs,): the rows to begin, while the others stay as they are. Whatever else
+                it holds means nothing here.
+
+        Raises:
+            ValueError, TypeError: if a seed is no whole number from 0 on, there are not `num_envs` of them, or the mask
+                is none or chooses no row.
+            ResetNeeded: if some rows are to begin before all have.
+        """
+        self._check_open()
+        mask = self._mask(options)
+        if not mask.all():
+            self._check_begun()
+        listed = self._listed(seed)
+        seeds = dict[int, int]()
+        for row in _rows(mask):
+            own = listed[row]
+            seeds[row] = self._next_seed() if own is None else own
+        if mask.all():
+            self.dream.begin(list(seeds.values()))
+        else:
+            self.dream.restart(seeds)
+        self._steps[mask] = 0
+        self._done[mask] = False
         return self._see(), {}
 
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
-        restarts = {int(row): self._next_seed() for row in np.flatnonzero(self._done)}
-        action = torch.as_tensor(np.asarray(actions, np.float32), device=self.dream.device)
-        reward, ended = self.dream.step(action, restarts)
-        terminated = ended.cpu().numpy()
-        self._steps = np.where(self._done, 0, self._steps + 1)
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Advances all rows, but for those that begin anew.
+
+        Args:
+            actions: float32 (num_envs, A).
+
+        Returns:
+            Observations float32 (num_envs, F), rewards float32, terminated bool and truncated bool (num_envs,), info.
+
+        Raises:
+            ValueError: if actions have another shape, or one is not a number.
+            ResetNeeded: before the first reset; with AutoresetMode.DISABLED, while a row's episode is over.
+        """
+        self._check_open()
+        self._check_begun()
+        restarting = self._done
+        if self._mode == AutoresetMode.DISABLED and restarting.any():
+            raise ResetNeeded(f"the episodes of rows {_rows(restarting)} are over; reset them, by a reset_mask")
+        acting = _action(actions, self.action_space.shape, ~restarting)
+        reward, terminated = (
+            values.cpu().numpy() for values in self.dream.step(torch.from_numpy(acting).to(self.dream.device))
+        )
+        reward[restarting] = 0.0
+        terminated[restarting] = False
+        self._steps += 1
+        self._begin_anew(restarting)
         truncated = (self._steps >= self._max_steps) & ~terminated
         self._done = terminated | truncated
-        return self._see(), reward.cpu().numpy(), terminated, truncated, {}
+        info: dict[str, Any] = {}
+        if self._mode == AutoresetMode.SAME_STEP and self._done.any():
+            info = self._final(self._done)
+            self._begin_anew(self._done)
+            self._done = np.zeros(self.num_envs, bool)
+        return self._see(), reward, terminated, truncated, info
+
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """What each row dreams, uint8 (64, 64, 3), with render_mode "rgb_array"; else None.
+
+        Raises:
+            ResetNeeded: before the first reset.
+        """
+        if self.render_mode is None:
+            gymnasium.logger.warn("nothing is drawn by a DreamEnv without render_mode='rgb_array'")
+            return None
+        self._check_begun()
+        return tuple(self.dream.pictures().cpu().numpy())
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ClosedEnvironmentError("this DreamEnv was closed; make another")
+
+    def _check_begun(self) -> None:
+        if not self.dream.state:
+            raise ResetNeeded("a dream must be begun by reset() first, with all of its rows")
+
+    def _mask(self, options: dict[str, Any] | None) -> np.ndarray:
+        """bool (num_envs,): the rows that `options` of reset ask for."""
+        mask = (options or {}).get("reset_mask", np.ones(self.num_envs, bool))
+        if not isinstance(mask, np.ndarray) or mask.dtype != bool:
+            raise TypeError(f"options['reset_mask'] must be a numpy array of bool; got {mask!r}")
+        if mask.shape != (self.num_envs,) or not mask.any():
+            raise ValueError(f"options['reset_mask'] must be ({self.num_envs},) and choose a row; got {mask}")
+        return mask
+
+    def _listed(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
+        """The seed of each row, None where it is to be derived; and from now on from the first that is given."""
+        listed: list[int | None] = [None] * self.num_envs
+        if isinstance(seed, Sequence | np.ndarray):
+            if len(seed) != self.num_envs:
+                raise ValueError(f"a list of seeds must hold one for each of {self.num_envs} rows; got {len(seed)}")
+            listed = [None if one is None else _whole("a seed", one, 0) for one in seed]
+            given = next((one for one in listed if one is not None), None)
+        else:
+            given = None if seed is None else _whole("a seed", seed, 0)
+        if given is not None:
+            super().reset(seed=given)
+            self._seed = given
+            self._episodes_begun = 0
+        elif self._seed is None or self.np_random_seed == -1:  # as Gymnasium calls a generator that was set by hand
+            self._seed = int(self.np_random.integers(2**31))
+            self._episodes_begun = 0
+        return listed
+
+    def _begin_anew(self, mask: np.ndarray) -> None:
+        if mask.any():
+            self.dream.restart({row: self._next_seed() for row in _rows(mask)})
+            self._steps[mask] = 0
+
+    def _final(self, mask: np.ndarray) -> dict[str, Any]:
+        """What Gymnasium wants to be told of the rows in `mask`, whose episodes are over."""
+        obs, info = self._see(), dict[str, Any]()
+        for row in _rows(mask):
+            info = self._add_info(info, {"final_obs": obs[row], "final_info": {}}, row)
+        return info
 
     def _see(self) -> np.ndarray:
         return self.dream.features(self._inputs).cpu().numpy()
@@ -95,11 +217,18 @@ class DreamEnv(VectorEnv):
 class LatentEnv(gymnasium.Env):
     """An environment whose observations are features, so that what was trained in a DreamEnv can act in it.
 
+    Observations are float32 (F,). Actions are float32 (A,) in [-1, 1]; what lies outside is clipped. `render` draws
+    what the environment draws, uint8 (H, W, 3).
+
     Args:
         env: from `make_env`.
         model: what sees and remembers.
         inputs: the parts of the features to observe.
         max_steps: steps after which an episode is truncated.
+
+    Raises:
+        ValueError, TypeError: if an argument is not what is said here, or the environment is not of the kind that the
+            model was trained on.
     """
 
     def __init__(
@@ -109,13 +238,18 @@ class LatentEnv(gymnasium.Env):
         inputs: tuple[str, ...],
         max_steps: int = 1000,
     ) -> None:
+        self.observation_space, self.action_space = _spaces(model, inputs)
+        for space, shape in ((env.observation_space, OBS_SHAPE), (env.action_space, self.action_space.shape)):
+            if space.shape != shape:
+                raise ValueError(f"the environment has {space}; the model was trained on the shape {shape}")
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": env.metadata.get("render_fps", FPS)}
+        self.render_mode = "rgb_array"
         self.env, self._model, self._inputs = env, model, inputs
-        self._max_steps = max_steps
-        width = sum(model.feat_sizes[part] for part in inputs)
-        self.observation_space = spaces.Box(-np.inf, np.inf, (width,), np.float32)
-        self.action_space = spaces.Box(-1, 1, (model.action_size,), np.float32)
+        self._max_steps = _whole("max_steps", max_steps, 1)
+        self._state: State = {}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        seed = None if seed is None else _whole("a seed", seed, 0)
         super().reset(seed=seed)
         episode_seed = int(self.np_random.integers(2**31)) if seed is None else seed
         obs, info = self.env.reset(seed=episode_seed, options=options)
@@ -124,16 +258,23 @@ class LatentEnv(gymnasium.Env):
         return self._see(obs, np.zeros(self._model.action_size, np.float32), 1.0), info
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self._check_begun()
+        action = _action(action, self.action_space.shape)
         obs, reward, terminated, truncated, info = self.env.step(action)
         self._steps += 1
         truncated = not terminated and (truncated or self._steps >= self._max_steps)
-        return self._see(obs, action, 0.0), float(reward), terminated, truncated, info
+        return self._see(obs, action, 0.0), float(reward), bool(terminated), bool(truncated), info
 
     def render(self) -> Any:
+        self._check_begun()
         return self.env.render()
 
     def close(self) -> None:
         self.env.close()
+
+    def _check_begun(self) -> None:
+        if not self._state:
+            raise ResetNeeded("the environment must be begun by reset() first")
 
     @torch.no_grad()
     def _see(self, obs: np.ndarray, action: np.ndarray, is_first: float) -> np.ndarray:
@@ -143,3 +284,35 @@ class LatentEnv(gymnasium.Env):
         first, noise = torch.full((1, 1), is_first, device=device), self._noise.draw()
         self._state = self._model.observe(self._state, previous, embed, first, noise)
         return self._model.features(self._state, self._inputs).cpu().numpy()[0]
+
+
+def _spaces(model: WorldModel, inputs: tuple[str, ...]) -> tuple[spaces.Box, spaces.Box]:
+    """What is observed, (F,), and how one acts, (A,)."""
+    if isinstance(inputs, str) or not inputs or not set(inputs) <= set(model.feat_sizes):
+        raise ValueError(f"inputs must be a tuple of some of {', '.join(model.feat_sizes)}; got {inputs!r}")
+    width = sum(model.feat_sizes[part] for part in inputs)
+    return spaces.Box(-np.inf, np.inf, (width,), np.float32), spaces.Box(-1, 1, (model.action_size,), np.float32)
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number; got {value!r}") from None
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}; got {number}")
+    return number
+
+
+def _action(values: Any, shape: tuple[int, ...] | None, rows: Any = ...) -> np.ndarray:
+    """float32 of `shape`, clipped to [-1, 1]; all `rows` must be numbers."""
+    action = np.asarray(values, np.float32)
+    if action.shape != shape:
+        raise ValueError(f"actions must have the shape {shape}; got {action.shape}")
+    if np.isnan(action[rows]).any():
+        raise ValueError(f"an action is not a number; got {action.tolist()}")
+    return np.clip(action, -1, 1)
+
+
+def _rows(mask: np.ndarray) -> list[int]:
+    return np.flatnonzero(mask).tolist()

@@ -50,7 +50,7 @@ def dream(
     world.begin([seed])
     with Film(path) as film:
         for step in range(min(actor.max_steps, MAX_FRAMES)):
-            picture = model.decode(world.state)[0].cpu().numpy()
+            picture = world.pictures()[0].cpu().numpy()
             label = f"dream, tau {tau:g}, step {step}"
             film.add(panels({label: picture}, border={label: DREAMS}))
             _, terminated = world.step(controller.act(row, world.features(actor.inputs)))
