@@ -1,3 +1,4 @@
+import re
 import shutil
 from pathlib import Path
 
@@ -17,7 +18,8 @@ CLIPS = Path(__file__).parents[3] / "shared" / "distractor_videos"
 def write_clip(path: Path, level: int, frames: int = 12) -> None:
     """A clip whose frame t is grey of `level` + 4t, at a size that must be changed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    writer = imageio_ffmpeg.write_frames(str(path), (96, 80), fps=25, quality=9, macro_block_size=2)
+    codec = "libvpx" if path.suffix == ".webm" else "libx264"
+    writer = imageio_ffmpeg.write_frames(str(path), (96, 80), fps=25, quality=9, macro_block_size=2, codec=codec)
     writer.send(None)
     for t in range(frames):
         writer.send(np.full((80, 96, 3), level + 4 * t, np.uint8))
@@ -59,6 +61,39 @@ def test_clips_in_train_and_test_folders_or_split_by_name(clips: Path, tmp_path:
     assert {k: [p.parent.name for p in v] for k, v in split_clips(clips / "own").items()} == {
         "train": ["train"], "test": ["test"]
     }  # fmt: skip
+
+
+def test_clips_lie_in_sub_folders_and_are_what_ffmpeg_reads(tmp_path: Path) -> None:
+    names = ["a/1.MP4", "a/deep/2.avi", "3.webm", "b/4.mov", "b/5.mkv"]
+    for i, name in enumerate(names):
+        write_clip(tmp_path / "split" / "train" / name, 20 + 40 * i)
+        write_clip(tmp_path / "named" / name, 20 + 40 * i)
+    write_clip(tmp_path / "split" / "test" / "own" / "t.webm", 220, frames=3)
+    (tmp_path / "split" / "train" / "notes.txt").write_text("whence they come")
+    found = split_clips(tmp_path / "split")
+    assert {p.name for p in found["train"]} == {Path(name).name for name in names}
+    assert [p.name for p in found["test"]] == ["t.webm"]
+    levels = pictures(spec("doom", "video", tmp_path / "split"), count=60).mean((1, 2, 3))  # all are read: five of 12
+    for i in range(len(names)):
+        assert (abs(levels - (20 + 40 * i)) < 4).any()
+    named = split_clips(tmp_path / "named")
+    assert len(named["train"]) == 4 and [p.name for p in named["test"]] == ["5.mkv"]  # the last by name
+
+
+def test_who_finds_no_clip_is_told_what_is_needed_and_what_is_there(tmp_path: Path) -> None:
+    for name in ("walk.gif", "train/notes.txt", "train/deep/a.mp3"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    write_clip(tmp_path / "test" / "a.mp4", 20)
+    there = "there: test/a.mp4, train/deep/a.mp3, train/notes.txt, walk.gif"
+    with pytest.raises(UserError, match=r"no train clips; needed: \.mp4 \.avi .*; " + re.escape(there)):
+        split_clips(tmp_path)
+    with pytest.raises(UserError, match=r"no train clips; .*; there is no such folder"):
+        split_clips(tmp_path / "elsewhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"no train clips; .*; there is no file"):
+        split_clips(tmp_path / "empty")
 
 
 def test_a_clip_in_both_splits_is_refused(clips: Path) -> None:

@@ -28,6 +28,9 @@ STILLS = {
     "train": ("astronaut", "coffee", "rocket", "motorcycle_left", "hubble_deep_field"),
     "test": ("chelsea", "retina", "ihc"),
 }
+CLIPS = (".mp4", ".avi", ".webm", ".mov", ".mkv")  # in capitals too
+SPLITS = ("train", "test")
+NAMED = 5  # files, in a message
 FRAMES = 1000  # of a clip at most, 12 KB each (the authors: of all clips together)
 PAN = 0.5  # pixels per frame: about as much as the hard DMControl-GB clips move (HRSSM section 9)
 
@@ -121,28 +124,43 @@ def split_clips(folder: Path) -> dict[str, list[Path]]:
     """The clips for training and those for tests.
 
     Args:
-        folder: holds train/ and test/ with mp4 files, or mp4 files of which the last quarter by name are for tests.
+        folder: holds train/ and test/ with clips, or clips of which the last quarter by name are for tests. Each may
+            lie in sub-folders.
 
     Raises:
         UserError: if there are too few, or one clip is in both.
     """
-    if (folder / "train").is_dir():
-        found = {split: sorted((folder / split).glob("*.mp4")) for split in ("train", "test")}
-    else:
-        clips = sorted(folder.glob("*.mp4"))
-        tests = max(1, len(clips) // 4)
-        found = {"train": clips[:-tests], "test": clips[-tests:]}
+    found = _found(folder)
     for split, paths in found.items():
         if not paths:
-            raise UserError(
-                f"--distractor-videos {folder} holds no {split} clips; needed: *.mp4 in train/ and test/, or at least "
-                "two in the folder itself"
-            )
+            raise UserError(f"--distractor-videos {folder} holds no {split} clips; {_instead(folder)}")
     contents = {_content(path): path for path in found["train"]}
     for path in found["test"]:
         if twin := contents.get(_content(path)):
             raise UserError(f"--distractor-videos: {path} and {twin} are the same clip; tests need clips of their own")
     return found
+
+
+def _found(folder: Path) -> dict[str, list[Path]]:
+    if any((folder / split).is_dir() for split in SPLITS):
+        return {split: _clips_below(folder / split) for split in SPLITS}
+    clips = _clips_below(folder)
+    tests = max(1, len(clips) // 4)
+    return {"train": clips[:-tests], "test": clips[-tests:]}
+
+
+def _clips_below(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in CLIPS and path.is_file())
+
+
+def _instead(folder: Path) -> str:
+    """What is needed, and what is there."""
+    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    there = f"there: {', '.join(files[:NAMED])}{' ...' if len(files) > NAMED else ''}" if files else "there is no file"
+    return (
+        f"needed: {' '.join(CLIPS)} in train/ and test/, or at least two in the folder itself, sub-folders included; "
+        + (there if folder.is_dir() else "there is no such folder")
+    )
 
 
 def train_clips(spec: EnvSpec) -> dict[str, Path]:
@@ -177,7 +195,7 @@ def _clips(folder: str, split: str, colour: bool) -> tuple[np.ndarray, ...]:
 
 def _folder(videos: str) -> Path:
     if not videos:
-        raise UserError("--distractor video needs --distractor-videos DIR with mp4 clips (or take --distractor stills)")
+        raise UserError("--distractor video needs --distractor-videos DIR with clips (or take --distractor stills)")
     return Path(videos)
 
 

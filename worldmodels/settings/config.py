@@ -60,8 +60,9 @@ class Stage:
     distractor: Distractor = "none"
     """What moves behind the actors: none, noise, stills (photographs, slowly panned), video (dmc, carracing, doom)."""
     distractor_videos: Path = Path()
-    """Folder of mp4 clips: train/ and test/ in it, or else the last quarter by name are for tests. The controller's
-    final score, evaluate and probe show test clips, everything else training clips."""
+    """Folder of clips (mp4, avi, webm, mov, mkv; sub-folders too): train/ and test/ in it, or else the last quarter by
+    name are for tests. The controller's final score, evaluate and probe show test clips, everything else training
+    clips."""
     distractor_colour: bool = False
     """Backgrounds in colour; else grey, as HRSSM's authors have them."""
     preset: Preset = "laptop"
