@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from worldmodels.core.allocator import apart
 from worldmodels.core.errors import UserError
 from worldmodels.data.pools import CPU, Pools, Table, on_device, take
 from worldmodels.data.store import Rollouts, Shard
@@ -113,7 +114,7 @@ def _table(pool: list[Shard], name: str, read: Read, held_out: bool) -> dict[str
         rows = slice(at, at := at + frames.stop - frames.start)
         for key, values in (arrivals(shard, episodes) | {name: read(shard, frames)}).items():
             if key not in table:
-                table[key] = np.empty((total, *values.shape[1:]), values.dtype)
+                table[key] = apart((total, *values.shape[1:]), values.dtype)
             table[key][rows] = values
     return table
 

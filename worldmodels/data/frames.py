@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from worldmodels.core.allocator import apart
 from worldmodels.core.errors import UserError
 from worldmodels.data.episode import OBS_SHAPE
 from worldmodels.data.pools import CPU, Pools, Table, take
@@ -48,7 +49,7 @@ def frame_batches(
 
 
 def _read(shards: list[Shard]) -> dict[str, np.ndarray]:
-    frames = np.empty((sum(int(shard.obs_starts[-2]) for shard in shards), *OBS_SHAPE), np.uint8)
+    frames = apart((sum(int(shard.obs_starts[-2]) for shard in shards), *OBS_SHAPE), np.uint8)
     at = 0
     for shard in shards:
         count = int(shard.obs_starts[-2])

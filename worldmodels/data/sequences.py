@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from worldmodels.core.allocator import apart
 from worldmodels.data.codes import Codes, EpisodeCodes
 from worldmodels.data.pools import CPU, Pools, Table, on_device, take
 
@@ -46,12 +47,12 @@ def end_to_end(episodes: list[EpisodeCodes]) -> dict[str, np.ndarray]:
     steps = [len(e.action) for e in episodes]
     frames = np.cumsum([0, *(len(e.embed) for e in episodes[:-1])])
     return {
-        "embed": np.concatenate([e.embed for e in episodes]),
-        "action": np.concatenate([e.action for e in episodes]),
-        "reward": np.concatenate([e.reward for e in episodes]),
-        "terminated": np.concatenate([_only(-1, e.terminated, n) for e, n in zip(episodes, steps, strict=True)]),
-        "is_first": np.concatenate([_only(0, True, n) for n in steps]),
-        "frame": np.concatenate([np.arange(n) + at for n, at in zip(steps, frames, strict=True)]),
+        "embed": _joined([e.embed for e in episodes]),
+        "action": _joined([e.action for e in episodes]),
+        "reward": _joined([e.reward for e in episodes]),
+        "terminated": _joined([_only(-1, e.terminated, n) for e, n in zip(episodes, steps, strict=True)]),
+        "is_first": _joined([_only(0, True, n) for n in steps]),
+        "frame": _joined([np.arange(n) + at for n, at in zip(steps, frames, strict=True)]),
     }
 
 
@@ -87,6 +88,11 @@ def _batch(columns: Table, piece: Piece) -> dict[str, Any]:
     batch: dict[str, Any] = take(steps, piece.steps)
     frame, embed = batch.pop("frame"), columns["embed"]
     return batch | {"embed": embed[frame], "next_embed": embed[frame + 1], "fresh": piece.fresh}
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    whole = apart((sum(len(part) for part in parts), *parts[0].shape[1:]), parts[0].dtype)
+    return np.concatenate(parts, out=whole)
 
 
 def _only(index: int, value: bool, size: int) -> np.ndarray:

@@ -23,6 +23,7 @@ import hdf5plugin
 import numpy as np
 import torch
 
+from worldmodels.core.allocator import apart
 from worldmodels.core.checkpoint import fingerprint, versions
 from worldmodels.core.errors import UserError
 from worldmodels.core.files import write_bytes
@@ -65,7 +66,7 @@ class Shard:
         """Rows `start:stop` of the dataset `name` ("obs", "action" or "reward")."""
         try:
             with h5py.File(self.path) as file:
-                return file[name][start:stop]
+                return _read_apart(file[name], start, stop)
         except (OSError, KeyError) as error:
             raise _damaged(self.path, error) from error
 
@@ -124,6 +125,14 @@ def pack_shard(episodes: Iterable[Episode], attributes: dict[str, Any]) -> bytes
         file.attrs["format"] = FORMAT
         file.attrs["about"] = json.dumps(attributes | {"returns": returns, "versions": versions()})
     return buffer.getvalue()
+
+
+def _read_apart(dataset: h5py.Dataset, start: int, stop: int | None) -> np.ndarray:
+    rows = range(len(dataset))[start:stop]
+    read = apart((len(rows), *dataset.shape[1:]), dataset.dtype)
+    if rows:
+        dataset.read_direct(read, np.s_[rows.start : rows.stop])
+    return read
 
 
 def _append(obs: h5py.Dataset, frames: np.ndarray) -> None:
