@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.measure import Row, Work, work
 from benchmarks.products import chain
-from worldmodels.acting.actor import Actor
+from worldmodels.acting.controllerspec import ControllerSpec
 from worldmodels.core.checkpoint import fingerprint
 from worldmodels.evolution.evaluators import DreamEvaluator
 from worldmodels.models import load, pair, save_module
@@ -40,14 +40,14 @@ def rows() -> Iterator[Row]:
 def dreams_of(run: Path, workers: Workers, steps: int = STEPS) -> Work:
     """As stage 4 dreams a generation."""
     model = load(run)
-    actor = Actor(EnvSpec("doom"), run, model.default_inputs, 0, True, steps, "auto")
-    return of_a_population(DreamEvaluator(model, actor, 1.0, workers=workers), actor.controller(model).num_params)
+    spec = ControllerSpec(EnvSpec("doom"), run, model.default_inputs, 0, True, steps, "auto")
+    return of_a_population(DreamEvaluator(model, spec, 1.0, workers=workers), spec.controller(model).num_params)
 
 
 def dreams(model: WorldModel, population: int, episodes: int, steps: int) -> Work:
     """The same in this process."""
-    actor = Actor(EnvSpec("doom"), Path(), model.default_inputs, 0, True, steps, "auto")
-    return of_a_population(DreamEvaluator(model, actor, 1.0), actor.controller(model).num_params, population, episodes)
+    spec = ControllerSpec(EnvSpec("doom"), Path(), model.default_inputs, 0, True, steps, "auto")
+    return of_a_population(DreamEvaluator(model, spec, 1.0), spec.controller(model).num_params, population, episodes)
 
 
 def of_a_population(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from worldmodels import models
-from worldmodels.acting.actor import Actor, load_controller
+from worldmodels.acting.controllerspec import ControllerSpec, load_controller
 from worldmodels.core.errors import command
 from worldmodels.core.report import say, summarise, table
 from worldmodels.core.seeding import integer, rng
@@ -38,9 +38,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--real-episodes", type=int, default=100)
     options = parser.parse_args()
-    actor, params, about = load_controller(options.run)
-    say(table(f"held-out losses of {actor.run}", HEAD, losses(actor.run, options.data)))
-    say(table(f"returns of {options.run}", HEAD, returns(actor, params, about, options.real_episodes)))
+    spec, params, about = load_controller(options.run)
+    say(table(f"held-out losses of {spec.run}", HEAD, losses(spec.run, options.data)))
+    say(table(f"returns of {options.run}", HEAD, returns(spec, params, about, options.real_episodes)))
 
 
 def losses(run: Path, data: Path) -> Iterator[tuple[object, ...]]:
@@ -68,7 +68,7 @@ def both(name: str, module: Any, batches: Any, config: Any) -> Iterator[tuple[ob
 
 
 def returns(
-    actor: Actor, params: np.ndarray, about: dict[str, Any], real_episodes: int
+    spec: ControllerSpec, params: np.ndarray, about: dict[str, Any], real_episodes: int
 ) -> Iterator[tuple[object, ...]]:
     tau = about["tau"] or 1.0
     near = rng(0, "precision").normal(0, SPREAD * params.std(), (POPULATION, len(params)))
@@ -76,7 +76,7 @@ def returns(
     luck = [[integer(0, name, i) for i in range(EPISODES)] for name in ("luck", "other luck")]
     dreamt = {}
     for precision in ("fp32", "bf16"):
-        evaluator = DreamEvaluator(models.load(actor.run, precision=precision), actor, tau, about["sample_end"])
+        evaluator = DreamEvaluator(models.load(spec.run, precision=precision), spec, tau, about["sample_end"])
         dreamt[precision] = [evaluator.evaluate(population, seeds).returns.mean(1) for seeds in luck]
     high, low = dreamt["fp32"][0], dreamt["bf16"][0]
     yield "dream, mean of the population", summarise(high), summarise(low), f"{low.mean() / high.mean() - 1:+.2%}"
@@ -86,7 +86,7 @@ def returns(
     seeds = [integer(0, "real", i) for i in range(real_episodes)]
     with Workers(2) as workers:
         real = [
-            summarise(RealEvaluator(workers, replace(actor, precision=p)).evaluate(params[None], seeds).returns)
+            summarise(RealEvaluator(workers, replace(spec, precision=p)).evaluate(params[None], seeds).returns)
             for p in ("fp32", "bf16")
         ]
     yield f"real, n {real_episodes}", *real, f"95 % ± {real[0].ci:.1f}, ± {real[1].ci:.1f}"

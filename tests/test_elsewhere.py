@@ -19,11 +19,11 @@ from tests.conftest import World
 from tests.dreams.test_capture import by_hand
 from tests.training.test_train import metrics, stop_at
 from worldmodels import models
-from worldmodels.acting.actor import Actor
+from worldmodels.acting.controllerspec import ControllerSpec
 from worldmodels.core.device import resolved
+from worldmodels.dreams import play
 from worldmodels.dreams.capture import Captured
 from worldmodels.dreams.dream import Dream
-from worldmodels.evolution import evaluators
 from worldmodels.evolution.evaluators import DreamEvaluator, Scores
 from worldmodels.settings.envspec import EnvSpec
 from worldmodels.stages.train_controller import train_controller
@@ -38,17 +38,17 @@ PARAMS, SEEDS = np.random.default_rng(0).normal(0, 1, (6, 5000)), [10, 11, 12]
 def dreams(run: Path, device: torch.device, precision: str) -> tuple[Scores, np.ndarray]:
     """Scores of candidates, and what is remembered after twenty steps."""
     model = models.load(run, device, precision=precision)
-    actor = Actor(EnvSpec("doom"), run, model.default_inputs, 0, True, 40, precision)
-    params = PARAMS[:, : actor.controller(model).num_params]
+    spec = ControllerSpec(EnvSpec("doom"), run, model.default_inputs, 0, True, 40, precision)
+    params = PARAMS[:, : spec.controller(model).num_params]
     by_chance = model.memory.family == "rssm"  # which after so few steps would decide to end at once, or never
     before = elsewhere.crossed.copy()
-    scores = DreamEvaluator(model, actor, 1.15, by_chance).evaluate(params, SEEDS)
+    scores = DreamEvaluator(model, spec, 1.15, by_chance).evaluate(params, SEEDS)
     assert (elsewhere.crossed - before).total() < 20, elsewhere.crossed - before  # in forty steps
     dream = Dream(model, 1.15)
     dream.begin(SEEDS)
     for t in range(20):
         dream.step(torch.full((len(SEEDS), 1), math.sin(t)).to(device))
-    return scores, dream.features(actor.inputs).cpu().numpy()
+    return scores, dream.features(spec.inputs).cpu().numpy()
 
 
 def trained(train: Callable[[Any], None], config: Any) -> None:
@@ -88,7 +88,7 @@ def there(world: World, run: Path, precision: str) -> tuple[Scores, np.ndarray]:
     for module in [module for name, module in sys.modules.items() if name.startswith("worldmodels.")]:
         if hasattr(module, "device_of"):
             module.device_of = lambda name: device  # type: ignore[attr-defined]
-    evaluators.Captured, evaluators.RECORDED = partial(Captured, record=silent), device.type  # type: ignore[misc,assignment]
+    play.Captured, play.RECORDED = partial(Captured, record=silent), device.type  # type: ignore[misc,assignment]
     own = {"run": run, "precision": precision}
     with elsewhere.Elsewhere(), pytest.MonkeyPatch.context() as patch:
         crossed = crossings_by_step(patch)

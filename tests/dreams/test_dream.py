@@ -8,8 +8,8 @@ import torch
 from tests.conftest import World
 from tests.dreams.test_capture import by_hand
 from worldmodels import models
-from worldmodels.acting.actor import Actor
 from worldmodels.acting.agents import ModelAgent
+from worldmodels.acting.controllerspec import ControllerSpec
 from worldmodels.core.seeding import Noise, rng
 from worldmodels.dreams.capture import Captured
 from worldmodels.dreams.dream import Dream
@@ -21,8 +21,8 @@ INPUTS = ("z", "c", "h")
 
 
 @pytest.fixture
-def actor(world) -> Actor:
-    return Actor(EnvSpec("doom"), world.run, INPUTS, 0, False, 40, "fp32")
+def spec(world) -> ControllerSpec:
+    return ControllerSpec(EnvSpec("doom"), world.run, INPUTS, 0, False, 40, "fp32")
 
 
 def test_a_dream_is_the_model_stepped_by_hand(model) -> None:
@@ -49,8 +49,8 @@ def test_a_dream_begins_with_memory_cleared_and_the_restart_flag_up(model) -> No
     assert dream.state["h"].any() and not dream.state["first"].any()
 
 
-def test_a_candidates_score_depends_neither_on_order_nor_on_who_else_dreams(model, actor: Actor) -> None:
-    evaluator = DreamEvaluator(model, actor, tau=1.0)
+def test_a_candidates_score_depends_neither_on_order_nor_on_who_else_dreams(model, spec: ControllerSpec) -> None:
+    evaluator = DreamEvaluator(model, spec, tau=1.0)
     params = np.random.default_rng(0).normal(0, 1, (6, 40))
     seeds = [10, 11, 12]
     scores = evaluator.evaluate(params, seeds)
@@ -61,8 +61,8 @@ def test_a_candidates_score_depends_neither_on_order_nor_on_who_else_dreams(mode
     assert np.array_equal(evaluator.evaluate(params, [12, 10]).lengths, scores.lengths[:, [2, 0]])
 
 
-def test_rewards_are_paid_up_to_and_with_the_last_step(model, actor: Actor) -> None:
-    scores = DreamEvaluator(model, actor, tau=1.0).evaluate(np.zeros((1, 40)), list(range(30)))
+def test_rewards_are_paid_up_to_and_with_the_last_step(model, spec: ControllerSpec) -> None:
+    scores = DreamEvaluator(model, spec, tau=1.0).evaluate(np.zeros((1, 40)), list(range(30)))
     assert np.array_equal(scores.returns, scores.lengths)  # 1 per step alive, the last included
     assert scores.lengths.min() >= 1 and scores.lengths.max() <= 40
     dream = Dream(model)
@@ -105,14 +105,13 @@ def test_a_model_moves_with_where_its_dreams_begin(model) -> None:
     assert moved.starts.device == moved.memory.cell.weight.device == torch.device("meta")
 
 
-def test_acting_advances_memory_as_dreaming_does(model, actor: Actor) -> None:
+def test_acting_advances_memory_as_dreaming_does(model, spec: ControllerSpec) -> None:
     """Same codes, same actions: the memory that acts and the memory that dreams are one."""
-    agent = ModelAgent(model, actor.controller(model), INPUTS, np.zeros(40))
+    agent = ModelAgent(model, spec.controller(model), INPUTS, np.zeros(40))
     agent.begin([1])
     obs = np.zeros((1, 64, 64, 3), np.uint8)
-    agent.act(obs, [0], 0)
+    action = torch.from_numpy(agent.act(obs, [0], 0))
     first = dict(agent.state)
-    action = agent._action.clone()
     agent.act(obs, [0], 1)
     dreamt = model.imagine(first, action, torch.full((1, model.noise_size), 0.5))
     assert torch.allclose(agent.state["h"], dreamt.state["h"]) and torch.allclose(agent.state["c"], dreamt.state["c"])
@@ -120,25 +119,25 @@ def test_acting_advances_memory_as_dreaming_does(model, actor: Actor) -> None:
 
 @pytest.mark.parametrize(("rows", "ended"), [(6, [6, 6, 3]), (9, [9, 6]), (2, [2, 1] * 5), (1, [1] * 15)])
 def test_a_population_that_dreams_in_several_blocks_scores_as_in_one(
-    model, actor: Actor, monkeypatch: pytest.MonkeyPatch, rows: int, ended: list[int]
+    model, spec: ControllerSpec, monkeypatch: pytest.MonkeyPatch, rows: int, ended: list[int]
 ) -> None:
     params, seeds = np.random.default_rng(0).normal(0, 1, (5, 40)), [10, 11, 12]
-    whole = DreamEvaluator(model, actor, 1.0).evaluate(params, seeds)
+    whole = DreamEvaluator(model, spec, 1.0).evaluate(params, seeds)
     monkeypatch.setattr(model, "rows_per_core", rows)
     told: list[int] = []
-    found = DreamEvaluator(model, actor, 1.0).evaluate(params, seeds, told.append)
+    found = DreamEvaluator(model, spec, 1.0).evaluate(params, seeds, told.append)
     assert told == ended and found.lengths.shape == (5, 3)
     assert np.array_equal(found.lengths, whole.lengths) and np.allclose(found.returns, whole.returns)
 
 
 @pytest.mark.parametrize("num", [0, 1, 2])
-def test_dreams_do_not_depend_on_the_number_of_workers(world: World, actor: Actor, num: int) -> None:
-    here = models.load(world.run, precision=actor.precision)
+def test_dreams_do_not_depend_on_the_number_of_workers(world: World, spec: ControllerSpec, num: int) -> None:
+    here = models.load(world.run, precision=spec.precision)
     params, seeds = np.random.default_rng(0).normal(0, 1, (40, 40)), list(range(20))
-    alone = DreamEvaluator(here, actor, 1.3, sample_end=True).evaluate(params, seeds)
+    alone = DreamEvaluator(here, spec, 1.3, sample_end=True).evaluate(params, seeds)
     ended: list[int] = []
     with Workers(num) as workers:
-        found = DreamEvaluator(here, actor, 1.3, True, workers).evaluate(params, seeds, ended.append)
+        found = DreamEvaluator(here, spec, 1.3, True, workers).evaluate(params, seeds, ended.append)
     assert ended == [10 * 20] * 4  # blocks of at most 256 rows
     assert len(np.unique(alone.lengths)) > 4
     assert np.array_equal(found.returns, alone.returns) and np.array_equal(found.lengths, alone.lengths)
@@ -161,12 +160,12 @@ def test_gradients_pass_through_a_dream(model) -> None:
 
 @pytest.mark.parametrize("max_steps", [7, 40, 100])
 def test_looking_seldom_keeping_few_sizes_and_recording_as_on_a_gpu_changes_no_score(
-    model, actor: Actor, max_steps: int
+    model, spec: ControllerSpec, max_steps: int
 ) -> None:
     params, seeds = np.random.default_rng(0).normal(0, 1, (6, 40)), [10, 11, 12]
-    actor = dataclasses.replace(actor, max_steps=max_steps)
-    plain, seldom = (DreamEvaluator(model, actor, 1.0) for _ in range(2))
-    seldom._on_gpu, seldom._step = True, Captured(seldom._advance, by_hand)
+    spec = dataclasses.replace(spec, max_steps=max_steps)
+    plain, seldom = (DreamEvaluator(model, spec, 1.0) for _ in range(2))
+    seldom.player.records, seldom.player.step = True, Captured(seldom.player.advance, by_hand)
     expected, found = plain.evaluate(params, seeds), seldom.evaluate(params, seeds)
     assert len(np.unique(expected.lengths)) > 2
     assert np.array_equal(found.lengths, expected.lengths) and np.allclose(found.returns, expected.returns)
@@ -174,12 +173,12 @@ def test_looking_seldom_keeping_few_sizes_and_recording_as_on_a_gpu_changes_no_s
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("sample_end", [False, True])
-def test_on_a_gpu_captured_dreams_are_those_stepped_one_by_one(world, actor: Actor, sample_end: bool) -> None:
+def test_on_a_gpu_captured_dreams_are_those_stepped_one_by_one(world, spec: ControllerSpec, sample_end: bool) -> None:
     model = models.load(world.run, torch.device("cuda"), precision="fp32")
     params, seeds = np.random.default_rng(0).normal(0, 1, (6, 40)), [10, 11, 12]
-    captured = DreamEvaluator(model, actor, 1.15, sample_end)
-    plain = DreamEvaluator(model, actor, 1.15, sample_end)
-    plain._step = plain._advance
+    captured = DreamEvaluator(model, spec, 1.15, sample_end)
+    plain = DreamEvaluator(model, spec, 1.15, sample_end)
+    plain.player.step = plain.player.advance
     expected = plain.evaluate(params, seeds)
     for _ in range(2):  # recorded, then replayed from the start
         found = captured.evaluate(params, seeds)

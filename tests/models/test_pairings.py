@@ -13,9 +13,9 @@ import torch
 from tests.conftest import PAIRS, SMALL, World
 from tests.dreams.test_capture import by_hand
 from worldmodels import models
-from worldmodels.acting.actor import Actor
 from worldmodels.acting.agents import ModelAgent
 from worldmodels.acting.controller import Controller
+from worldmodels.acting.controllerspec import ControllerSpec
 from worldmodels.core.errors import UserError
 from worldmodels.core.seeding import Noise, rng
 from worldmodels.data.codes import Codes
@@ -99,14 +99,14 @@ def test_a_dream_is_the_model_stepped_by_hand(model) -> None:
 def test_a_step_of_a_dream_asks_the_host_nothing(pair: World, model, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that it can be a CUDA graph: on tensors without data, whatever asks for a value fails."""
     monkeypatch.setattr(base, "autocast", lambda *_: contextlib.nullcontext())  # knows no such device
-    actor = Actor(EnvSpec("doom"), pair.run, model.default_inputs, 0, True, 10, "fp32")
+    spec = ControllerSpec(EnvSpec("doom"), pair.run, model.default_inputs, 0, True, 10, "fp32")
     ghost = copy.deepcopy(model).to("meta")
-    evaluator = DreamEvaluator(ghost, actor, 1.3, sample_end=True)
+    evaluator = DreamEvaluator(ghost, spec, 1.3, sample_end=True)
     rows = {name: value.to("meta") for name, value in model.initial(5).items()}
-    params = torch.zeros(5, actor.controller(model).num_params, device="meta")
+    params = torch.zeros(5, spec.controller(model).num_params, device="meta")
     alive, paid = torch.ones(5, dtype=torch.bool, device="meta"), torch.zeros(5, dtype=torch.float64, device="meta")
     noise = torch.zeros(5, model.noise_size + 1, device="meta")
-    state, _, still, returns, _ = evaluator._advance(rows, params, alive, paid, paid, noise)
+    state, _, still, returns, _ = evaluator.player.advance(rows, params, alive, paid, paid, noise)
     assert {name: value.shape for name, value in state.items()} == {name: value.shape for name, value in rows.items()}
     assert still.dtype == torch.bool and returns.dtype == torch.float64
 
@@ -128,8 +128,8 @@ def test_acting_advances_memory_as_dreaming_does(model) -> None:
     agent = ModelAgent(model, Controller(width, 1, 0, False), inputs, np.zeros(width))
     agent.begin([1])
     obs = np.zeros((1, 64, 64, 3), np.uint8)
-    agent.act(obs, [0], 0)
-    first, action = dict(agent.state), agent._action.clone()
+    action = torch.from_numpy(agent.act(obs, [0], 0))
+    first = dict(agent.state)
     agent.act(obs, [0], 1)
     dreamt = model.imagine(first, action, torch.full((1, model.noise_size), 0.5))
     assert torch.allclose(agent.state["h"], dreamt.state["h"], atol=1e-6)
@@ -137,14 +137,14 @@ def test_acting_advances_memory_as_dreaming_does(model) -> None:
 
 def test_scores_depend_neither_on_order_nor_on_who_else_dreams(pair: World, model) -> None:
     inputs = model.default_inputs
-    actor = Actor(EnvSpec("doom"), pair.run, inputs, 0, False, 20, "fp32")
-    evaluator = DreamEvaluator(model, actor, tau=1.0, sample_end=True)
-    params = np.random.default_rng(0).normal(0, 1, (5, actor.controller(model).num_params))
+    spec = ControllerSpec(EnvSpec("doom"), pair.run, inputs, 0, False, 20, "fp32")
+    evaluator = DreamEvaluator(model, spec, tau=1.0, sample_end=True)
+    params = np.random.default_rng(0).normal(0, 1, (5, spec.controller(model).num_params))
     seeds, order = [10, 11, 12], [4, 0, 2, 1, 3]
     scores = evaluator.evaluate(params, seeds)
     assert np.array_equal(evaluator.evaluate(params[order], seeds).lengths, scores.lengths[order])
     assert np.array_equal(evaluator.evaluate(params[2:3], seeds).lengths[0], scores.lengths[2])
-    evaluator._on_gpu, evaluator._step = True, Captured(evaluator._advance, by_hand)
+    evaluator.player.records, evaluator.player.step = True, Captured(evaluator.player.advance, by_hand)
     assert np.array_equal(evaluator.evaluate(params, seeds).lengths, scores.lengths)
 
 

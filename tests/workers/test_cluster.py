@@ -20,7 +20,7 @@ import pytest
 from tests.conftest import World, descendants
 from tests.workers.test_local import die, errors_come_home, hang_once, square, threads
 from worldmodels import models
-from worldmodels.acting.actor import Actor, save_controller
+from worldmodels.acting.controllerspec import ControllerSpec, save_controller
 from worldmodels.core.errors import UserError
 from worldmodels.evolution.evaluators import DreamEvaluator, RealEvaluator
 from worldmodels.settings.config import CollectConfig, ControllerConfig, EvaluateConfig
@@ -179,9 +179,9 @@ def test_files_are_found_by_tasks_on_nodes_that_do_not_share_the_disk(workers: W
 
 def test_scores_are_those_of_local_workers_though_a_node_dies(workers: Workers, world: World, death: Path) -> None:
     params, seeds = np.random.default_rng(0).normal(0, 1, (4, 40)), [1, 2, 3]
-    actor = Actor(EnvSpec("doom"), world.run, ("z", "c", "h"), 0, False, 220, "auto")
-    local = RealEvaluator(Workers(0), actor, lockstep=1).evaluate(params, seeds)
-    ours = RealEvaluator(workers, actor, lockstep=1).evaluate(params, seeds)
+    spec = ControllerSpec(EnvSpec("doom"), world.run, ("z", "c", "h"), 0, False, 220, "auto")
+    local = RealEvaluator(Workers(0), spec, lockstep=1).evaluate(params, seeds)
+    ours = RealEvaluator(workers, spec, lockstep=1).evaluate(params, seeds)
     assert death.exists()
     assert np.array_equal(local.returns, ours.returns) and np.array_equal(local.lengths, ours.lengths)
     assert len(np.unique(ours.returns)) > 4
@@ -207,10 +207,10 @@ def test_a_machine_that_vanishes_without_a_word_costs_seconds(workers: Workers, 
 
 def test_dreams_are_those_dreamt_here(workers: Workers, world: World) -> None:
     model = models.load(world.run)
-    actor = Actor(EnvSpec("doom"), world.run, ("z", "c", "h"), 0, False, 300, "auto")
+    spec = ControllerSpec(EnvSpec("doom"), world.run, ("z", "c", "h"), 0, False, 300, "auto")
     params, seeds = np.random.default_rng(0).normal(0, 1, (64, 40)), list(range(16))
-    here = DreamEvaluator(model, actor, 1.15, True).evaluate(params, seeds)
-    ours = DreamEvaluator(model, actor, 1.15, True, workers).evaluate(params, seeds)
+    here = DreamEvaluator(model, spec, 1.15, True).evaluate(params, seeds)
+    ours = DreamEvaluator(model, spec, 1.15, True, workers).evaluate(params, seeds)
     assert np.array_equal(here.returns, ours.returns) and np.array_equal(here.lengths, ours.lengths)
     assert len(np.unique(ours.returns)) > 4
 
@@ -219,9 +219,9 @@ def test_shards_are_those_of_local_workers_though_a_node_dies(
     workers: Workers, world: World, death: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Path(shutil.copytree(world.run, tmp_path / "run"))
-    actor = Actor(EnvSpec("doom"), run, ("z", "c", "h"), 0, False, 100, "auto")
+    spec = ControllerSpec(EnvSpec("doom"), run, ("z", "c", "h"), 0, False, 100, "auto")
     folder = run / "controller/any"
-    save_controller(folder / "controller.safetensors", actor, np.random.default_rng(0).normal(0, 1, 40), {})
+    save_controller(folder / "controller.safetensors", spec, np.random.default_rng(0).normal(0, 1, 40), {})
     config = CollectConfig(
         env="doom", policy=str(folder), data=tmp_path / "local", workers=0, episodes=12, shard_size=2, max_steps=100
     )

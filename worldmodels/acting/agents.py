@@ -9,6 +9,7 @@ from worldmodels.acting.controller import Controller
 from worldmodels.acting.policies import POLICIES
 from worldmodels.core.seeding import Noise, rng
 from worldmodels.models.base import State, WorldModel
+from worldmodels.models.perceive import Eyes
 
 
 class Agent(Protocol):
@@ -75,30 +76,28 @@ class ModelAgent:
         self._noise = Noise(seeds, self.model.noise_size, self.model.starts.device)
         self._explore = [rng(seed, "explore") for seed in seeds]
         self._rows = list(range(len(seeds)))
-        self.state: State = self.model.initial(len(seeds))
-        self._action = torch.zeros(len(seeds), self.model.action_size)
+        self._eyes = Eyes(self.model, len(seeds))
         self._row_params = self._params.expand(len(seeds), -1) if self._params.ndim == 1 else self._params
 
-    @torch.no_grad()
+    @property
+    def state(self) -> State:
+        """Of the rows that still play: what they have seen and done."""
+        return self._eyes.state
+
     def act(self, obs: list[np.ndarray], rows: list[int], step: int) -> np.ndarray:
         if rows != self._rows:
             self._keep(rows)
-        device = self.model.starts.device
-        is_first = torch.full((len(rows), 1), float(step == 0))
-        embed = self.model.encode(torch.from_numpy(np.stack(obs)).to(device))
-        noise = self._noise.draw()[rows]
-        self.state = self.model.observe(self.state, self._action.to(device), embed, is_first.to(device), noise)
-        feat = self.model.features(self.state, self._inputs).cpu()
-        action = self._controller.act(self._row_params, feat)
+        self._eyes.see(torch.from_numpy(np.stack(obs)), self._noise.draw()[rows])
+        action = self._controller.act(self._row_params, self._eyes.features(self._inputs).cpu())
         if self._action_noise:
             draws = [self._explore[row].normal(0, self._action_noise, action.shape[1]) for row in rows]
             action = (action + torch.tensor(np.stack(draws), dtype=torch.float32)).clamp(-1, 1)
-        self._action = action
+        self._eyes.did(action)
         return action.numpy()
 
     def _keep(self, rows: list[int]) -> None:
         """Rows whose episode is over leave the batch."""
         index = torch.tensor([self._rows.index(row) for row in rows])
-        self.state = {name: value[index.to(value.device)] for name, value in self.state.items()}
-        self._action, self._row_params = self._action[index], self._row_params[index]
+        self._eyes.keep(index)
+        self._row_params = self._row_params[index]
         self._rows = rows

@@ -1,1 +1,1 @@
-"""A world model led with eyes open or shut."""
+"""A world model led with eyes shut."""

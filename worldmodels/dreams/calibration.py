@@ -5,13 +5,15 @@ It asks the WorldModel only, so it serves every family.
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from worldmodels.acting.policies import POLICIES
 from worldmodels.core.seeding import Noise, integer, rng
 from worldmodels.data.codes import EpisodeCodes
 from worldmodels.dreams.dream import Dream
-from worldmodels.dreams.perceive import perceive, rows_at
+from worldmodels.dreams.play import Player, by_itself
 from worldmodels.models.base import WorldModel
+from worldmodels.models.perceive import perceive, rows_at
 
 
 @torch.no_grad()
@@ -45,7 +47,6 @@ def one_step(
     )
 
 
-@torch.no_grad()
 def blind_dreams(
     model: WorldModel,
     policy: str,
@@ -59,17 +60,11 @@ def blind_dreams(
 
     A dream that is too kind to a policy as simple as this will be found out by evolution.
     """
-    dream = Dream(model, tau, sample_end)
     seeds = [integer(seed, "dream lengths", i) for i in range(episodes)]
     policies = [POLICIES[policy](rng(s, "policy"), model.action_size) for s in seeds]
-    dream.begin(seeds)
-    returns, lengths, alive = np.zeros(episodes), np.zeros(episodes, np.int64), np.ones(episodes, bool)
-    for step in range(max_steps):
-        action = torch.from_numpy(np.stack([p(step) for p in policies])).to(dream.device)
-        reward, terminated = dream.step(action)
-        returns += reward.cpu().numpy() * alive
-        lengths += alive
-        alive &= ~terminated.cpu().numpy()
-        if not alive.any():
-            break
-    return returns, lengths
+
+    def actions(step: int) -> Tensor:
+        return torch.from_numpy(np.stack([act(step) for act in policies])).to(model.starts.device)
+
+    lives = Player(Dream(model, tau, sample_end), by_itself, max_steps).play(seeds, actions)
+    return lives.returns.cpu().numpy(), lives.lengths.long().cpu().numpy()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from worldmodels.core.seeding import Noise, rng
 from worldmodels.models.base import State, WorldModel
+from worldmodels.models.perceive import Eyes
 
 
 class Dream:
@@ -87,8 +88,6 @@ class Dream:
         starts = self.model.starts
         return starts[[int(rng(seed, "start").integers(len(starts))) for seed in seeds]]
 
-    @torch.no_grad()
     def _start(self, embed: Tensor, noise: Tensor) -> State:
-        nothing = torch.zeros(len(embed), self.model.action_size, device=self.device)
-        first = torch.ones(len(embed), 1, device=self.device)
-        return self.model.observe(self.model.initial(len(embed)), nothing, embed, first, noise[:, :-1])
+        """With eyes open for one step: a real episode's first picture is seen, and nothing after it."""
+        return Eyes(self.model, len(embed)).see_code(embed, noise[:, :-1])

@@ -19,7 +19,8 @@ from gymnasium.vector.utils import batch_space
 from worldmodels.core.seeding import Noise, integer
 from worldmodels.data.episode import OBS_SHAPE
 from worldmodels.dreams.dream import Dream
-from worldmodels.models.base import State, WorldModel
+from worldmodels.models.base import WorldModel
+from worldmodels.models.perceive import Eyes
 
 FPS = 35  # of pictures, where the environment names no rate: Doom's
 
@@ -246,7 +247,7 @@ class LatentEnv(gymnasium.Env):
         self.render_mode = "rgb_array"
         self.env, self._model, self._inputs = env, model, inputs
         self._max_steps = _whole("max_steps", max_steps, 1)
-        self._state: State = {}
+        self._eyes: Eyes | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         seed = None if seed is None else _whole("a seed", seed, 0)
@@ -254,36 +255,34 @@ class LatentEnv(gymnasium.Env):
         episode_seed = int(self.np_random.integers(2**31)) if seed is None else seed
         obs, info = self.env.reset(seed=episode_seed, options=options)
         self._noise = Noise([integer(episode_seed, "latent")], self._model.noise_size, self._model.starts.device)
-        self._state, self._steps = self._model.initial(1), 0
-        return self._see(obs, np.zeros(self._model.action_size, np.float32), 1.0), info
+        self._eyes = Eyes(self._model, 1)
+        self._steps = 0
+        return self._see(self._eyes, obs), info
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-        self._check_begun()
+        eyes = self._begun()
         action = _action(action, self.action_space.shape)
         obs, reward, terminated, truncated, info = self.env.step(action)
         self._steps += 1
         truncated = not terminated and (truncated or self._steps >= self._max_steps)
-        return self._see(obs, action, 0.0), float(reward), bool(terminated), bool(truncated), info
+        eyes.did(torch.from_numpy(action)[None])
+        return self._see(eyes, obs), float(reward), bool(terminated), bool(truncated), info
 
     def render(self) -> Any:
-        self._check_begun()
+        self._begun()
         return self.env.render()
 
     def close(self) -> None:
         self.env.close()
 
-    def _check_begun(self) -> None:
-        if not self._state:
+    def _begun(self) -> Eyes:
+        if self._eyes is None:
             raise ResetNeeded("the environment must be begun by reset() first")
+        return self._eyes
 
-    @torch.no_grad()
-    def _see(self, obs: np.ndarray, action: np.ndarray, is_first: float) -> np.ndarray:
-        device = self._model.starts.device
-        previous = torch.as_tensor(np.asarray(action, np.float32), device=device)[None]
-        embed = self._model.encode(torch.as_tensor(np.array(obs), device=device)[None])
-        first, noise = torch.full((1, 1), is_first, device=device), self._noise.draw()
-        self._state = self._model.observe(self._state, previous, embed, first, noise)
-        return self._model.features(self._state, self._inputs).cpu().numpy()[0]
+    def _see(self, eyes: Eyes, obs: np.ndarray) -> np.ndarray:
+        eyes.see(torch.as_tensor(np.array(obs))[None], self._noise.draw())
+        return eyes.features(self._inputs).cpu().numpy()[0]
 
 
 def _spaces(model: WorldModel, inputs: tuple[str, ...]) -> tuple[spaces.Box, spaces.Box]:

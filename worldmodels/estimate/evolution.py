@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from worldmodels import models
-from worldmodels.acting.actor import Actor
 from worldmodels.acting.agents import ModelAgent
+from worldmodels.acting.controllerspec import ControllerSpec
 from worldmodels.acting.policies import baselines
 from worldmodels.acting.rollout import rollout
 from worldmodels.core.device import device_of
@@ -28,14 +28,14 @@ def evolution(config: ControllerConfig) -> None:
     """Measures steps in dreams and in the real environment, and counts both, as if no episode ended early."""
     cpu = torch.device("cpu")
     model, source = _model(config, cpu)
-    actor = Actor.of(config, model)
-    controller = actor.controller(model)
+    spec = ControllerSpec.of(config, model)
+    controller = spec.controller(model)
     params = rng(config.seed, "estimate").normal(0, config.sigma0, (config.pop_size, controller.num_params))
     seeds = [integer(config.seed, "estimate", i) for i in range(config.episodes)]
     torch.set_num_threads(1)  # as in a worker
     pool = pooled(config.spec, config.lockstep)
     rows = np.resize(params, (config.lockstep, controller.num_params)).astype(np.float32)
-    agent = ModelAgent(model, controller, actor.inputs, rows)
+    agent = ModelAgent(model, controller, spec.inputs, rows)
     luck = [integer(config.seed, "estimate", i) for i in range(config.lockstep)]
     real = seconds_per(lambda n: sum(o.length for o in rollout(pool, agent, luck, n)), config.max_steps)
 
@@ -48,7 +48,7 @@ def evolution(config: ControllerConfig) -> None:
         dreaming, _ = _model(config, device)
 
         def world(steps: int) -> DreamEvaluator:
-            lasting = dataclasses.replace(actor, max_steps=steps)
+            lasting = dataclasses.replace(spec, max_steps=steps)
             return DreamEvaluator(dreaming, lasting, config.tau[0], config.sample_end)
 
         each = seconds_per(lambda n: float(world(n).evaluate(params, seeds).lengths.sum()), config.max_steps)

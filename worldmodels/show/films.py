@@ -7,23 +7,24 @@ import gymnasium
 import numpy as np
 import torch
 
-from worldmodels.acting.actor import Actor
 from worldmodels.acting.agents import ModelAgent
+from worldmodels.acting.controllerspec import ControllerSpec
 from worldmodels.acting.rollout import Outcome, rollout
 from worldmodels.core.seeding import Noise, integer
 from worldmodels.data.episode import Episode
 from worldmodels.dreams.dream import Dream
-from worldmodels.dreams.perceive import perceive
+from worldmodels.dreams.play import Player, by_controller
 from worldmodels.envs import make_env
 from worldmodels.models.base import State, WorldModel
+from worldmodels.models.perceive import perceive
 from worldmodels.show.video import DREAMS, SEES, Film, panels
 
 MAX_FRAMES = 2100
 
 
-def reality(path: Path, model: WorldModel, actor: Actor, params: np.ndarray, seed: int) -> Outcome:
+def reality(path: Path, model: WorldModel, spec: ControllerSpec, params: np.ndarray, seed: int) -> Outcome:
     """Films one real episode: the game, what V is shown, and what it makes of it."""
-    agent = ModelAgent(model, actor.controller(model), actor.inputs, params)
+    agent = ModelAgent(model, spec.controller(model), spec.inputs, params)
 
     def watch(step: int, env: gymnasium.Env, obs: np.ndarray) -> None:
         if step >= MAX_FRAMES:
@@ -32,30 +33,34 @@ def reality(path: Path, model: WorldModel, actor: Actor, params: np.ndarray, see
         game = {f"the game, step {step}": np.asarray(env.render())}
         film.add(panels(game | {"seen (64x64)": obs, "what V makes of it": decoded}))
 
-    env = make_env(actor.env)
+    env = make_env(spec.env)
     with Film(path) as film:
-        outcome = rollout([env], agent, [seed], actor.max_steps, watch=watch)[0]
+        outcome = rollout([env], agent, [seed], spec.max_steps, watch=watch)[0]
     env.close()
     return outcome
 
 
-@torch.no_grad()
 def dream(
-    path: Path, model: WorldModel, actor: Actor, params: np.ndarray, tau: float, seed: int, sample_end: bool = False
+    path: Path,
+    model: WorldModel,
+    spec: ControllerSpec,
+    params: np.ndarray,
+    tau: float,
+    seed: int,
+    sample_end: bool = False,
 ) -> int:
     """Films one dream of the controller's; returns its length in steps."""
-    controller = actor.controller(model)
+    act = by_controller(model, spec.controller(model), spec.inputs)
+    player = Player(Dream(model, tau, sample_end), act, min(spec.max_steps, MAX_FRAMES))
     row = torch.as_tensor(params, dtype=torch.float32, device=model.starts.device)[None]
-    world = Dream(model, tau, sample_end)
-    world.begin([seed])
+
+    def watch(step: int, state: State) -> None:
+        picture = model.decode(state)[0].cpu().numpy()
+        label = f"dream, tau {tau:g}, step {step}"
+        film.add(panels({label: picture}, border={label: DREAMS}))
+
     with Film(path) as film:
-        for step in range(min(actor.max_steps, MAX_FRAMES)):
-            picture = world.pictures()[0].cpu().numpy()
-            label = f"dream, tau {tau:g}, step {step}"
-            film.add(panels({label: picture}, border={label: DREAMS}))
-            _, terminated = world.step(controller.act(row, world.features(actor.inputs)))
-            if terminated[0]:
-                break
+        player.play([seed], row, watch=watch)
     return film.length
 
 

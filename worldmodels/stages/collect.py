@@ -14,8 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 from worldmodels import estimate, models
-from worldmodels.acting.actor import Actor, load_controller
 from worldmodels.acting.agents import Agent, BlindAgent, ModelAgent
+from worldmodels.acting.controllerspec import ControllerSpec, load_controller
 from worldmodels.acting.policies import POLICIES, paper_policy
 from worldmodels.acting.rollout import rollout
 from worldmodels.core.errors import UserError, nearest
@@ -34,22 +34,31 @@ ATTEMPTS = 20  # how often an episode shorter than --min-steps is collected anew
 
 
 @dataclass(frozen=True)
+class Trained:
+    """A trained controller that collects."""
+
+    spec: ControllerSpec
+    version: str  # the fingerprint of V and M
+    params: np.ndarray  # float32 (D,)
+
+
+@dataclass(frozen=True)
 class Task:
     """One shard: which episodes, and where to."""
 
     config: CollectConfig
     path: Path
     policy: str
-    actor: tuple[Actor, str, bytes] | None  # a trained controller, its model's fingerprint, its params
+    trained: Trained | None  # who acts, if it is no policy
     episodes: range
 
 
 def collect(config: CollectConfig) -> None:
     """Collects until `--episodes` episodes of this policy are on disk, then says what is there."""
-    policy, actor = _policy(config)
+    policy, trained = _policy(config)
     starts = range(0, config.episodes, config.shard_size)
     shards = [range(start, min(start + config.shard_size, config.episodes)) for start in starts]
-    tasks = [Task(config, _path(config, policy, those.start), policy, actor, those) for those in shards]
+    tasks = [Task(config, _path(config, policy, those.start), policy, trained, those) for those in shards]
     pooled(config.spec, 1)  # an unknown environment is told of here, once, and before anything is deleted
     folder = rollout_folder(config.data)
     if any(folder.glob("*.h5")):
@@ -68,10 +77,10 @@ def collect(config: CollectConfig) -> None:
         make_workers(config.workers, config.ray, deadline=3600) as workers,
         tqdm(total=sum(len(task.episodes) for task in missing), unit="episode", desc=f"collect {config.env}") as bar,
     ):
-        if actor:
-            there = workers.send(actor[0].run, models.FILES)
-            sent = (actor[0].for_worker(there), *actor[1:])
-            missing = [replace(task, actor=sent) for task in missing]
+        if trained:
+            there = workers.send(trained.spec.run, models.FILES)
+            sent = replace(trained, spec=trained.spec.for_worker(there))
+            missing = [replace(task, trained=sent) for task in missing]
         frames = 0
         began = time.monotonic()
         for index, shard in workers.each(collect_shard, missing):
@@ -101,7 +110,7 @@ def collect_shard(task: Task) -> bytes:
     agent = _agent(task, pool)
     attributes = {
         "env": config.spec.label, "policy": task.policy, "seed": config.seed, "max_steps": config.max_steps,
-        "min_steps": config.min_steps, "shard_size": config.shard_size, "noise": config.noise if task.actor else 0.0,
+        "min_steps": config.min_steps, "shard_size": config.shard_size, "noise": config.noise if task.trained else 0.0,
         "clips": sorted(train_clips(config.spec)), "videos": config.spec.videos,
     }  # fmt: skip
     groups = (task.episodes[i : i + len(pool)] for i in range(0, len(task.episodes), len(pool)))
@@ -123,19 +132,17 @@ def _played(task: Task, episodes: range, pool: list[gymnasium.Env], agent: Agent
 
 
 def _lockstep(task: Task) -> int:
-    return LOCKSTEP if task.actor else 1
+    return LOCKSTEP if task.trained else 1
 
 
 def _agent(task: Task, pool: list) -> Agent:
-    if task.actor is None:
+    if task.trained is None:
         return BlindAgent(task.policy, pool[0].action_space.shape[0])
-    actor, version, params = task.actor
-    model = models.cached(actor.run, version, actor.precision)
-    values = np.frombuffer(params, np.float32)
-    return ModelAgent(model, actor.controller(model), actor.inputs, values, action_noise=task.config.noise)
+    spec, model = task.trained.spec, task.trained.spec.model(task.trained.version)
+    return ModelAgent(model, spec.controller(model), spec.inputs, task.trained.params, task.config.noise)
 
 
-def _policy(config: CollectConfig) -> tuple[str, tuple[Actor, str, bytes] | None]:
+def _policy(config: CollectConfig) -> tuple[str, Trained | None]:
     """The name of the policy for file names and streams, and the controller if it is one."""
     if config.policy == "paper":
         return paper_policy(config.env), None
@@ -144,13 +151,13 @@ def _policy(config: CollectConfig) -> tuple[str, tuple[Actor, str, bytes] | None
     if not Path(config.policy).exists():
         known = nearest(config.policy, ["paper", *POLICIES])
         raise UserError(f"--policy {config.policy} is neither a folder nor a policy; {known}")
-    actor, params, _ = load_controller(Path(config.policy))
-    if actor.env.label != config.spec.label:
-        raise UserError(f"--policy {config.policy} was trained in {actor.env.label}, not in {config.spec.label}")
-    version = models.fingerprint(actor.run)
-    values = params.astype(np.float32).tobytes()
-    name = "controller-" + hashlib.sha256(values + version.encode()).hexdigest()[:8]
-    return name, (actor, version, values)
+    spec, params, _ = load_controller(Path(config.policy))
+    if spec.env.label != config.spec.label:
+        raise UserError(f"--policy {config.policy} was trained in {spec.env.label}, not in {config.spec.label}")
+    version = models.fingerprint(spec.run)
+    params = params.astype(np.float32)
+    name = "controller-" + hashlib.sha256(params.tobytes() + version.encode()).hexdigest()[:8]
+    return name, Trained(spec, version, params)
 
 
 def _path(config: CollectConfig, policy: str, start: int) -> Path:
@@ -163,7 +170,7 @@ def _is_there(task: Task) -> bool:
         return False
     shard: Shard = open_shard(task.path)
     asked: dict[str, Any] = {name: getattr(task.config, name) for name in ("max_steps", "min_steps", "shard_size")}
-    asked |= {"noise": task.config.noise} if task.actor else {}
+    asked |= {"noise": task.config.noise} if task.trained else {}
     for name, value in asked.items():
         if shard.attributes[name] != value:
             found = f"{task.path} was collected with {flag(name)} {shard.attributes[name]}, not {value}"

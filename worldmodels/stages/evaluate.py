@@ -7,7 +7,7 @@ import torch
 from tqdm import tqdm
 
 from worldmodels import models
-from worldmodels.acting.actor import Actor, load_controller
+from worldmodels.acting.controllerspec import ControllerSpec, load_controller
 from worldmodels.acting.policies import baselines
 from worldmodels.core.device import device_of
 from worldmodels.core.report import Summary, paths, say, summarise, table
@@ -24,34 +24,34 @@ from worldmodels.workers import make_workers
 def evaluate(config: EvaluateConfig) -> dict[str, Summary]:
     """Scores the controller, and whatever it is to be compared with; prints the table and draws it."""
     torch.set_num_threads(max(1, config.workers))
-    actor, params, about = load_controller(config.run)
+    spec, params, about = load_controller(config.run)
     folder = Path(about["folder"])
-    model = models.load(actor.run, device_of(config.device), actor.env.label, actor.precision)
-    actor = dataclasses.replace(actor, env=actor.env.with_videos(config.distractor_videos).tested())
-    check_test_clips(actor.env, models.load_module(actor.run / "vision", "vision")[1]["clips"])
+    model = models.load(spec.run, device_of(config.device), spec.env.label, spec.precision)
+    spec = dataclasses.replace(spec, env=spec.env.with_videos(config.distractor_videos).tested())
+    check_test_clips(spec.env, models.load_module(spec.run / "vision", "vision")[1]["clips"])
     scores: dict[str, Summary] = {}
     seeds = final_seeds(config.seed, config.episodes)
     with make_workers(config.workers, config.ray) as workers:
         if config.baselines:
-            scores |= score_baselines(actor.env, actor.max_steps, config.episodes, config.seed, workers)
+            scores |= score_baselines(spec.env, spec.max_steps, config.episodes, config.seed, workers)
         if config.dream:
             tau = next(value for value in (config.tau, about["tau"], 1.0) if value is not None)
             if config.baselines:
-                scores |= _blind_dreams(model, actor, tau, about["sample_end"], config)
+                scores |= _blind_dreams(model, spec, tau, about["sample_end"], config)
             dream_seeds = final_seeds(config.seed, config.episodes, "dream")
-            dream = DreamEvaluator(model, actor, tau, about["sample_end"], workers)
+            dream = DreamEvaluator(model, spec, tau, about["sample_end"], workers)
             dreamt = dream.evaluate(params[None], dream_seeds).returns
             scores[f"our controller in the dream, τ {tau:g}"] = summarise(dreamt)
-        with tqdm(total=config.episodes, unit="episode", desc=f"real {actor.env.name}") as bar:
-            real = RealEvaluator(workers, actor).evaluate(params[None], seeds, bar.update).returns
-        scores[f"our controller in the real {actor.env.name}"] = summarise(real)
+        with tqdm(total=config.episodes, unit="episode", desc=f"real {spec.env.name}") as bar:
+            real = RealEvaluator(workers, spec).evaluate(params[None], seeds, bar.update).returns
+        scores[f"our controller in the real {spec.env.name}"] = summarise(real)
     rows = [(name, score, f"± {score.ci:.1f}", score.n) for name, score in scores.items()]
-    title = f"{folder.name} of {actor.env.label}, generation {about['generation']}, {len(params)} numbers"
+    title = f"{folder.name} of {spec.env.label}, generation {about['generation']}, {len(params)} numbers"
     say(table(title, ("", "return, mean ± std", "95 % of the mean", "n"), rows))
     chart, film = folder / "scores.png", folder / "reality.mp4"
     plots.bars(chart, {name: (score.mean, score.ci) for name, score in scores.items()}, title)
     if config.video:
-        films.reality(film, model, actor, params, seeds[0])
+        films.reality(film, model, spec, params, seeds[0])
         say(paths(plot=chart, video=film))
     else:
         say(paths(plot=chart))
@@ -59,11 +59,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, Summary]:
 
 
 def _blind_dreams(
-    model: WorldModel, actor: Actor, tau: float, sample_end: bool, config: EvaluateConfig
+    model: WorldModel, spec: ControllerSpec, tau: float, sample_end: bool, config: EvaluateConfig
 ) -> dict[str, Summary]:
     """What the trivial policies would get in the dream: if that is more than they really get, it is too kind."""
-    settings = (config.episodes, actor.max_steps, config.seed, tau, sample_end)
+    settings = (config.episodes, spec.max_steps, config.seed, tau, sample_end)
     return {
         f"{label}, in the dream": summarise(blind_dreams(model, policy, *settings)[0])
-        for label, policy in baselines(actor.env.name).items()
+        for label, policy in baselines(spec.env.name).items()
     }

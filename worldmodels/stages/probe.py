@@ -22,10 +22,10 @@ from worldmodels.core.device import device_of
 from worldmodels.core.errors import UserError, nearest
 from worldmodels.core.report import paths, say, table
 from worldmodels.core.seeding import Noise, integer, rng
-from worldmodels.dreams.perceive import perceive
 from worldmodels.envs import make_env
 from worldmodels.envs.distract import check_test_clips
 from worldmodels.models.base import WorldModel
+from worldmodels.models.perceive import perceive
 from worldmodels.settings.config import CollectConfig, ProbeConfig
 from worldmodels.settings.envspec import CONTROL, EnvSpec
 from worldmodels.settings.presets import preset_of

@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from worldmodels import estimate, models
-from worldmodels.acting.actor import FILE, Actor, save_controller
+from worldmodels.acting.controllerspec import FILE, ControllerSpec, save_controller
 from worldmodels.core import seeding
 from worldmodels.core.allocator import keep_freed_memory
 from worldmodels.core.device import device_of
@@ -74,16 +74,16 @@ def train_controller(config: ControllerConfig) -> None:
 def evolve(config: ControllerConfig, workers: Workers) -> Evolved:
     """Evolves one controller, going on from its checkpoint; resumed or not, the result is the same to the bit."""
     model = models.load(config.run, device_of(config.device), config.spec.label, config.precision)
-    actor = Actor.of(config, model)
-    controller = actor.controller(model)
+    spec = ControllerSpec.of(config, model)
+    controller = spec.controller(model)
     if config.dream and model.rewardless:
         raise UserError(f"{config.run}/memory was trained with --reward none, so its dreams pay nothing; train it anew")
-    config = dataclasses.replace(config, inputs=cast(Inputs, actor.inputs))  # as the run's record is to have it
+    config = dataclasses.replace(config, inputs=cast(Inputs, spec.inputs))  # as the run's record is to have it
     run = Run(config.folder, config, "controller", model=models.fingerprint(config.run))
-    real = RealEvaluator(workers, actor, config.lockstep)
+    real = RealEvaluator(workers, spec, config.lockstep)
     world: Evaluator = real
     if config.dream:
-        world = DreamEvaluator(model, actor, config.tau[0], config.sample_end, workers)
+        world = DreamEvaluator(model, spec, config.tau[0], config.sample_end, workers)
     if controller.num_params > FULL_COVARIANCE_LIMIT:
         say(
             f"{controller.num_params} numbers are too many for a full covariance matrix: CMA-ES keeps its diagonal only"
@@ -118,9 +118,9 @@ def evolve(config: ControllerConfig, workers: Workers) -> Evolved:
                 plots.fitness(run.folder / "fitness.png", run.history(), f"{config.spec.label}, {run.folder.name}")
     run.close()
     plots.fitness(run.folder / "fitness.png", run.history(), f"{config.spec.label}, {run.folder.name}")
-    tested_actor = dataclasses.replace(actor, env=actor.env.tested())  # before backgrounds that evolution never met
-    final = RealEvaluator(workers, tested_actor, config.lockstep)
-    return _finish(config, tested_actor, model, world if config.dream else final, final, chosen)
+    unmet = dataclasses.replace(spec, env=spec.env.tested())  # before backgrounds that evolution never met
+    final = RealEvaluator(workers, unmet, config.lockstep)
+    return _finish(config, unmet, model, world if config.dream else final, final, chosen)
 
 
 def _with_backgrounds(config: ControllerConfig) -> ControllerConfig:
@@ -159,7 +159,7 @@ def _test(
 
 
 def _finish(
-    config: ControllerConfig, actor: Actor, model: Any, world: Evaluator, real: Evaluator, best: dict[str, Any]
+    config: ControllerConfig, spec: ControllerSpec, model: Any, world: Evaluator, real: Evaluator, best: dict[str, Any]
 ) -> Evolved:
     """Saves the best mean, scores it on seeds that chose nothing, films it."""
     folder = config.folder
@@ -174,11 +174,11 @@ def _finish(
         "generation": best["generation"], "tau": config.tau[0] if config.dream else None,
         "sample_end": config.sample_end, "seed": config.seed, "trained": trained._asdict(), "real": final._asdict(),
     }  # fmt: skip
-    save_controller(folder / FILE, actor, best["params"], about)
-    films.reality(folder / "reality.mp4", model, actor, best["params"], seeds[0])
+    save_controller(folder / FILE, spec, best["params"], about)
+    films.reality(folder / "reality.mp4", model, spec, best["params"], seeds[0])
     if config.dream:
         path, params = folder / "dream.mp4", best["params"]
-        films.dream(path, model, actor, params, config.tau[0], seeds[0], config.sample_end)
+        films.dream(path, model, spec, params, config.tau[0], seeds[0], config.sample_end)
     return Evolved(folder, trained, final)
 
 

@@ -1,4 +1,4 @@
-"""A trained controller on disk, and all that it takes to let it act."""
+"""What a controller is but its numbers, and a trained one on disk: with V and M, all that it takes to act."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +20,8 @@ FILE = "controller.safetensors"
 
 
 @dataclass(frozen=True)
-class Actor:
-    """All that is needed to act, but the controller's numbers. Plain data: it travels to workers."""
+class ControllerSpec:
+    """A controller in full, but its numbers: where it acts, by which V and M, from what. It travels to workers."""
 
     env: EnvSpec
     run: Path  # folder with vision/ and memory/
@@ -32,16 +32,20 @@ class Actor:
     precision: str
 
     @classmethod
-    def of(cls, config: ControllerConfig, model: WorldModel) -> "Actor":
+    def of(cls, config: ControllerConfig, model: WorldModel) -> "ControllerSpec":
         """As stage 4 is asked to have it."""
         return cls(
             config.spec, config.run.resolve(), config.inputs or model.default_inputs, config.hidden_size, config.bias,
             config.max_steps, config.precision,
         )  # fmt: skip
 
-    def for_worker(self, run: Path) -> "Actor":
+    def for_worker(self, run: Path) -> "ControllerSpec":
         """The same for a worker, who finds the run there; "auto" means what it means here, on whatever processor."""
         return replace(self, run=run, precision=resolved(self.precision, torch.device("cpu")))
+
+    def model(self, version: str) -> WorldModel:
+        """V and M as this process keeps them. Raises UserError if `version` is no longer their fingerprint."""
+        return models.cached(self.run, version, self.precision)
 
     def controller(self, model: WorldModel) -> Controller:
         """The controller that fits `model`. Raises UserError if the model lacks one of the inputs."""
@@ -52,17 +56,17 @@ class Actor:
         return Controller(width, model.action_size, self.hidden_size, self.bias)
 
 
-def save_controller(path: Path, actor: Actor, params: np.ndarray, about: dict[str, Any]) -> None:
+def save_controller(path: Path, spec: ControllerSpec, params: np.ndarray, about: dict[str, Any]) -> None:
     """Saves a controller with all it takes to act but V and M, which lie in the run folder two levels up."""
     tree = {
-        "params": np.asarray(params, np.float32), "env": actor.env.plain(), "inputs": list(actor.inputs),
-        "hidden_size": actor.hidden_size, "bias": actor.bias, "max_steps": actor.max_steps,
-        "precision": actor.precision, "model": models.fingerprint(actor.run), "about": about,
+        "params": np.asarray(params, np.float32), "env": spec.env.plain(), "inputs": list(spec.inputs),
+        "hidden_size": spec.hidden_size, "bias": spec.bias, "max_steps": spec.max_steps,
+        "precision": spec.precision, "model": models.fingerprint(spec.run), "about": about,
     }  # fmt: skip
     checkpoint.save(path, "controller", tree)
 
 
-def load_controller(folder: Path) -> tuple[Actor, np.ndarray, dict[str, Any]]:
+def load_controller(folder: Path) -> tuple[ControllerSpec, np.ndarray, dict[str, Any]]:
     """A trained controller: how it acts, its params (D,), and what is told about it.
 
     Args:
@@ -83,7 +87,7 @@ def load_controller(folder: Path) -> tuple[Actor, np.ndarray, dict[str, Any]]:
     run = folder.parents[1]
     if models.fingerprint(run) != tree["model"]:
         raise UserError(f"{folder} was evolved for another V or M than {run} holds now; run stage 4 again with --fresh")
-    actor = Actor(
+    spec = ControllerSpec(
         EnvSpec(**tree["env"]),
         run,
         tuple(tree["inputs"]),
@@ -92,4 +96,4 @@ def load_controller(folder: Path) -> tuple[Actor, np.ndarray, dict[str, Any]]:
         tree["max_steps"],
         tree["precision"],
     )
-    return actor, tree["params"], tree["about"] | {"folder": str(folder)}
+    return spec, tree["params"], tree["about"] | {"folder": str(folder)}
