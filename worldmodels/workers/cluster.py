@@ -12,20 +12,41 @@ import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import worldmodels
 from worldmodels.core.checkpoint import versions
 from worldmodels.core.errors import UserError
 from worldmodels.core.files import write_bytes
 from worldmodels.core.report import say
-from worldmodels.workers.local import ONE_THREAD, TRIES, Answer, Workers, attempt
+from worldmodels.workers.backlog import Backlog
+from worldmodels.workers.local import ONE_THREAD, Answer, Workers, attempt
 
 PATIENCE = 10.0  # seconds that the head of a cluster has to answer
 LOOK = 5.0  # seconds between looks at which nodes there are
 Luggage = tuple[tuple[str, ...], Any]
 """Names of files, and a reference to their contents in Ray's object store."""
+LOST = "died or hung"  # a hang kills its own process, and which it was cannot be told
+
+
+class Running(NamedTuple):
+    """A task, by its index, that a node was given."""
+
+    task: int
+    node: str
+
+
+@dataclass(frozen=True)
+class Order:
+    """A task as it goes to a node, with all that it needs there."""
+
+    function: Callable[[Any], Any]
+    task: Any
+    luggage: dict[Path, Luggage]  # what has been sent, by where tasks look for it
+    versions: dict[str, str]  # that the sender has
+    deadline: float  # seconds
 
 
 class RayWorkers(Workers):
@@ -64,46 +85,61 @@ class RayWorkers(Workers):
 
     def each(self, function: Callable[[Any], Any], tasks: list[Any]) -> Iterator[tuple[int, Any]]:
         """As `map`, but yields each result as it comes, with its task's index, and keeps none."""
-        deaths, waiting = [0] * len(tasks), deque(range(len(tasks)))
-        running: dict[Any, tuple[int, str]] = {}  # by the task's reference, which it is and the node it was given to
+        backlog, running = Backlog(len(tasks)), dict[Any, Running]()  # by the task's reference
         nodes, looked = self._nodes(), time.monotonic()
-
-        def again(index: int, death: str) -> None:
-            deaths[index] += 1
-            if deaths[index] >= TRIES:
-                raise UserError(f"a worker died or hung {TRIES} times at the same task; the last time: {death}")
-            waiting.appendleft(index)
-
         answers = deque[tuple[int, Answer]]()
         try:
-            while waiting or running or answers:
-                free = Counter(nodes)
-                free.subtract(node for _, node in running.values())
-                while waiting and max(free.values(), default=0) > 0:
-                    (node, _), index = free.most_common(1)[0], waiting.popleft()
-                    free[node] -= 1
-                    running[self._start(function, tasks[index], node)] = index, node
+            while backlog or running or answers:
+                self._assign(nodes, running, backlog, function, tasks)
                 while answers:  # when all CPUs are at work
                     index, answer = answers.popleft()
                     yield index, answer.open()
-                if waiting and not running:  # until a node comes
+                backlog.check()
+                if backlog and not running:  # until a node comes
                     time.sleep(LOOK)
                 if time.monotonic() - looked >= LOOK or not nodes:
                     nodes, looked = self._nodes(), time.monotonic()
-                    for ref in [ref for ref, (_, node) in running.items() if node not in nodes]:
-                        self._ray.cancel(ref, force=True)
-                        again(running.pop(ref)[0], "its node was lost")
-                for ref in self._ray.wait(list(running), timeout=LOOK)[0] if running else []:
-                    index, node = running.pop(ref)
-                    found = self._answer(ref)
-                    if isinstance(found, Answer):
-                        answers.append((index, found))
-                    else:
-                        nodes.pop(node, None)  # until the next look: the node may be what died, or what kills
-                        again(index, found)
+                    self._forsake(nodes, running, backlog)
+                answers.extend(self._arrived(nodes, running, backlog))
         finally:
             for ref in running:  # nobody will read their answers
                 self._ray.cancel(ref, force=True)
+
+    def _assign(
+        self,
+        nodes: dict[str, int],
+        running: dict[Any, Running],
+        backlog: Backlog,
+        function: Callable[[Any], Any],
+        tasks: list[Any],
+    ) -> None:
+        """Gives a task to every CPU that is idle, on the emptiest node first."""
+        free = Counter(nodes)
+        free.subtract(run.node for run in running.values())
+        while max(free.values(), default=0) > 0 and (index := backlog.take()) is not None:
+            node = free.most_common(1)[0][0]
+            free[node] -= 1
+            running[self._start(function, tasks[index], node)] = Running(index, node)
+
+    def _forsake(self, nodes: dict[str, int], running: dict[Any, Running], backlog: Backlog) -> None:
+        """Nothing is expected any more of nodes that have left."""
+        for ref in [ref for ref, run in running.items() if run.node not in nodes]:
+            self._ray.cancel(ref, force=True)
+            backlog.lost(running.pop(ref).task, LOST, "the last time: its node was lost")
+
+    def _arrived(
+        self, nodes: dict[str, int], running: dict[Any, Running], backlog: Backlog
+    ) -> Iterator[tuple[int, Answer]]:
+        """The answers that have come, after a while's waiting; a node whose worker died is passed over until the next
+        look, for it may be what died, or what kills."""
+        for ref in self._ray.wait(list(running), timeout=LOOK)[0] if running else []:
+            run = running.pop(ref)
+            found = self._answer(ref)
+            if isinstance(found, Answer):
+                yield run.task, found
+            else:
+                nodes.pop(run.node, None)
+                backlog.lost(run.task, LOST, f"the last time: {found}")
 
     def _nodes(self) -> dict[str, int]:
         """The CPUs of every node that lives."""
@@ -115,7 +151,7 @@ class RayWorkers(Workers):
         tasks that it had placed there itself it waits seven minutes, and meanwhile places no others."""
         there = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=True)
         serve = self._serve.options(scheduling_strategy=there)
-        return serve.remote(function, task, self._luggage, _versions(), self._deadline)
+        return serve.remote(Order(function, task, self._luggage, _versions(), self._deadline))
 
     def _answer(self, ref: Any) -> "Answer | str":
         """A task's answer, or how its worker (or the worker's node) died."""
@@ -155,39 +191,32 @@ def _connect(address: str) -> Any:
     return ray
 
 
-def _serve(
-    function: Callable[[Any], Any],
-    task: Any,
-    luggage: dict[Path, Luggage],
-    expected: dict[str, str],
-    deadline: float,
-) -> Answer:
+def _serve(order: Order) -> Answer:
     """A task's life on a node."""
     import torch
 
     torch.set_num_threads(1)
-    faulthandler.dump_traceback_later(deadline, exit=True)  # a hang becomes a death
+    faulthandler.dump_traceback_later(order.deadline, exit=True)  # a hang becomes a death
     try:
-        return attempt(_play, (function, task, luggage, expected))
+        return attempt(_carry_out, order)
     finally:
         faulthandler.cancel_dump_traceback_later()
 
 
-def _play(order: tuple[Callable[[Any], Any], Any, dict[Path, Luggage], dict[str, str]]) -> Any:
+def _carry_out(order: Order) -> Any:
     import ray
 
-    function, task, luggage, expected = order
-    different = {name: theirs for name, theirs in _versions().items() if theirs != expected[name]}
+    different = {name: theirs for name, theirs in _versions().items() if theirs != order.versions[name]}
     if different:
         node, found = ray.util.get_node_ip_address(), ", ".join(f"{n} {v}" for n, v in different.items())
-        needed = ", ".join(f"{name} {expected[name]}" for name in different)
+        needed = ", ".join(f"{name} {order.versions[name]}" for name in different)
         raise UserError(f"--ray: node {node} has {found}, but here it is {needed}; install the same")
-    for folder, (names, files) in luggage.items():
+    for folder, (names, files) in order.luggage.items():
         if not all((folder / name).exists() for name in names):
             contents: Any = ray.get(files)
             for name, content in contents.items():
                 write_bytes(folder / name, content)
-    return function(task)
+    return order.function(order.task)
 
 
 @functools.cache

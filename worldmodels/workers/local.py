@@ -11,7 +11,6 @@ import os
 import signal
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -21,8 +20,8 @@ import multiprocess as mp
 from multiprocess.connection import Connection, wait
 
 from worldmodels.core.errors import UserError
+from worldmodels.workers.backlog import Backlog
 
-TRIES = 3
 PATIENCE = 5.0  # seconds that an idle worker has to tidy up
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
@@ -57,7 +56,7 @@ class Workers:
             done: called with each result as it comes, for progress bars.
 
         Raises:
-            UserError: as the task raised it, or if a task killed (or hung) TRIES workers.
+            UserError: as the task raised it, or if a task killed (or hung) as many workers as it may (backlog.TRIES).
             WorkerError: if a task raised anything else.
         """
         tasks = list(tasks)
@@ -91,53 +90,57 @@ class Workers:
         if self.here:
             yield from ((index, function(task)) for index, task in enumerate(tasks))
             return
-        waiting = deque(range(len(tasks)))
-        tries = [0] * len(tasks)
+        backlog = Backlog(len(tasks), "try fewer --workers")
         while len(self._pool) < min(self._num, len(tasks)):
             self._pool.append(_Worker())
         busy: dict[Connection, _Worker] = {}
         answers: list[tuple[int, Answer]] = []
-        given_up: UserError | None = None
         try:
-            while waiting or busy or answers:
-                for worker in self._pool:
-                    if waiting and not given_up and worker.connection not in busy:
-                        worker.start(waiting.popleft(), function, tasks, self._deadline)
-                        busy[worker.connection] = worker
+            while backlog or busy or answers:
+                self._employ(busy, backlog, function, tasks)
                 while answers:  # workers are at their next task while the caller sees to these
                     index, answer = answers.pop(0)
                     yield index, answer.open()
-                if given_up:
-                    raise given_up
-                if not busy:
-                    continue
-                patience = min(worker.due for worker in busy.values()) - time.monotonic()
-                ready = wait(list(busy), timeout=max(0.0, patience))
-                for connection in ready:
-                    worker = busy.pop(connection)
-                    index, found = worker.answer()
-                    if found is None:
-                        given_up = self._replace(worker, tries, "died") or given_up
-                        waiting.appendleft(index)
-                    else:
-                        answers.append((index, found))
-                for worker in [w for w in busy.values() if w.due < time.monotonic()]:
-                    del busy[worker.connection]
-                    given_up = self._replace(worker, tries, f"took longer than {self._deadline:.0f} s") or given_up
-                    waiting.appendleft(worker.task)
+                backlog.check()
+                answers.extend(self._hear(busy, backlog))
         finally:
             for worker in busy.values():  # left in the middle of a task: nobody will read its answer
                 worker.kill()
                 self._pool.remove(worker)
 
-    def _replace(self, worker: "_Worker", tries: list[int], what: str) -> UserError | None:
-        """Another worker in its place; and what to say if its task has failed too often."""
-        tries[worker.task] += 1
+    def _employ(
+        self, busy: "dict[Connection, _Worker]", backlog: Backlog, function: Callable[[Any], Any], tasks: list[Any]
+    ) -> None:
+        """Gives a task to every worker that is idle."""
+        for worker in self._pool:
+            if worker.connection not in busy and (index := backlog.take()) is not None:
+                worker.start(index, function, tasks, self._deadline)
+                busy[worker.connection] = worker
+
+    def _hear(self, busy: "dict[Connection, _Worker]", backlog: Backlog) -> "list[tuple[int, Answer]]":
+        """Waits until some are no longer busy: the answers of those that have done their task; the dead and hung are
+        replaced."""
+        if not busy:
+            return []
+        answers = []
+        patience = min(worker.due for worker in busy.values()) - time.monotonic()
+        for connection in wait(list(busy), timeout=max(0.0, patience)):
+            worker = busy.pop(connection)  # type: ignore[call-overload]
+            found = worker.answer()
+            if found is None:
+                self._replace(worker, backlog, "died")
+            else:
+                answers.append((worker.task, found))
+        for worker in [w for w in busy.values() if w.due < time.monotonic()]:
+            del busy[worker.connection]
+            self._replace(worker, backlog, f"took longer than {self._deadline:.0f} s")
+        return answers
+
+    def _replace(self, worker: "_Worker", backlog: Backlog, how: str) -> None:
+        """Another worker in its place; its task waits again."""
         code = worker.kill()
         self._pool[self._pool.index(worker)] = _Worker()
-        if tries[worker.task] < TRIES:
-            return None
-        return UserError(f"a worker {what} {TRIES} times at the same task (exit code {code}); try fewer --workers")
+        backlog.lost(worker.task, how, f"exit code {code}")
 
 
 class Answer:
@@ -179,12 +182,12 @@ class _Worker:
         with contextlib.suppress(BrokenPipeError):  # it died while idle: `answer` will meet the end of file
             self.connection.send((function, tasks[index]))
 
-    def answer(self) -> tuple[int, Answer | None]:
-        """The task and its answer, or None if the process is dead."""
+    def answer(self) -> Answer | None:
+        """Its task's answer, or None if the process is dead."""
         try:
-            return self.task, self.connection.recv()
+            return self.connection.recv()
         except (EOFError, OSError):  # dead before or in the middle of its answer
-            return self.task, None
+            return None
 
     def end(self) -> None:
         self._process.join(timeout=PATIENCE)
