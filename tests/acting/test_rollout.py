@@ -14,11 +14,14 @@ class Counter(gymnasium.Env):
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
         self.seed, self.steps = seed or 0, 0
-        return self._see(), {}
+        return self._see(), self._tell()
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
         self.steps += 1
-        return self._see(), float(self.steps), self.steps == self.seed, False, {}
+        return self._see(), float(self.steps), self.steps == self.seed, False, self._tell()
+
+    def _tell(self) -> dict:
+        return {"truth": {"place": np.array([self.seed, self.steps], np.float32)}}
 
     def _see(self) -> np.ndarray:
         obs = np.zeros((64, 64, 3), np.uint8)
@@ -64,6 +67,14 @@ def test_an_episode_is_the_same_alone_and_in_company() -> None:
 
 def test_nothing_is_recorded_unless_asked() -> None:
     assert rollout([Counter()], BlindAgent("still", 2), [4], 20)[0].episode is None
+
+
+def test_the_truth_is_kept_beside_every_frame_if_asked() -> None:
+    envs, agent = [Counter(), Counter()], BlindAgent("still", 2)
+    for seed, outcome in zip((4, 2, 9), rollout(envs, agent, [4, 2, 9], 6, record=True, truth=True), strict=True):
+        assert list(outcome.truth) == ["place"] and outcome.truth["place"].dtype == np.float32
+        assert outcome.truth["place"].tolist() == [[seed, step] for step in range(outcome.length + 1)]
+    assert rollout(envs, agent, [4], 6, record=True)[0].truth is None
 
 
 def test_watch_sees_every_step_of_the_first_row() -> None:

@@ -9,6 +9,7 @@ import torch
 from tests.conftest import World
 from worldmodels import models
 from worldmodels.core.errors import UserError
+from worldmodels.evolution.evaluators import BlindTask
 from worldmodels.settings.config import ProbeConfig
 from worldmodels.settings.envspec import EnvSpec
 from worldmodels.stages.probe import Seen, features, play, probe, r_squared
@@ -46,7 +47,7 @@ def test_r_squared_is_what_a_linear_map_can_explain() -> None:
     ("dmc:reacher-easy", {"position", "to_target", "velocity"}),
 ])  # fmt: skip
 def test_episodes_tell_the_truth_beside_each_frame(env: str, names: set[str]) -> None:
-    (episode,) = play((EnvSpec(env, 2 if env.startswith("dmc") else 1), "uniform", 30, [5]))
+    (episode,) = play(BlindTask(EnvSpec(env, 2 if env.startswith("dmc") else 1), "uniform", 30, [5]))
     assert set(episode.truth) == names | {"reward"}
     assert len(episode.obs) == 31 and len(episode.action) == 30
     assert all(len(values) == 31 and values.dtype == np.float32 for values in episode.truth.values())
@@ -58,7 +59,7 @@ def test_episodes_tell_the_truth_beside_each_frame(env: str, names: set[str]) ->
 
 
 def test_features_are_those_that_an_agent_would_have(world: World, model) -> None:
-    episodes = play((EnvSpec("doom"), "held", 20, [1, 2]))
+    episodes = play(BlindTask(EnvSpec("doom"), "held", 20, [1, 2]))
     short = dataclasses.replace(episodes[1], obs=episodes[1].obs[:9], action=episodes[1].action[:8])
     parts = model.default_inputs
     code, feat = features(model, [episodes[0], short], (("code",), parts), 0)

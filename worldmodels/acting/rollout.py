@@ -20,6 +20,7 @@ def rollout(
     max_steps: int,
     record: bool = False,
     watch: Watch | None = None,
+    truth: bool = False,
 ) -> list[Outcome]:
     """Plays one episode per seed, as many side by side as there are environments.
 
@@ -30,20 +31,31 @@ def rollout(
         max_steps: an episode that lasts as long is truncated.
         record: keep the episodes; else only their sums.
         watch: sees every step of the first row.
+        truth: keep the true states too, of environments that tell them: `make_env(..., truth=True)`.
 
     Returns:
         Outcomes in the order of seeds.
     """
     groups = (seeds[i : i + len(envs)] for i in range(0, len(seeds), len(envs)))
-    return [outcome for group in groups for outcome in _side_by_side(envs, agent, group, max_steps, record, watch)]
+    return [
+        outcome for group in groups for outcome in _side_by_side(envs, agent, group, max_steps, record, watch, truth)
+    ]
 
 
 def _side_by_side(
-    envs: Sequence[gymnasium.Env], agent: Agent, seeds: list[int], max_steps: int, record: bool, watch: Watch | None
+    envs: Sequence[gymnasium.Env],
+    agent: Agent,
+    seeds: list[int],
+    max_steps: int,
+    record: bool,
+    watch: Watch | None,
+    truth: bool,
 ) -> list[Outcome]:
     """One group in lock step; episodes that end leave the batch."""
-    obs = _shown([env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=False)], agent)
-    tapes = [Tape(seed, first, record) for seed, first in zip(seeds, obs, strict=True)]
+    begun = [env.reset(seed=seed) for env, seed in zip(envs, seeds, strict=False)]
+    obs = _shown([picture for picture, _ in begun], agent)
+    told = [info["truth"] if truth else None for _, info in begun]
+    tapes = [Tape(seed, first, record, true) for seed, first, true in zip(seeds, obs, told, strict=True)]
     agent.begin(seeds)
     rows, step = list(range(len(seeds))), 0
     while rows:
@@ -54,8 +66,9 @@ def _side_by_side(
         steps = [envs[row].step(action) for row, action in zip(rows, actions, strict=True)]
         pictures = _shown([picture for picture, *_ in steps], agent)
         for i, row in enumerate(rows):
-            obs[row], (_, reward, terminated, truncated, _) = pictures[i], steps[i]
-            tapes[row].add(actions[i], float(reward), obs[row], terminated, truncated or step >= max_steps)
+            obs[row], (_, reward, terminated, truncated, info) = pictures[i], steps[i]
+            true = info["truth"] if truth else None
+            tapes[row].add(actions[i], float(reward), obs[row], terminated, truncated or step >= max_steps, true)
         rows = [row for row in rows if not tapes[row].done]
     return [tape.outcome() for tape in tapes]
 

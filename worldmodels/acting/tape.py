@@ -10,6 +10,10 @@ from worldmodels.envs.images import to_obs
 AT_ONCE = 16  # pictures that are made small together where nobody looks at them before: they still lie in the cache
 
 
+Truth = dict[str, np.ndarray]
+"""The true state that an environment tells: name -> float32 (n,)."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What came of one episode."""
@@ -19,26 +23,38 @@ class Outcome:
     length: int
     terminated: bool
     episode: Episode | None = None
+    truth: Truth | None = None  # (T+1, n) each: beside every frame of the episode
 
 
 class Tape:
     """One episode as it happens."""
 
-    def __init__(self, seed: int, obs: np.ndarray, record: bool) -> None:
+    def __init__(self, seed: int, obs: np.ndarray, record: bool, truth: Truth | None = None) -> None:
         self._seed, self._record = seed, record
         self._shown, self._obs = list[np.ndarray](), list[np.ndarray]()  # as they came, and made small, some at a time
         self._actions, self._rewards = list[np.ndarray](), list[float]()
+        self._truths = list[Truth]()
         self.done = self._terminated = False
-        self._keep(obs)
+        self._keep(obs, truth)
 
-    def add(self, action: np.ndarray, reward: float, obs: np.ndarray, terminated: bool, truncated: bool) -> None:
+    def add(
+        self,
+        action: np.ndarray,
+        reward: float,
+        obs: np.ndarray,
+        terminated: bool,
+        truncated: bool,
+        truth: Truth | None = None,
+    ) -> None:
         self._rewards.append(reward)
         if self._record:
             self._actions.append(np.array(action, np.float32))
-        self._keep(obs)
+        self._keep(obs, truth)
         self._terminated, self.done = terminated, terminated or truncated
 
-    def _keep(self, obs: np.ndarray) -> None:
+    def _keep(self, obs: np.ndarray, truth: Truth | None) -> None:
+        if truth is not None:
+            self._truths.append(truth)
         if self._record:
             self._shown.append(obs)
             if len(self._shown) == AT_ONCE:
@@ -61,4 +77,12 @@ class Tape:
                 truncated=not self._terminated,
                 seed=self._seed,
             )
-        return Outcome(self._seed, float(np.sum(self._rewards)), len(self._rewards), self._terminated, episode)
+        truth = (
+            {name: np.stack([one[name] for one in self._truths]) for name in self._truths[0]} if self._truths else None
+        )
+        return Outcome(self._seed, float(np.sum(self._rewards)), len(self._rewards), self._terminated, episode, truth)
+
+
+def _in_a_row(truths: list[Truth]) -> Truth:
+    """What was told of each frame, as (T+1, n)."""
+    return {name: np.stack([truth[name] for truth in truths]) for name in truths[0]}

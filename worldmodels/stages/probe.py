@@ -10,20 +10,23 @@ import functools
 import json
 from pathlib import Path
 
-import gymnasium
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from worldmodels import models
+from worldmodels.acting.agents import BlindAgent
 from worldmodels.acting.policies import POLICIES, paper_policy
+from worldmodels.acting.rollout import rollout
+from worldmodels.acting.tape import Outcome
 from worldmodels.core import files
 from worldmodels.core.device import device_of
 from worldmodels.core.errors import UserError, nearest
 from worldmodels.core.report import paths, say, table
 from worldmodels.core.seeding import Noise, integer, rng
-from worldmodels.envs import make_env
 from worldmodels.envs.distract import check_test_clips
+from worldmodels.envs.pool import pooled
+from worldmodels.evolution.evaluators import BlindTask
 from worldmodels.models.base import WorldModel
 from worldmodels.models.perceive import perceive
 from worldmodels.settings.config import CollectConfig, ProbeConfig
@@ -167,38 +170,21 @@ def _targets(seen: Seen) -> np.ndarray:
 def _play_all(workers: Workers, spec: EnvSpec, policy: str, config: ProbeConfig, purpose: str, bar: tqdm) -> list[Seen]:
     limit = preset_of(CollectConfig, spec.name, "laptop")["max_steps"]
     seeds = [integer(config.seed, "probe", purpose, i) for i in range(config.episodes)]
-    tasks = [(spec, policy, limit, seeds[i : i + GROUP]) for i in range(0, len(seeds), GROUP)]
+    tasks = [BlindTask(spec, policy, limit, seeds[i : i + GROUP]) for i in range(0, len(seeds), GROUP)]
     return [seen for group in workers.map(play, tasks, lambda group: bar.update(len(group))) for seen in group]
 
 
-def play(task: tuple[EnvSpec, str, int, list[int]]) -> list[Seen]:
+def play(task: BlindTask) -> list[Seen]:
     """A worker's task: a blind policy's episodes, one per seed."""
-    spec, policy, limit, seeds = task
-    env = _telling(spec)
-    return [_play(env, policy, limit, seed) for seed in seeds]
+    pool = pooled(task.env, 1, truth=True)
+    agent = BlindAgent(task.policy, pool[0].action_space.shape[0])  # type: ignore[index]
+    return [_seen(outcome) for outcome in rollout(pool, agent, task.seeds, task.max_steps, record=True, truth=True)]
 
 
-def _play(env: gymnasium.Env, policy: str, limit: int, seed: int) -> Seen:
-    assert env.action_space.shape
-    act = POLICIES[policy](rng(seed, "policy"), env.action_space.shape[0])
-    obs, info = env.reset(seed=seed)
-    seen, truths, rewards, over = [obs], [info["truth"]], [0.0], False
-    actions: list[np.ndarray] = []
-    while not over and len(actions) < limit:
-        actions.append(act(len(actions)))
-        obs, reward, terminated, truncated, info = env.step(actions[-1])
-        over = terminated or truncated
-        seen.append(obs)
-        truths.append(info["truth"])
-        rewards.append(float(reward))
-    truth = {name: np.stack([t[name] for t in truths]) for name in truths[0]}
-    truth["reward"] = np.array(rewards, np.float32)[:, None]
-    return Seen(np.stack(seen), np.stack(actions), truth)
-
-
-@functools.lru_cache(maxsize=2)
-def _telling(spec: EnvSpec) -> gymnasium.Env:
-    return make_env(spec, truth=True)
+def _seen(outcome: Outcome) -> Seen:
+    assert outcome.episode and outcome.truth  # `play` asks for both
+    reward = np.append(np.float32(0), outcome.episode.reward)[:, None]
+    return Seen(outcome.episode.obs, outcome.episode.action, outcome.truth | {"reward": reward})
 
 
 def _spec(run: Path, config: ProbeConfig) -> EnvSpec:
