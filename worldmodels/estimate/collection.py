@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 
@@ -31,7 +32,46 @@ def collection(
     torch.set_num_threads(1)  # as in a worker
     rows = min(EPISODES, config.shard_size)
     pool = pooled(config.spec, min(lockstep, rows))
-    agent, seeds = agent_of(pool), [integer(config.seed, "estimate", i) for i in range(rows)]
+    sample = _sample(config, pool, agent_of(pool), rows)
+    steps = sum(o.length for o in sample.outcomes)
+    lasting = sum(not o.terminated and sample.limit < config.max_steps for o in sample.outcomes)
+    length = sum(config.max_steps if sample.cut_off(o) else o.length for o in sample.outcomes) / rows
+    how = f"{rows} episodes played here" + (f"; {lasting} outlived that: --max-steps" if lasting else "")
+    began = time.perf_counter()
+    per_frame = len(pack_shard([o.episode for o in sample.outcomes if o.episode], {})) / (steps + rows)
+    packing = (time.perf_counter() - began) / (steps + rows)
+    frames, cores = episodes * (length + 1), max(1, config.workers)
+    costs = [
+        Cost("reset", sample.start / rows, episodes, "measured", cores),
+        Cost("step", max(0.0, sample.took - sample.start) / max(1, steps - rows), episodes * length, how, cores),
+        Cost("frame compressed", packing, frames, "measured", cores),
+    ]
+    # twice: frames are put together for each episode, and a shard's bytes for the way home
+    shard = 2 * (length + 1) * (len(pool) * FRAME + min(config.shard_size, max(1, episodes)) * per_frame)
+    sizes = [
+        Size("disk: rollouts", frames * per_frame, f"{frames:,.0f} frames of {per_frame:,.0f} bytes"),
+        Size("memory: shards in hand", cores * shard, f"{cores} compressed, and the episodes being played"),
+        own_memory()._replace(name="memory: each worker"),
+    ]
+    show(f"{episodes} episodes of {config.spec.label} by {policy}, a dry run", costs, sizes)
+
+
+class Sample(NamedTuple):
+    """Episodes that were played to see how long they take."""
+
+    outcomes: list[Outcome]
+    limit: int  # steps after which they were cut off
+    start: float  # seconds that their resets took, and a step of each
+    took: float  # seconds in all
+
+    def cut_off(self, outcome: Outcome) -> bool:
+        """Whether an episode would have gone on."""
+        return outcome.length == self.limit and not outcome.terminated
+
+
+def _sample(config: CollectConfig, pool: list, agent: Agent, rows: int) -> Sample:
+    """Plays so many episodes, ever more of each, until that takes long enough to be believed."""
+    seeds = [integer(config.seed, "estimate", i) for i in range(rows)]
 
     def play(steps: int) -> tuple[list[Outcome], float]:
         began = time.perf_counter()
@@ -44,24 +84,4 @@ def collection(
     while limit < config.max_steps and took < PATIENCE and any(not o.terminated for o in outcomes):
         limit = min(config.max_steps, max(2 * limit, int(limit * PATIENCE / took / 2)))
         outcomes, took = play(limit)
-    steps = sum(o.length for o in outcomes)
-    lasting = sum(not o.terminated and limit < config.max_steps for o in outcomes)
-    length = sum(config.max_steps if o.length == limit and not o.terminated else o.length for o in outcomes) / rows
-    how = f"{rows} episodes played here" + (f"; {lasting} outlived that: --max-steps" if lasting else "")
-    began = time.perf_counter()
-    per_frame = len(pack_shard([o.episode for o in outcomes if o.episode], {})) / (steps + rows)
-    packing = (time.perf_counter() - began) / (steps + rows)
-    frames, cores = episodes * (length + 1), max(1, config.workers)
-    costs = [
-        Cost("reset", start / rows, episodes, "measured", cores),
-        Cost("step", max(0.0, took - start) / max(1, steps - rows), episodes * length, how, cores),
-        Cost("frame compressed", packing, frames, "measured", cores),
-    ]
-    # twice: frames are put together for each episode, and a shard's bytes for the way home
-    shard = 2 * (length + 1) * (len(pool) * FRAME + min(config.shard_size, max(1, episodes)) * per_frame)
-    sizes = [
-        Size("disk: rollouts", frames * per_frame, f"{frames:,.0f} frames of {per_frame:,.0f} bytes"),
-        Size("memory: shards in hand", cores * shard, f"{cores} compressed, and the episodes being played"),
-        own_memory()._replace(name="memory: each worker"),
-    ]
-    show(f"{episodes} episodes of {config.spec.label} by {policy}, a dry run", costs, sizes)
+    return Sample(outcomes, limit, start, took)

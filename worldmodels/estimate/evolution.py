@@ -26,57 +26,81 @@ from worldmodels.settings.presets import preset_of
 
 def evolution(config: ControllerConfig) -> None:
     """Measures steps in dreams and in the real environment, and counts both, as if no episode ended early."""
-    cpu = torch.device("cpu")
-    model, source = _model(config, cpu)
+    model, source = _model(config, torch.device("cpu"))
     spec = ControllerSpec.of(config, model)
-    controller = spec.controller(model)
-    params = rng(config.seed, "estimate").normal(0, config.sigma0, (config.pop_size, controller.num_params))
-    seeds = [integer(config.seed, "estimate", i) for i in range(config.episodes)]
+    numbers = spec.controller(model).num_params
+    params = rng(config.seed, "estimate").normal(0, config.sigma0, (config.pop_size, numbers))
     torch.set_num_threads(1)  # as in a worker
-    pool = pooled(config.spec, config.lockstep)
-    rows = np.resize(params, (config.lockstep, controller.num_params)).astype(np.float32)
-    agent = ModelAgent(model, controller, spec.inputs, rows)
-    luck = [integer(config.seed, "estimate", i) for i in range(config.lockstep)]
-    real = seconds_per(lambda n: sum(o.length for o in rollout(pool, agent, luck, n)), config.max_steps)
-
-    tests = -(-config.generations // config.test_every)
-    tried = config.generations * config.pop_size * config.episodes
-    sweep, cores, length = len(config.tau) or 1, max(1, config.workers), config.max_steps
-    how = f"{config.lockstep} side by side here, resets included"
-    if config.dream:
-        device = device_of(config.device)
-        dreaming, _ = _model(config, device)
-
-        def world(steps: int) -> DreamEvaluator:
-            lasting = dataclasses.replace(spec, max_steps=steps)
-            return DreamEvaluator(dreaming, lasting, config.tau[0], config.sample_end)
-
-        each = seconds_per(lambda n: float(world(n).evaluate(params, seeds).lengths.sum()), config.max_steps)
-        tested = (tests + 1) * config.test_episodes  # once more at the end
-        shapes = (config.pop_size, config.episodes), (1, config.test_episodes)
-        blocks = [len(world(1).blocks(*shape)) for shape in shapes]
-        of_all, of_one = (count / math.ceil(count / cores) for count in blocks)  # the last round may leave some idle
-        at_once = f"{config.pop_size} x {config.episodes}, as it will dream them"
-        costs = [
-            Cost("dream step, evolving", each, sweep * tried * length, at_once, of_all),
-            Cost("dream step, tests", each, sweep * tested * length, "the same", of_one),
-            Cost("real step, shown beside", real, sweep * tests * config.real_episodes * length, how, cores),
-        ]
-    else:
-        costs = [
-            Cost("real step, evolving", real, tried * length, how, cores),
-            Cost("real step, tests", real, tests * config.test_episodes * length, "the same", cores),
-        ]
-    final = (sweep + len(baselines(config.env))) * config.final_episodes * length
-    costs += [Cost("real step, final scores", real, final, "the same, baselines too", cores)]
-    numbers = controller.num_params
+    real = _real_step(config, spec, model, params)
+    costs = _dreamt(config, spec, params, real) if config.dream else _real(config, real)
+    final = (len(config.tau) or 1) + len(baselines(config.env))
+    times = final * config.final_episodes * config.max_steps
+    costs += [Cost("real step, final scores", real, times, "the same, baselines too", _cores(config))]
     matrices = 3 * numbers**2 if numbers <= FULL_COVARIANCE_LIMIT else 0
-    sizes = [
-        Size("disk: checkpoint", sweep * 8 * (matrices + 10 * numbers), f"CMA-ES over {numbers:,} numbers"),
-        own_memory(),
-    ]
+    checkpoint = (len(config.tau) or 1) * 8 * (matrices + 10 * numbers)
+    sizes = [Size("disk: checkpoint", checkpoint, f"CMA-ES over {numbers:,} numbers"), own_memory()]
     title = f"{config.generations} generations of C of {config.spec.label}, a dry run"
-    show(f"{title}; every episode counts --max-steps {length:,} steps; {source}", costs, sizes)
+    show(f"{title}; every episode counts --max-steps {config.max_steps:,} steps; {source}", costs, sizes)
+
+
+def _cores(config: ControllerConfig) -> int:
+    return max(1, config.workers)
+
+
+def _luck(config: ControllerConfig, count: int) -> list[int]:
+    return [integer(config.seed, "estimate", i) for i in range(count)]
+
+
+def _real_step(config: ControllerConfig, spec: ControllerSpec, model: WorldModel, params: np.ndarray) -> float:
+    """Seconds of a step in the real environment, by as many candidates as play side by side."""
+    pool, seeds = pooled(config.spec, config.lockstep), _luck(config, config.lockstep)
+    rows = np.resize(params, (config.lockstep, params.shape[1])).astype(np.float32)
+    agent = ModelAgent(model, spec.controller(model), spec.inputs, rows)
+    return seconds_per(lambda n: sum(o.length for o in rollout(pool, agent, seeds, n)), config.max_steps)
+
+
+def _real(config: ControllerConfig, step: float) -> list[Cost]:
+    """What evolution and its tests cost in the real environment."""
+    tried = config.generations * config.pop_size * config.episodes * config.max_steps
+    tested = _tests(config) * config.test_episodes * config.max_steps
+    return [
+        Cost("real step, evolving", step, tried, _how(config), _cores(config)),
+        Cost("real step, tests", step, tested, "the same", _cores(config)),
+    ]
+
+
+def _dreamt(config: ControllerConfig, spec: ControllerSpec, params: np.ndarray, real: float) -> list[Cost]:
+    """What they cost in dreams, and the real episodes that are shown beside."""
+    dreaming, _ = _model(config, device_of(config.device))
+    seeds = _luck(config, config.episodes)
+
+    def world(steps: int) -> DreamEvaluator:
+        lasting = dataclasses.replace(spec, max_steps=steps)
+        return DreamEvaluator(dreaming, lasting, config.tau[0], config.sample_end)
+
+    each = seconds_per(lambda n: float(world(n).evaluate(params, seeds).lengths.sum()), config.max_steps)
+    shapes = (config.pop_size, config.episodes), (1, config.test_episodes)
+    blocks = [len(world(1).blocks(*shape)) for shape in shapes]
+    # the last round may leave some cores idle
+    of_all, of_one = (count / math.ceil(count / _cores(config)) for count in blocks)
+    steps = (len(config.tau) or 1) * config.max_steps  # of one episode in each dream that is evolved in
+    tried = config.generations * config.pop_size * config.episodes
+    tested = (_tests(config) + 1) * config.test_episodes  # once more at the end
+    at_once = f"{config.pop_size} x {config.episodes}, as it will dream them"
+    beside = _tests(config) * config.real_episodes
+    return [
+        Cost("dream step, evolving", each, tried * steps, at_once, of_all),
+        Cost("dream step, tests", each, tested * steps, "the same", of_one),
+        Cost("real step, shown beside", real, beside * steps, _how(config), _cores(config)),
+    ]
+
+
+def _tests(config: ControllerConfig) -> int:
+    return -(-config.generations // config.test_every)
+
+
+def _how(config: ControllerConfig) -> str:
+    return f"{config.lockstep} side by side here, resets included"
 
 
 def _model(config: ControllerConfig, device: torch.device) -> tuple[WorldModel, str]:

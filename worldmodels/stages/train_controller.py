@@ -75,7 +75,7 @@ def evolve(config: ControllerConfig, workers: Workers) -> Evolved:
     """Evolves one controller, going on from its checkpoint; resumed or not, the result is the same to the bit."""
     model = models.load(config.run, device_of(config.device), config.spec.label, config.precision)
     spec = ControllerSpec.of(config, model)
-    controller = spec.controller(model)
+    numbers = spec.controller(model).num_params
     if config.dream and model.rewardless:
         raise UserError(f"{config.run}/memory was trained with --reward none, so its dreams pay nothing; train it anew")
     config = dataclasses.replace(config, inputs=cast(Inputs, spec.inputs))  # as the run's record is to have it
@@ -84,11 +84,17 @@ def evolve(config: ControllerConfig, workers: Workers) -> Evolved:
     world: Evaluator = real
     if config.dream:
         world = DreamEvaluator(model, spec, config.tau[0], config.sample_end, workers)
-    if controller.num_params > FULL_COVARIANCE_LIMIT:
-        say(
-            f"{controller.num_params} numbers are too many for a full covariance matrix: CMA-ES keeps its diagonal only"
-        )
-    search = CMAES(controller.num_params, config.pop_size, config.sigma0, seeding.integer(config.seed, "cma"))
+    if numbers > FULL_COVARIANCE_LIMIT:
+        say(f"{numbers} numbers are too many for a full covariance matrix: CMA-ES keeps its diagonal only")
+    search = CMAES(numbers, config.pop_size, config.sigma0, seeding.integer(config.seed, "cma"))
+    chosen = _search(config, run, search, world, real)
+    unmet = dataclasses.replace(spec, env=spec.env.tested())  # before backgrounds that evolution never met
+    final = RealEvaluator(workers, unmet, config.lockstep)
+    return _finish(config, unmet, model, world if config.dream else final, final, chosen)
+
+
+def _search(config: ControllerConfig, run: Run, search: CMAES, world: Evaluator, real: Evaluator) -> dict[str, Any]:
+    """All generations that are left; closes the run. Returns the mean that was the best of all tests."""
     best: dict[str, Any] = {"mean": -np.inf, "params": search.mean, "generation": 0}
     chosen = best  # the best of all tests; but where more generations follow, the test of the last one does not count
     saved = run.resume()
@@ -97,12 +103,7 @@ def evolve(config: ControllerConfig, workers: Workers) -> Evolved:
         best, chosen = saved["best"], saved["chosen"]
     with tqdm(total=config.generations, initial=search.generation, unit="gen", desc=f"evolve {run.folder.name}") as bar:
         while search.generation < config.generations:
-            generation, began = search.generation, time.monotonic()
-            candidates = search.ask()
-            scores = world.evaluate(candidates, _seeds(config, "train", config.episodes, generation))
-            fitness = scores.returns.mean(1)
-            search.tell(fitness)
-            line = _line(fitness, scores.lengths, search, time.monotonic() - began)
+            line = _generation(config, search, world)
             regular = search.generation % config.test_every == 0
             chosen = best
             if regular or search.generation == config.generations:
@@ -115,12 +116,24 @@ def evolve(config: ControllerConfig, workers: Workers) -> Evolved:
             bar.update()
             bar.set_postfix(_postfix(line, chosen))
             if regular:
-                plots.fitness(run.folder / "fitness.png", run.history(), f"{config.spec.label}, {run.folder.name}")
+                _plot(config, run)
     run.close()
+    _plot(config, run)
+    return chosen
+
+
+def _generation(config: ControllerConfig, search: CMAES, world: Evaluator) -> dict[str, float]:
+    """Asks, evaluates, tells; what there is to say of it."""
+    generation, began = search.generation, time.monotonic()
+    candidates = search.ask()
+    scores = world.evaluate(candidates, _seeds(config, "train", config.episodes, generation))
+    fitness = scores.returns.mean(1)
+    search.tell(fitness)
+    return _line(fitness, scores.lengths, search, time.monotonic() - began)
+
+
+def _plot(config: ControllerConfig, run: Run) -> None:
     plots.fitness(run.folder / "fitness.png", run.history(), f"{config.spec.label}, {run.folder.name}")
-    unmet = dataclasses.replace(spec, env=spec.env.tested())  # before backgrounds that evolution never met
-    final = RealEvaluator(workers, unmet, config.lockstep)
-    return _finish(config, unmet, model, world if config.dream else final, final, chosen)
 
 
 def _with_backgrounds(config: ControllerConfig) -> ControllerConfig:
