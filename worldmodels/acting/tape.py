@@ -24,6 +24,7 @@ class Outcome:
     terminated: bool
     episode: Episode | None = None
     truth: Truth | None = None  # (T+1, n) each: beside every frame of the episode
+    failures: tuple[str, ...] = ()  # what went wrong in the environment in episodes that this one was played for
 
 
 class Tape:
@@ -77,9 +78,7 @@ class Tape:
                 truncated=not self._terminated,
                 seed=self._seed,
             )
-        truth = (
-            {name: np.stack([one[name] for one in self._truths]) for name in self._truths[0]} if self._truths else None
-        )
+        truth = _in_a_row(self._truths) if self._truths else None
         return Outcome(self._seed, float(np.sum(self._rewards)), len(self._rewards), self._terminated, episode, truth)
 
 

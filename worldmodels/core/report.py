@@ -61,6 +61,13 @@ def table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -
     return "\n".join(["", title, rule, lines[0], rule, *lines[1:], rule])
 
 
+def played_anew(failures: Sequence[str]) -> list[str]:
+    """What to say of episodes that took the place of others, in which the environment failed; nothing if none did."""
+    if not failures:
+        return []
+    return [f"note: episodes played anew after an error of the environment: {len(failures)} (last: {failures[-1]})"]
+
+
 def say(*lines: str) -> None:
     """Prints beside progress bars without tearing them."""
     for line in lines:

@@ -31,6 +31,7 @@ from worldmodels.data.episode import OBS_SHAPE, Episode
 
 FORMAT = "worldmodels-rollouts-1"
 FRAMES_PER_CHUNK = 32
+DIM = 64  # of 255; a collection without a brighter value is told of
 
 
 @dataclass(frozen=True)
@@ -95,13 +96,14 @@ def pack_shard(episodes: Iterable[Episode], attributes: dict[str, Any]) -> bytes
 
     Args:
         episodes: at least one; asked for one at a time, and let go once compressed.
-        attributes: plain data for the record; must hold "env" (its name), may hold options, policy, seed. The returns
-            are added.
+        attributes: plain data for the record; must hold "env" (its name), may hold options, policy, seed; read once all
+            episodes have come. The returns are added, and the darkest and brightest value of all frames.
 
     Raises:
         ValueError: if there is no episode.
     """
     buffer, returns, appended = io.BytesIO(), list[float](), deque[Future]()
+    levels = list[tuple[int, int]]()  # the darkest and the brightest value of each episode
     columns: dict[str, list[np.ndarray]] = {}
     with h5py.File(buffer, "w") as file, ThreadPoolExecutor(1) as beside:
         obs = file.create_dataset(
@@ -110,20 +112,20 @@ def pack_shard(episodes: Iterable[Episode], attributes: dict[str, Any]) -> bytes
         )  # fmt: skip
         for episode in episodes:
             while appended and appended[0].done():
-                appended.popleft().result()
+                levels.append(appended.popleft().result())
             appended.append(beside.submit(_append, obs, episode.obs))
             returns.append(episode.episode_return)
             for name, values in _row(episode).items():
                 columns.setdefault(name, []).append(values)
         if not returns:
             raise ValueError("a shard holds at least one episode")
-        for job in appended:
-            job.result()
+        levels += [job.result() for job in appended]
         for name, parts in columns.items():
             whole = np.concatenate(parts)
             file.create_dataset(name, data=whole, chunks=whole.shape, fletcher32=True)
         file.attrs["format"] = FORMAT
-        file.attrs["about"] = json.dumps(attributes | {"returns": returns, "versions": versions()})
+        span = [min(low for low, _ in levels), max(high for _, high in levels)]
+        file.attrs["about"] = json.dumps(attributes | {"returns": returns, "levels": span, "versions": versions()})
     return buffer.getvalue()
 
 
@@ -135,9 +137,10 @@ def _read_apart(dataset: h5py.Dataset, start: int, stop: int | None) -> np.ndarr
     return read
 
 
-def _append(obs: h5py.Dataset, frames: np.ndarray) -> None:
+def _append(obs: h5py.Dataset, frames: np.ndarray) -> tuple[int, int]:
     obs.resize(len(obs) + len(frames), 0)
     obs[-len(frames) :] = frames
+    return int(frames.min()), int(frames.max())
 
 
 def _row(episode: Episode) -> dict[str, np.ndarray]:
@@ -217,6 +220,18 @@ class Rollouts:
     @property
     def num_steps(self) -> int:
         return int(sum(shard.lengths.sum() for shard in self.shards))
+
+    @property
+    def dark(self) -> str:
+        """What is odd about the values of all pictures, if they never use their range of 0 to 255; else nothing."""
+        levels = [shard.attributes.get("levels", (0, 255)) for shard in self.shards]  # older shards do not tell
+        darkest, brightest = min(low for low, _ in levels), max(high for _, high in levels)
+        if darkest == brightest:
+            return f"all pictures are alike: nothing but {darkest}"
+        if brightest < DIM:
+            used = f"pictures use {darkest} to {brightest} of 0 to 255"
+            return f"{used}: do the bounds of the environment's observation space say their true range?"
+        return ""
 
     @cached_property
     def action_size(self) -> int:

@@ -4,13 +4,16 @@ Every environment behind it shows `obs` uint8 (64, 64, 3), unless asked not to s
 in [-1, 1], speaks Gymnasium's API, and draws a `frame` for people with `render()`.
 """
 
+import functools
 import importlib
 from typing import Any
 
 import gymnasium
 
 from worldmodels.core.errors import UserError, nearest
+from worldmodels.envs.checked import Checked
 from worldmodels.envs.distract import background
+from worldmodels.envs.foreign import Foreign
 from worldmodels.envs.images import ImageEnv, Shrunk
 from worldmodels.settings.envspec import CONTROL, EnvSpec, usual_repeat
 
@@ -30,7 +33,8 @@ def make_env(env: str | EnvSpec, shrink: bool = True, **options: Any) -> gymnasi
     Raises:
         UserError: if there is no such environment, its spaces do not fit, or it cannot do what the spec asks for.
     """
-    made = _made(EnvSpec(env, usual_repeat(env)) if isinstance(env, str) else env, options)
+    spec = EnvSpec(env, usual_repeat(env)) if isinstance(env, str) else env
+    made = Checked(spec.name, functools.partial(_made, spec, options))
     return Shrunk(made) if shrink else made
 
 
@@ -49,7 +53,7 @@ def _made(spec: EnvSpec, options: dict[str, Any]) -> gymnasium.Env:
             f"--distractor {spec.distractor}: --env {spec.name} cannot tell background from foreground; "
             "dmc:<domain>-<task>, carracing and doom can"
         )
-    return ImageEnv(_gymnasium(spec.name, options))
+    return ImageEnv(Foreign(functools.partial(_gymnasium, spec.name, options)))
 
 
 def _gymnasium(name: str, options: dict[str, Any]) -> gymnasium.Env:

@@ -10,7 +10,9 @@ from gymnasium import spaces
 
 from worldmodels.core.errors import UserError
 from worldmodels.data.episode import OBS_SHAPE
+from worldmodels.envs.checked import Misstep
 
+UNBOUNDED = 1e9  # an action's number that may go further has no bounds, whatever its space says, and gets [-1, 1]
 # What F.interpolate calls; but that lays planes behind one another, and turning them takes as long again.
 _resize: Any = torch._C._nn._upsample_bilinear2d_aa
 
@@ -48,8 +50,10 @@ class Shrunk(gymnasium.ObservationWrapper):
 class ImageEnv(gymnasium.Env):
     """Makes an image environment look like all of ours.
 
-    Pictures uint8 (H, W, 3), (H, W, 1) or (H, W) become (H, W, 3). Actions: a bounded Box is scaled from
-    [-1, 1]; a Discrete(n) takes the largest of n numbers; a MultiBinary(n) switches on what is above 0.
+    Pictures (H, W, 3), (H, W, 1) or (H, W), of any numbers within the bounds that their space declares, become uint8
+    (H, W, 3) from 0 to 255. Actions: a bounded Box is scaled from [-1, 1]; a number of it that may go beyond
+    `UNBOUNDED` gets [-1, 1] as it is. A Discrete(n) takes the largest of n numbers; a MultiBinary(n) switches on what
+    is above 0.
 
     Raises:
         UserError: if the observation is no such image or the action space is another.
@@ -58,13 +62,15 @@ class ImageEnv(gymnasium.Env):
     def __init__(self, env: gymnasium.Env) -> None:
         self.env = env
         space = env.observation_space
-        name = env.spec.id if env.spec else str(env)
+        name = env.unwrapped.spec.id if env.unwrapped.spec else str(env)
         shape = space.shape or ()
         is_image = len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))
-        if not (is_image and isinstance(space, spaces.Box) and space.dtype == np.uint8):
+        if not (is_image and isinstance(space, spaces.Box) and _spans(space.low.min(), space.high.max())):
             raise UserError(
-                f"--env {name} shows {space}; an image is needed: Box of uint8 (H, W, 3), (H, W, 1) or (H, W)"
+                f"--env {name} shows {space}; an image is needed: a bounded Box of (H, W, 3), (H, W, 1) or (H, W)"
             )
+        self._darkest, self._brightest = float(space.low.min()), float(space.high.max())
+        self._as_it_is = (self._darkest, self._brightest) == (0, 255)
         actions = env.action_space
         if isinstance(actions, spaces.Discrete):
             count = int(actions.n)
@@ -72,6 +78,8 @@ class ImageEnv(gymnasium.Env):
             count = int(np.prod(actions.shape))
         else:
             raise UserError(f"--env {name} takes {env.action_space}; needed: Discrete, MultiBinary, or a bounded Box")
+        if isinstance(actions, spaces.Box):
+            self._low, self._high = _bounds(actions)
         self.action_space = spaces.Box(-1, 1, (count,), np.float32)
         self.observation_space = spaces.Box(0, 255, (*shape[:2], 3), np.uint8)
 
@@ -86,9 +94,24 @@ class ImageEnv(gymnasium.Env):
 
     def see(self, picture: np.ndarray) -> np.ndarray:
         """The environment's own picture in three colours; a copy, for many an environment draws into one for ever."""
+        picture = np.asarray(picture)
+        if not (self._as_it_is and picture.dtype == np.uint8):
+            picture = self._scaled(picture)
         if picture.ndim == 2:
             picture = picture[..., None]
-        return np.array(np.broadcast_to(picture, (*picture.shape[:2], 3)), order="C")
+        if picture.shape[-1:] == (1,):
+            picture = np.broadcast_to(picture, (*picture.shape[:-1], 3))
+        return np.array(picture, order="C")
+
+    def _scaled(self, picture: np.ndarray) -> np.ndarray:
+        """uint8, from what lies between the bounds that the space declares."""
+        if picture.dtype.kind not in "buif" or not picture.size:
+            raise Misstep("a picture that is none: it has no numbers")
+        levels = (picture.astype(np.float32) - self._darkest) * (255 / (self._brightest - self._darkest))
+        if not (levels.min() >= -0.5 and levels.max() <= 255.5):  # which NaN is not, either
+            shown, declared = (picture.min(), picture.max()), (self._darkest, self._brightest)
+            raise Misstep("a picture of {:g} to {:g}, where its space says {:g} to {:g}".format(*shown, *declared))
+        return levels.clip(0, 255).round().astype(np.uint8)
 
     def to_native(self, action: np.ndarray) -> Any:
         """An action in [-1, 1] as the environment's own."""
@@ -99,10 +122,49 @@ class ImageEnv(gymnasium.Env):
             return (action > 0).astype(np.int8).reshape(space.shape)
         assert isinstance(space, spaces.Box)  # __init__ admits no other
         unit = (np.asarray(action, np.float64).reshape(space.shape) + 1) / 2
-        return (space.low + unit * (space.high - space.low)).astype(space.dtype)
+        return (self._low + unit * (self._high - self._low)).astype(space.dtype)
 
     def render(self) -> Any:
         return self.env.render()
 
     def close(self) -> None:
         self.env.close()
+
+
+def _spans(low: float, high: float) -> bool:
+    """Whether these are bounds that numbers can be scaled by."""
+    return bool(np.isfinite(low) and np.isfinite(high) and 0 < high - low < UNBOUNDED)
+
+
+def _bounds(space: spaces.Box) -> tuple[np.ndarray, np.ndarray]:
+    """What an action's numbers go from and to: the space's bounds, and [-1, 1] where those are as good as none."""
+    low, high = np.array(space.low, np.float64), np.array(space.high, np.float64)
+    wide = np.maximum(np.abs(low), np.abs(high)) >= UNBOUNDED
+    if not wide.any():
+        return space.low, space.high
+    return np.where(wide, low.clip(-1, 0), low), np.where(wide, high.clip(0, 1), high)
+
+
+def to_picture(frame: Any) -> np.ndarray:
+    """Whatever an environment draws for people as uint8 (H, W, 3).
+
+    Args:
+        frame: uint8, or floats in [0, 1] or [0, 255]; (H, W, 3), (H, W, 4), whose last is left out, (H, W, 1) or
+            (H, W); a list or an array of several, whose last is taken; anything else that numpy takes for an array.
+
+    Raises:
+        UserError: if it is none of these; the message says what it is.
+    """
+    if isinstance(frame, list | tuple) and len(frame) and isinstance(frame[-1], np.ndarray):
+        frame = frame[-1]
+    picture = np.asarray(frame)
+    picture = picture[-1] if picture.ndim == 4 and len(picture) else picture
+    is_picture = picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] in (1, 3, 4))
+    if picture.dtype.kind not in "buif" or not is_picture or not picture.size:
+        what = f"{picture.dtype} {picture.shape}" if picture.ndim else type(frame).__name__
+        raise UserError(f"render() gives {what}, which is no picture")
+    if picture.dtype != np.uint8:
+        picture = np.nan_to_num(picture.astype(np.float32))
+        picture = (picture * (255 if picture.max() <= 1 else 1)).clip(0, 255).round().astype(np.uint8)
+    picture = picture[..., None] if picture.ndim == 2 else picture[..., :3]
+    return np.ascontiguousarray(np.broadcast_to(picture, (*picture.shape[:2], 3)))

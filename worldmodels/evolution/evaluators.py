@@ -105,11 +105,15 @@ class DreamEvaluator:
 class RealEvaluator:
     """Tries candidates in the real environment, on workers that each step several environments in lock step.
 
-    The groups are fixed by `lockstep`, not by the number of workers, so neither are the results.
+    The groups are fixed by `lockstep`, not by the number of workers, so neither are the results. What went wrong in
+    episodes that others were played for is noted in `failures`.
     """
 
-    def __init__(self, workers: Workers, spec: ControllerSpec, lockstep: int = 8) -> None:
+    def __init__(
+        self, workers: Workers, spec: ControllerSpec, lockstep: int = 8, failures: list[str] | None = None
+    ) -> None:
         self._workers, self._lockstep = workers, lockstep
+        self._failures = [] if failures is None else failures
         version = models.fingerprint(spec.run)
         there = spec.for_worker(workers.send(spec.run, models.FILES))
         self._task = functools.partial(RealTask, there, version)
@@ -120,18 +124,22 @@ class RealEvaluator:
         candidate, seed = np.repeat(np.arange(population), episodes), np.tile(seeds, population)
         groups = (slice(i, i + self._lockstep) for i in range(0, population * episodes, self._lockstep))
         tasks = [self._task(params[candidate[group]], seed[group].tolist()) for group in groups]
-        return _scores(self._workers.map(play_group, tasks, _count(done)), population)
+        return _scores(self._workers.map(play_group, tasks, _count(done)), population, self._failures)
 
 
 class BaselineEvaluator:
-    """Scores of a policy that sees nothing, in the real environment."""
+    """Scores of a policy that sees nothing, in the real environment; `failures` as in RealEvaluator."""
 
-    def __init__(self, workers: Workers, env: EnvSpec, policy: str, max_steps: int) -> None:
-        self._workers, self._task = workers, functools.partial(BlindTask, env, policy, max_steps)
+    def __init__(
+        self, workers: Workers, env: EnvSpec, policy: str, max_steps: int, failures: list[str] | None = None
+    ) -> None:
+        self._workers = workers
+        self._task = functools.partial(BlindTask, env, policy, max_steps)
+        self._failures = [] if failures is None else failures
 
     def evaluate(self, seeds: list[int], done: Done | None = None) -> Scores:
         tasks = [self._task(seeds[i : i + TASK]) for i in range(0, len(seeds), TASK)]
-        return _scores(self._workers.map(play_blind, tasks, _count(done)), 1)
+        return _scores(self._workers.map(play_blind, tasks, _count(done)), 1, self._failures)
 
 
 @dataclass(frozen=True)
@@ -186,9 +194,11 @@ def play_blind(task: BlindTask) -> list[Outcome]:
     return rollout(pool, agent, task.seeds, task.max_steps)
 
 
-def _scores(groups: list[list[Outcome]], population: int) -> Scores:
-    """Of outcomes in the order of candidates, and of seeds for each."""
-    pairs = [(outcome.episode_return, outcome.length) for group in groups for outcome in group]
+def _scores(groups: list[list[Outcome]], population: int, failures: list[str]) -> Scores:
+    """Of outcomes in the order of candidates, and of seeds for each; what went wrong meanwhile goes to `failures`."""
+    outcomes = [outcome for group in groups for outcome in group]
+    failures += [told for outcome in outcomes for told in outcome.failures]
+    pairs = [(outcome.episode_return, outcome.length) for outcome in outcomes]
     table = np.array(pairs, np.float64).reshape(population, -1, 2)
     return Scores(table[..., 0], table[..., 1])
 

@@ -12,12 +12,16 @@ from worldmodels.settings.envspec import EnvSpec
 from worldmodels.workers.local import Workers
 
 
-def score_baselines(env: EnvSpec, max_steps: int, episodes: int, seed: int, workers: Workers) -> dict[str, Summary]:
-    """The trivial policies on the test seeds: what any score must be read against."""
+def score_baselines(
+    env: EnvSpec, max_steps: int, episodes: int, seed: int, workers: Workers, failures: list[str] | None = None
+) -> dict[str, Summary]:
+    """The trivial policies on the test seeds: what any score must be read against. Notes the environment's failures."""
     seeds, policies = final_seeds(seed, episodes), baselines(env.name)
     with tqdm(total=episodes * len(policies), unit="episode", desc="baselines") as bar:
         return {
-            label: summarise(BaselineEvaluator(workers, env, policy, max_steps).evaluate(seeds, bar.update).returns)
+            label: summarise(
+                BaselineEvaluator(workers, env, policy, max_steps, failures).evaluate(seeds, bar.update).returns
+            )
             for label, policy in policies.items()
         }
 

@@ -1,25 +1,58 @@
 """What the agent sees and dreams, as films."""
 
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
 
-from worldmodels.acting.agents import ModelAgent
+from worldmodels.acting.agents import BlindAgent, ModelAgent
 from worldmodels.acting.controllerspec import ControllerSpec
 from worldmodels.acting.rollout import Outcome, rollout
+from worldmodels.core.errors import UserError
+from worldmodels.core.report import say
 from worldmodels.core.seeding import Noise, integer
 from worldmodels.data.episode import Episode
 from worldmodels.dreams.dream import Dream
 from worldmodels.dreams.play import Player, by_controller
 from worldmodels.envs import make_env
+from worldmodels.envs.images import to_picture
 from worldmodels.models.base import State, WorldModel
 from worldmodels.models.perceive import perceive
+from worldmodels.settings.envspec import EnvSpec
 from worldmodels.show.video import DREAMS, SEES, Film, panels
 
 MAX_FRAMES = 2100
+
+
+def trouble(env: EnvSpec) -> str:
+    """Why no film of this environment can be made here, or nothing: tries it with one frame, which takes seconds.
+
+    What only the last step of a stage needs is tried before its first, this way.
+    """
+
+    def watch(step: int, game: gymnasium.Env, obs: np.ndarray) -> None:
+        film.add(panels({f"the game, step {step}": to_picture(game.render())}))
+
+    try:
+        with tempfile.TemporaryDirectory() as folder, Film(Path(folder) / "film.mp4") as film:
+            game: Any = make_env(env)
+            rollout([game], BlindAgent("still", game.action_space.shape[0]), [0], 1, watch=watch)
+            game.close()
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def attempt(film: Callable[[], Any]) -> None:
+    """Makes a film by calling `film`; if it cannot be made says why, for no score depends on it."""
+    try:
+        film()
+    except UserError as error:
+        say(f"note: {error}")
 
 
 def reality(path: Path, model: WorldModel, spec: ControllerSpec, params: np.ndarray, seed: int) -> Outcome:
@@ -29,8 +62,10 @@ def reality(path: Path, model: WorldModel, spec: ControllerSpec, params: np.ndar
     def watch(step: int, env: gymnasium.Env, obs: np.ndarray) -> None:
         if step >= MAX_FRAMES:
             return
+        if step == 0:
+            film.restart()  # an episode whose environment failed is played anew
         decoded = model.decode(agent.state)[0].cpu().numpy()
-        game = {f"the game, step {step}": np.asarray(env.render())}
+        game = {f"the game, step {step}": to_picture(env.render())}
         film.add(panels(game | {"seen (64x64)": obs, "what V makes of it": decoded}))
 
     env = make_env(spec.env)

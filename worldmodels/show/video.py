@@ -1,12 +1,17 @@
 """Frames to mp4: what was seen and what was dreamt, side by side."""
 
+import contextlib
+import subprocess
+import tempfile
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import IO
 
 import imageio_ffmpeg
 import numpy as np
 from PIL import Image, ImageDraw
 
+from worldmodels.core.errors import UserError
 from worldmodels.core.files import atomic
 
 LABEL_HEIGHT = 20
@@ -16,35 +21,93 @@ SEES, DREAMS = (60, 180, 75), (230, 60, 50)  # border: green with eyes open, red
 class Film:
     """An mp4 (H.264) that is written as its frames come, and appears at `path` when the block ends well.
 
+    Raises UserError, with ffmpeg's own words, if it cannot be made; what lay at `path` is then untouched.
+
     Args:
         path: ends in .mp4.
         fps: frames per second.
     """
 
     def __init__(self, path: Path, fps: int = 35) -> None:
-        self._atomic, self._fps = atomic(path), fps
-        self._writer: Any = None
+        self._path, self._atomic, self._fps = path, atomic(path), fps
+        self._ffmpeg: subprocess.Popen[bytes] | None = None
+        self._size = (0, 0)
         self.length = 0
 
     def __enter__(self) -> "Film":
-        self._aside = self._atomic.__enter__()
+        self._aside, self._words = self._atomic.__enter__(), tempfile.TemporaryFile()
         return self
 
     def add(self, frame: np.ndarray) -> None:
-        """Appends a frame, uint8 (H, W, 3); all of one even size."""
-        if self._writer is None:
-            size = (frame.shape[1], frame.shape[0])
-            self._writer = imageio_ffmpeg.write_frames(
-                str(self._aside), size, fps=self._fps, quality=7, macro_block_size=2, output_params=["-f", "mp4"]
-            )
-            self._writer.send(None)
-        self._writer.send(np.ascontiguousarray(frame))
+        """Appends a frame, uint8 (H, W, 3); one of another size than the first is scaled to that."""
+        if self._ffmpeg is None:
+            self._size = (frame.shape[1] + frame.shape[1] % 2, frame.shape[0] + frame.shape[0] % 2)  # H.264's are even
+            self._ffmpeg = self._start()
+        if frame.shape[1::-1] != self._size:
+            frame = np.asarray(Image.fromarray(frame).resize(self._size))
+        try:
+            self._pipe.write(np.ascontiguousarray(frame).data)
+        except BrokenPipeError as error:
+            raise self._told() from error
         self.length += 1
 
-    def __exit__(self, *error: Any) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        self._atomic.__exit__(*error)
+    def restart(self) -> None:
+        """Lets go of all frames."""
+        self._stop()
+        self._ffmpeg, self.length = None, 0
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        problem = error
+        if error is None:
+            problem = self._finish()
+        else:
+            self._stop()
+        self._words.close()
+        self._atomic.__exit__(type(problem) if problem else None, problem, trace)
+        if problem and problem is not error:
+            raise problem
+
+    @property
+    def _pipe(self) -> IO[bytes]:
+        assert self._ffmpeg and self._ffmpeg.stdin
+        return self._ffmpeg.stdin
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        size, rate = "{}x{}".format(*self._size), str(self._fps)
+        raw = ["-f", "rawvideo", "-vcodec", "rawvideo", "-s", size, "-pix_fmt", "rgb24", "-r", rate, "-i", "-"]
+        coded = ["-an", "-vcodec", "libx264", "-pix_fmt", "yuv420p", "-crf", "15", "-v", "warning", "-f", "mp4"]
+        try:
+            command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", *raw, *coded, str(self._aside)]
+        except RuntimeError as error:
+            raise UserError(f"{self._path} could not be made: {error}") from error
+        # in a process group of its own, for Ctrl-C is ours to handle
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._words, process_group=0
+        )
+
+    def _finish(self) -> UserError | None:
+        """Waits until all is written; what is wrong, if it is not."""
+        if self._ffmpeg is None:
+            return UserError(f"{self._path} could not be made: there is nothing to show")
+        with contextlib.suppress(BrokenPipeError):  # its exit status tells
+            self._pipe.close()
+        return self._told() if self._ffmpeg.wait() else None
+
+    def _stop(self) -> None:
+        if self._ffmpeg:
+            self._ffmpeg.kill()
+            self._ffmpeg.wait()
+            with contextlib.suppress(BrokenPipeError):
+                self._pipe.close()
+
+    def _told(self) -> UserError:
+        assert self._ffmpeg
+        status = self._ffmpeg.wait()
+        self._words.seek(0)
+        said = [line for line in self._words.read().decode(errors="replace").splitlines() if line.strip()]
+        why = said[-1].strip() if said else f"exit status {status}"
+        kept = "what was there before is untouched"
+        return UserError(f"{self._path} could not be made: ffmpeg ends with {why!r} after {self.length} frames; {kept}")
 
 
 def panels(
@@ -59,7 +122,7 @@ def panels(
     """
     tiles = []
     for label, picture in pictures.items():
-        width = round(picture.shape[1] * height / picture.shape[0] / 2) * 2
+        width = max(2, round(picture.shape[1] * height / picture.shape[0] / 2) * 2)
         tile = Image.new("RGB", (width, height + LABEL_HEIGHT), "black")
         tile.paste(Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST), (0, LABEL_HEIGHT))
         draw = ImageDraw.Draw(tile)

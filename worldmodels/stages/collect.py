@@ -17,10 +17,10 @@ from worldmodels import estimate, models
 from worldmodels.acting.agents import Agent, BlindAgent, ModelAgent
 from worldmodels.acting.controllerspec import ControllerSpec, load_controller
 from worldmodels.acting.policies import POLICIES, paper_policy
-from worldmodels.acting.rollout import rollout
+from worldmodels.acting.rollout import TRIES, rollout
 from worldmodels.core.errors import UserError, nearest
 from worldmodels.core.files import write_bytes
-from worldmodels.core.report import paths, say, summarise, table
+from worldmodels.core.report import paths, played_anew, say, summarise, table
 from worldmodels.core.seeding import integer
 from worldmodels.data.episode import Episode
 from worldmodels.data.store import Rollouts, Shard, open_shard, pack_shard, rollout_folder
@@ -101,29 +101,45 @@ def collect(config: CollectConfig) -> None:
         *((f"return of {name} ({len(values)})", summarise(np.array(values))) for name, values in returns.items()),
         ("on disk", f"{size / 1e6:.0f} MB in {len(rollouts.shards)} shards"),
     ]
-    say(table(f"Rollouts of {config.spec.label}", ("", "mean ± std"), rows), paths(rollouts=rollouts.folder))
+    failures = [told for shard in rollouts.shards for told in shard.attributes.get("failures", ())]
+    rows += [("episodes played anew after an error", len(failures))] if failures else []
+    say(table(f"Rollouts of {config.spec.label}", ("", "mean ± std"), rows))
+    say(*played_anew(failures))
+    if rollouts.dark:
+        say(f"note: {rollouts.dark}")
+    say(paths(rollouts=rollouts.folder))
 
 
 def collect_shard(task: Task) -> bytes:
     """A worker's task: plays the episodes of one shard."""
     config, pool = task.config, pooled(task.config.spec, min(_lockstep(task), len(task.episodes)))
     agent = _agent(task, pool)
+    failures = list[str]()
     attributes = {
         "env": config.spec.label, "policy": task.policy, "seed": config.seed, "max_steps": config.max_steps,
         "min_steps": config.min_steps, "shard_size": config.shard_size, "noise": config.noise if task.trained else 0.0,
-        "clips": sorted(train_clips(config.spec)), "videos": config.spec.videos,
+        "clips": sorted(train_clips(config.spec)), "videos": config.spec.videos, "failures": failures,
     }  # fmt: skip
     groups = (task.episodes[i : i + len(pool)] for i in range(0, len(task.episodes), len(pool)))
-    return pack_shard((episode for those in groups for episode in _played(task, those, pool, agent)), attributes)
+    episodes = (one for those in groups for one in _played(task, those, pool, agent, failures))
+    return pack_shard(episodes, attributes)
 
 
-def _played(task: Task, episodes: range, pool: list[gymnasium.Env], agent: Agent) -> list[Episode]:
-    """Some episodes of a shard, each played anew until it is long enough."""
+def _played(task: Task, episodes: range, pool: list[gymnasium.Env], agent: Agent, failures: list[str]) -> list[Episode]:
+    """Some episodes of a shard, each played anew until it is long enough; notes how the environment failed meanwhile.
+
+    Raises:
+        UserError: if hardly any is long enough, or more fail than the shard has episodes: then what is left would not
+            be what the environment is like.
+    """
     config, kept = task.config, dict[int, Episode]()
     for attempt in range(ATTEMPTS):
         todo = [index for index in episodes if index not in kept]
         seeds = [integer(config.seed, "collect", task.policy, index, attempt) for index in todo]
         outcomes = rollout(pool, agent, seeds, config.max_steps, record=True)
+        failures += [told for outcome in outcomes for told in outcome.failures]
+        if len(failures) > max(TRIES, len(task.episodes)):
+            raise UserError(f"{failures[-1]}; more than half of the episodes fail like that")
         played = {i: o.episode for i, o in zip(todo, outcomes, strict=True) if o.episode}
         kept |= {i: episode for i, episode in played.items() if len(episode) >= config.min_steps}
         if len(kept) == len(episodes):

@@ -10,7 +10,7 @@ from worldmodels import models
 from worldmodels.acting.controllerspec import ControllerSpec, load_controller
 from worldmodels.acting.policies import baselines
 from worldmodels.core.device import device_of
-from worldmodels.core.report import Summary, paths, say, summarise, table
+from worldmodels.core.report import Summary, paths, played_anew, say, summarise, table
 from worldmodels.dreams.calibration import blind_dreams
 from worldmodels.envs.distract import check_test_clips
 from worldmodels.evolution.evaluators import DreamEvaluator, RealEvaluator
@@ -29,11 +29,14 @@ def evaluate(config: EvaluateConfig) -> dict[str, Summary]:
     model = models.load(spec.run, device_of(config.device), spec.env.label, spec.precision)
     spec = dataclasses.replace(spec, env=spec.env.with_videos(config.distractor_videos).tested())
     check_test_clips(spec.env, models.load_module(spec.run / "vision", "vision")[1]["clips"])
+    trouble = films.trouble(spec.env) if config.video else ""
+    if trouble:
+        say(f"note: there will be no film: {trouble}")
     scores: dict[str, Summary] = {}
-    seeds = final_seeds(config.seed, config.episodes)
+    seeds, failures = final_seeds(config.seed, config.episodes), list[str]()
     with make_workers(config.workers, config.ray) as workers:
         if config.baselines:
-            scores |= score_baselines(spec.env, spec.max_steps, config.episodes, config.seed, workers)
+            scores |= score_baselines(spec.env, spec.max_steps, config.episodes, config.seed, workers, failures)
         if config.dream:
             tau = next(value for value in (config.tau, about["tau"], 1.0) if value is not None)
             if config.baselines:
@@ -43,18 +46,17 @@ def evaluate(config: EvaluateConfig) -> dict[str, Summary]:
             dreamt = dream.evaluate(params[None], dream_seeds).returns
             scores[f"our controller in the dream, τ {tau:g}"] = summarise(dreamt)
         with tqdm(total=config.episodes, unit="episode", desc=f"real {spec.env.name}") as bar:
-            real = RealEvaluator(workers, spec).evaluate(params[None], seeds, bar.update).returns
+            real = RealEvaluator(workers, spec, failures=failures).evaluate(params[None], seeds, bar.update).returns
         scores[f"our controller in the real {spec.env.name}"] = summarise(real)
     rows = [(name, score, f"± {score.ci:.1f}", score.n) for name, score in scores.items()]
     title = f"{folder.name} of {spec.env.label}, generation {about['generation']}, {len(params)} numbers"
-    say(table(title, ("", "return, mean ± std", "95 % of the mean", "n"), rows))
+    say(table(title, ("", "return, mean ± std", "95 % of the mean", "n"), rows), *played_anew(failures))
     chart, film = folder / "scores.png", folder / "reality.mp4"
     plots.bars(chart, {name: (score.mean, score.ci) for name, score in scores.items()}, title)
-    if config.video:
-        films.reality(film, model, spec, params, seeds[0])
-        say(paths(plot=chart, video=film))
-    else:
-        say(paths(plot=chart))
+    say(paths(plot=chart))
+    if config.video and not trouble:
+        films.attempt(lambda: films.reality(film, model, spec, params, seeds[0]))
+        say(paths(video=film))
     return scores
 
 

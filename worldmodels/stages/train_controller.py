@@ -10,12 +10,12 @@ import torch
 from tqdm import tqdm
 
 from worldmodels import estimate, models
-from worldmodels.acting.controllerspec import FILE, ControllerSpec, save_controller
+from worldmodels.acting.controllerspec import FILE, ControllerSpec, load_controller, save_controller
 from worldmodels.core import seeding
 from worldmodels.core.allocator import keep_freed_memory
 from worldmodels.core.device import device_of
 from worldmodels.core.errors import UserError
-from worldmodels.core.report import Summary, paths, say, summarise, table
+from worldmodels.core.report import Summary, paths, played_anew, say, summarise, table
 from worldmodels.envs.distract import background, check_test_clips
 from worldmodels.evolution.cma_es import CMAES, FULL_COVARIANCE_LIMIT
 from worldmodels.evolution.evaluators import DreamEvaluator, Evaluator, RealEvaluator
@@ -44,11 +44,15 @@ def train_controller(config: ControllerConfig) -> None:
     config = _with_backgrounds(config)
     torch.set_num_threads(max(1, config.workers))
     keep_freed_memory()
+    failures = list[str]()
+    trouble = films.trouble(config.spec.tested())
+    if trouble:
+        say(f"note: there will be no film of the real environment: {trouble}")
     with make_workers(config.workers, config.ray, config.deadline) as workers:
         each = [dataclasses.replace(config, tau=(tau,)) for tau in config.tau] if config.dream else [config]
-        results = [evolve(one, workers) for one in each]
+        results = [evolve(one, workers, failures) for one in each]
         references = score_baselines(
-            config.spec.tested(), config.max_steps, config.final_episodes, config.seed, workers
+            config.spec.tested(), config.max_steps, config.final_episodes, config.seed, workers, failures
         )
     rows: list[tuple[object, ...]] = [(name, score, f"± {score.ci:.1f}", score.n) for name, score in references.items()]
     for one, result in zip(each, results, strict=True):
@@ -57,7 +61,9 @@ def train_controller(config: ControllerConfig) -> None:
             rows += [(f"{where}: there", result.trained, f"± {result.trained.ci:.1f}", result.trained.n)]
         rows += [(f"{where}: real", result.real, f"± {result.real.ci:.1f}", result.real.n)]
     title = f"C of {config.spec.label} after {config.generations} generations"
-    say(table(title, ("", "return, mean ± std", "95 % of the mean", "n"), rows))
+    say(table(title, ("", "return, mean ± std", "95 % of the mean", "n"), rows), *played_anew(failures))
+    for one, result in zip(each, results, strict=True):
+        _film(one, result.folder, reality=not trouble)
     for result in results:
         say(paths(**{p.stem: p for p in sorted(result.folder.iterdir()) if p.suffix in (".png", ".mp4")}))
     if len(results) > 1:
@@ -71,8 +77,11 @@ def train_controller(config: ControllerConfig) -> None:
         say(paths(sweep=path))
 
 
-def evolve(config: ControllerConfig, workers: Workers) -> Evolved:
-    """Evolves one controller, going on from its checkpoint; resumed or not, the result is the same to the bit."""
+def evolve(config: ControllerConfig, workers: Workers, failures: list[str]) -> Evolved:
+    """Evolves one controller, going on from its checkpoint; resumed or not, the result is the same to the bit.
+
+    Notes `failures` of the environment.
+    """
     model = models.load(config.run, device_of(config.device), config.spec.label, config.precision)
     spec = ControllerSpec.of(config, model)
     numbers = spec.controller(model).num_params
@@ -80,7 +89,7 @@ def evolve(config: ControllerConfig, workers: Workers) -> Evolved:
         raise UserError(f"{config.run}/memory was trained with --reward none, so its dreams pay nothing; train it anew")
     config = dataclasses.replace(config, inputs=cast(Inputs, spec.inputs))  # as the run's record is to have it
     run = Run(config.folder, config, "controller", model=models.fingerprint(config.run))
-    real = RealEvaluator(workers, spec, config.lockstep)
+    real = RealEvaluator(workers, spec, config.lockstep, failures)
     world: Evaluator = real
     if config.dream:
         world = DreamEvaluator(model, spec, config.tau[0], config.sample_end, workers)
@@ -89,8 +98,8 @@ def evolve(config: ControllerConfig, workers: Workers) -> Evolved:
     search = CMAES(numbers, config.pop_size, config.sigma0, seeding.integer(config.seed, "cma"))
     chosen = _search(config, run, search, world, real)
     unmet = dataclasses.replace(spec, env=spec.env.tested())  # before backgrounds that evolution never met
-    final = RealEvaluator(workers, unmet, config.lockstep)
-    return _finish(config, unmet, model, world if config.dream else final, final, chosen)
+    final = RealEvaluator(workers, unmet, config.lockstep, failures)
+    return _finish(config, unmet, world if config.dream else final, final, chosen)
 
 
 def _search(config: ControllerConfig, run: Run, search: CMAES, world: Evaluator, real: Evaluator) -> dict[str, Any]:
@@ -172,9 +181,9 @@ def _test(
 
 
 def _finish(
-    config: ControllerConfig, spec: ControllerSpec, model: Any, world: Evaluator, real: Evaluator, best: dict[str, Any]
+    config: ControllerConfig, spec: ControllerSpec, world: Evaluator, real: Evaluator, best: dict[str, Any]
 ) -> Evolved:
-    """Saves the best mean, scores it on seeds that chose nothing, films it."""
+    """Saves the best mean, and scores it on seeds that chose nothing."""
     folder = config.folder
     seeds = final_seeds(config.seed, config.final_episodes)
     with tqdm(total=len(seeds), unit="episode", desc=f"final score of {folder.name}") as bar:
@@ -188,11 +197,19 @@ def _finish(
         "sample_end": config.sample_end, "seed": config.seed, "trained": trained._asdict(), "real": final._asdict(),
     }  # fmt: skip
     save_controller(folder / FILE, spec, best["params"], about)
-    films.reality(folder / "reality.mp4", model, spec, best["params"], seeds[0])
-    if config.dream:
-        path, params = folder / "dream.mp4", best["params"]
-        films.dream(path, model, spec, params, config.tau[0], seeds[0], config.sample_end)
     return Evolved(folder, trained, final)
+
+
+def _film(config: ControllerConfig, folder: Path, reality: bool) -> None:
+    """Films the controller in `folder`, in the real environment too if that can be filmed."""
+    spec, params, _ = load_controller(folder)
+    model = models.load(config.run, device_of(config.device), config.spec.label, config.precision)
+    seed, real, dream = final_seeds(config.seed, 1)[0], folder / "reality.mp4", folder / "dream.mp4"
+    if reality:
+        films.attempt(lambda: films.reality(real, model, spec, params, seed))
+    if config.dream:
+        tau = config.tau[0]
+        films.attempt(lambda: films.dream(dream, model, spec, params, tau, seed, config.sample_end))
 
 
 def _line(fitness: np.ndarray, lengths: np.ndarray, search: CMAES, seconds: float) -> dict[str, float]:

@@ -170,10 +170,10 @@ def _report(
                 _, lengths = blind_dreams(model, policy, 256, limit, config.seed, sample_end=sample_end)
                 rows += [(f"steps, dreamt at tau 1, {how}", str(summarise(lengths)))]
     film, curve = run.folder / "dream_beside_reality.mp4", run.folder / "curves.png"
-    films.open_loop(film, model, next(rollouts.held_out()))
     shown = [name for name in ("nll", "kl", "termination", "reward") if name in history[-1]]
     plots.curves(curve, history, shown, f"M on {config.spec.label}")
     say(table(f"M of {config.spec.label} after {config.steps} steps", ("", "value"), rows))
+    films.attempt(lambda: films.open_loop(film, model, next(rollouts.held_out())))
     say(paths(model=run.folder / models.FILE, film=film, plots=run.folder))
 
 

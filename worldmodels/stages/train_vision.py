@@ -32,6 +32,8 @@ def train_vision(config: VisionConfig) -> None:
         estimate.vision(config, build)
         return
     rollouts = Rollouts(rollout_folder(config.data), config.spec.label)
+    if rollouts.dark:
+        say(f"note: {rollouts.dark}")
     device = device_of(config.device)
     run = Run(config.run / "vision", config, "vision", rollouts=rollouts.fingerprint)
     torch.manual_seed(seeding.integer(config.seed, "vision", "weights"))
