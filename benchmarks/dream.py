@@ -19,6 +19,7 @@ from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.recurrent import RSSMMemory
 from worldmodels.models.vae import VAE
 from worldmodels.settings.envspec import EnvSpec
+from worldmodels.settings.models import MDNRNNSettings, RSSMSettings, VAESettings
 from worldmodels.workers.local import Workers
 
 POPULATION, EPISODES, STEPS = 64, 16, 60
@@ -82,18 +83,20 @@ def never_ending(memory: MDNRNN | RSSMMemory) -> Any:
     """Without an episode that ends early, so that all sides do the same work."""
     with torch.no_grad():
         if isinstance(memory, MDNRNN):
-            memory.head.bias[3 * memory.mixtures * memory.code_size] = -100.0
+            memory.head.bias[3 * memory.settings.mixtures * memory.code_size] = -100.0
         else:
             memory.end_head[-1].bias.fill_(-100.0)  # type: ignore[operator,union-attr]
     return memory
 
 
 def doom_parts(code_size: int = 64) -> tuple[VAE, MDNRNN]:
-    return VAE(code_size), never_ending(MDNRNN(code_size, 1, 512, restart_input=True, reward="alive"))
+    settings = MDNRNNSettings(hidden_size=512, restart_input=True, reward="alive")
+    return VAE(VAESettings(code_size=code_size)), never_ending(MDNRNN(settings, code_size, 1))
 
 
 def rssm_parts() -> tuple[VAE, RSSMMemory]:
-    return VAE(64), never_ending(RSSMMemory(128, 64, 6, 128, 8, 8, 128))
+    settings = RSSMSettings(hidden_size=128, groups=8, classes=8, units=128)
+    return VAE(VAESettings(code_size=64)), never_ending(RSSMMemory(settings, 128, 64, 6))
 
 
 def paired(vision: VAE, memory: Any, precision: str = "auto") -> WorldModel:

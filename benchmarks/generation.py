@@ -18,6 +18,7 @@ from worldmodels.models.base import WorldModel
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.vae import VAE
 from worldmodels.settings.envspec import EnvSpec
+from worldmodels.settings.models import MDNRNNSettings, VAESettings
 
 LOCKSTEP, STEPS = 8, 100
 
@@ -38,7 +39,7 @@ def rows() -> Iterator[Row]:
 
 
 def carracing_parts() -> tuple[VAE, MDNRNN]:
-    return VAE(32), MDNRNN(32, 3, 256)
+    return VAE(VAESettings(code_size=32)), MDNRNN(MDNRNNSettings(hidden_size=256), 32, 3)
 
 
 def lockstep(envs: list[gymnasium.Env], model: WorldModel) -> Work:

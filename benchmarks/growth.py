@@ -18,6 +18,7 @@ from worldmodels.data.codes import Codes
 from worldmodels.data.store import Rollouts
 from worldmodels.models.vae import VAE
 from worldmodels.settings.config import CollectConfig
+from worldmodels.settings.models import VAESettings
 from worldmodels.stages.collect import collect
 
 SHARD, FEW, MANY = 4, 16, 64  # episodes
@@ -67,7 +68,8 @@ def collected(data: Path, episodes: int) -> float:
 
 def encoded(data: Path) -> float:
     """All frames through V, to the disk; how many."""
-    rollouts, vision = Rollouts(data / "rollouts", "doom"), VAE(64)  # another V each time: nothing is there yet
+    rollouts = Rollouts(data / "rollouts", "doom")
+    vision = VAE(VAESettings(code_size=64))  # another each time: nothing is there yet
     with silence():
         Codes(data / "codes", rollouts, vision).write(vision, torch.device("cpu"), "auto")
     return rollouts.num_steps + rollouts.num_episodes

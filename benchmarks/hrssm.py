@@ -11,21 +11,23 @@ from benchmarks.training import plain_update, update
 from worldmodels.models import bisimulation, masks
 from worldmodels.models.hrssm import HRSSM
 from worldmodels.models.latent import balanced_kl
+from worldmodels.settings.config import VisionConfig, usual
 
 ACTION = 6
+SIZES = ("laptop", "paper")
 
 
 def rows() -> Iterator[Row]:
-    laptop = HRSSM(ACTION, 16, 64, 128, 8, 8, 128)
+    laptop, paper = (HRSSM(usual(VisionConfig, "dmc:walker-walk", size, "hrssm").model, ACTION) for size in SIZES)
     yield row("HRSSM training, laptop's size", laptop, 32, 16, 1.5)
-    yield row("HRSSM training, paper's size", HRSSM(ACTION, 32, 0, 512, 32, 32, 512, losses="paper"), 16, 64, 0.0)
+    yield row("HRSSM training, paper's size", paper, 16, 64, 0.0)
 
 
 def row(name: str, model: HRSSM, episodes: int, steps: int, must: float) -> Row:
     """Batches of `episodes` x `steps` frames."""
     batch = {
         "obs": torch.randint(0, 256, (episodes, steps, 64, 64, 3), dtype=torch.uint8),
-        "action": torch.rand(episodes, steps, ACTION), "reward": torch.rand(episodes, steps),
+        "arrival_action": torch.rand(episodes, steps, ACTION), "arrival_reward": torch.rand(episodes, steps),
         "terminated": torch.zeros(episodes, steps), "is_first": torch.zeros(episodes, steps),
     }  # fmt: skip
     batch["is_first"][:, 0] = 1
@@ -34,11 +36,11 @@ def row(name: str, model: HRSSM, episodes: int, steps: int, must: float) -> Row:
 
     def ours() -> None:
         step()
-        model.follow()
+        model.after_step()
 
     def reference() -> None:
         plain_step()
-        plain.follow()
+        plain.after_step()
 
     return Row(name, "updates/s", work(1, ours), work(1, reference), None, must)
 
@@ -46,7 +48,7 @@ def row(name: str, model: HRSSM, episodes: int, steps: int, must: float) -> Row:
 def plain_loss(model: HRSSM, batch: dict[str, Tensor]) -> Tensor:
     """The obvious code: for each step of time, both encoders and all heads in turn; fp32."""
     generator = torch.Generator().manual_seed(0)
-    episodes, steps = batch["reward"].shape
+    episodes, steps = batch["arrival_reward"].shape
     rssm, target = model.rssm, model.target_rssm
     clean = batch["obs"].permute(0, 1, 4, 2, 3).contiguous().float() / 255 - 0.5
     visible = masks.cubes(steps, model.mask_ratio, 64, generator)
@@ -58,7 +60,11 @@ def plain_loss(model: HRSSM, batch: dict[str, Tensor]) -> Tensor:
         return torch.rand(episodes, rssm.latent.noise_size, generator=generator).clamp_min(1e-7)
 
     for t in range(steps):
-        first, action, reward = batch["is_first"][:, t, None], batch["action"][:, t], batch["reward"][:, t]
+        first, action, reward = (
+            batch["is_first"][:, t, None],
+            batch["arrival_action"][:, t],
+            batch["arrival_reward"][:, t],
+        )
         before_h = torch.lerp(h, nothing_h.expand_as(h), first).detach()
         h, z, posterior = rssm.observe(h, z, action, first, model.encoder(clean[:, t] * visible[t]), draw())
         prior = rssm.prior(h)
@@ -73,7 +79,7 @@ def plain_loss(model: HRSSM, batch: dict[str, Tensor]) -> Tensor:
         feats[0].append(feat)
         feats[1].append(raw)
         feats[2].append(torch.cat([rssm.latent.sample(prior, draw()), h], -1))
-        kl, _ = balanced_kl(rssm.latent, posterior, prior, model.free_nats)
+        kl, _ = balanced_kl(rssm.latent, posterior, prior, model.settings.free_nats)
         end = model.end_head(feat).squeeze(-1)
         total = total + kl + model.reward_head.loss(feat, reward).mean()
         total = total + torch.nn.functional.binary_cross_entropy_with_logits(end, batch["terminated"][:, t])
@@ -83,5 +89,12 @@ def plain_loss(model: HRSSM, batch: dict[str, Tensor]) -> Tensor:
     online, raw, expected = (torch.cat(part) for part in (feats[0][:-1], feats[1][:-1], feats[2][1:]))
     zeros = torch.zeros(len(online))
     return total / steps + bisimulation.loss(
-        online, raw, expected, torch.cat(feats[3]), batch["reward"][:, :-1].T.flatten(), zeros, zeros, model.losses
+        online,
+        raw,
+        expected,
+        torch.cat(feats[3]),
+        batch["arrival_reward"][:, :-1].T.flatten(),
+        zeros,
+        zeros,
+        model.settings.losses,
     )

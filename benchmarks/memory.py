@@ -10,6 +10,7 @@ from benchmarks.measure import Row, work
 from benchmarks.products import chain
 from benchmarks.training import plain_update, update
 from worldmodels.models.mdnrnn import MDNRNN
+from worldmodels.settings.models import MDNRNNSettings
 
 ROWS, STEPS, CODE, HIDDEN, MIXTURES = 100, 128, 64, 512, 5
 INPUT, OUTPUT = CODE + 2, 3 * MIXTURES * CODE + 1
@@ -21,7 +22,8 @@ def rows() -> Iterator[Row]:
         "action": torch.rand(ROWS, STEPS, 1), "reward": torch.ones(ROWS, STEPS), "terminated": torch.zeros(ROWS, STEPS),
         "is_first": torch.zeros(ROWS, STEPS),
     }  # fmt: skip
-    model, plain = MDNRNN(CODE, 1, HIDDEN, MIXTURES, restart_input=True, reward="alive"), PlainMDNRNN()
+    settings = MDNRNNSettings(hidden_size=HIDDEN, mixtures=MIXTURES, restart_input=True, reward="alive")
+    model, plain = MDNRNN(settings, CODE, 1), PlainMDNRNN()
     ours, reference = update(model, batch), plain_update(plain, lambda: plain.loss(batch))
     steps = ROWS * STEPS
     all_steps = [(steps, INPUT, 4 * HIDDEN), (steps, HIDDEN, OUTPUT)]

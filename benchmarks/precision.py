@@ -16,14 +16,12 @@ from worldmodels.acting.controllerspec import ControllerSpec, load_controller
 from worldmodels.core.errors import command
 from worldmodels.core.report import say, summarise, table
 from worldmodels.core.seeding import integer, rng
-from worldmodels.data.chunks import held_out_chunks, read_obs
 from worldmodels.data.codes import Codes
 from worldmodels.data.pools import CPU
-from worldmodels.data.sequences import in_order
+from worldmodels.data.source import Source
 from worldmodels.data.store import Rollouts, rollout_folder
 from worldmodels.evolution.evaluators import DreamEvaluator, RealEvaluator
 from worldmodels.settings.config import MemoryConfig, VisionConfig
-from worldmodels.stages.train_vision import held_out_frames
 from worldmodels.training.train import mean_loss
 from worldmodels.workers.local import Workers
 
@@ -47,17 +45,11 @@ def losses(run: Path, data: Path) -> Iterator[tuple[object, ...]]:
     vision, about = models.load_module(run / "vision", "vision")
     rollouts = Rollouts(rollout_folder(data), about["env"])
     codes = Codes(data / "codes", rollouts, vision)
-    obs = {"obs": held_out_frames(rollouts, 512, 0)}
-    seen = [obs] if vision.family == "vae" else held_out_chunks(rollouts, "obs", read_obs, 32, 16)
-    yield from both("V", vision, lambda: iter(seen), VisionConfig())
+    frames = Source("vision", 0, rollouts, rows=0, buffer=0, checked=512)
+    yield from both("V", vision, vision.wants.held_out(frames), VisionConfig())
     memory, _ = models.load_module(run / "memory", "memory")
-    episodes = codes.held_out()
-    windows = held_out_chunks(rollouts, "embed", codes.read, 128, 32)
-
-    def batches() -> Iterator[Any]:
-        return in_order(episodes, len(episodes), 128) if memory.family == "mdnrnn" else iter(windows)
-
-    yield from both("M", memory, batches, MemoryConfig())
+    steps = Source("memory", 0, rollouts, rows=0, buffer=0, checked=4096, codes=codes)
+    yield from both("M", memory, memory.wants.held_out(steps), MemoryConfig())
 
 
 def both(name: str, module: Any, batches: Any, config: Any) -> Iterator[tuple[object, ...]]:

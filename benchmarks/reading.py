@@ -19,6 +19,7 @@ from worldmodels.data.sequences import sequence_batches
 from worldmodels.data.store import Rollouts, rollout_folder
 from worldmodels.models.vae import VAE
 from worldmodels.settings.config import CollectConfig
+from worldmodels.settings.models import VAESettings
 from worldmodels.stages.collect import collect
 
 EPISODES = 64
@@ -35,7 +36,7 @@ def rows() -> Iterator[Row]:
         yield Row("reading for V", "frames/s", epoch, next(benchmarks.vision.rows()).ours, None, 5.0)
         epoch = take(windows, windows_in, rollouts.num_steps // (32 * 16))
         yield Row("reading for HRSSM", "updates/s", epoch, next(benchmarks.hrssm.rows()).ours, None, 5.0)
-        vision = VAE(64)
+        vision = VAE(VAESettings(code_size=64))
         codes = Codes(data / "codes", rollouts, vision)
         codes.write(vision, torch.device("cpu"), "auto")
         sequences = sequence_batches(codes, 100, 128, 2_000_000, order)
@@ -54,7 +55,7 @@ def order(epoch: int) -> np.random.Generator:
 
 def windows_in(batch: dict[str, torch.Tensor]) -> float:
     """In updates of 32 windows."""
-    return len(batch["reward"]) / 32
+    return len(batch["is_first"]) / 32
 
 
 def steps_in(batch: dict[str, torch.Tensor]) -> float:

@@ -10,13 +10,14 @@ from benchmarks.measure import Row, work
 from benchmarks.products import at_peak, operations
 from benchmarks.training import plain_update, update
 from worldmodels.models.vae import VAE
+from worldmodels.settings.models import VAESettings
 
 BATCH, UPDATES = 32, 8
 
 
 def rows() -> Iterator[Row]:
     obs = torch.randint(0, 256, (BATCH, 64, 64, 3), dtype=torch.uint8)
-    vae, plain = VAE(64), PlainVAE(64)
+    vae, plain = VAE(VAESettings(code_size=64)), PlainVAE(64)
     ours, reference = update(vae, {"obs": obs}), plain_update(plain, lambda: plain.loss(obs))
     flops = operations(lambda: plain.loss(obs).backward())
     frames = BATCH * UPDATES

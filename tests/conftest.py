@@ -21,6 +21,7 @@ from worldmodels.settings.config import (
     ProbeConfig,
     VisionConfig,
 )
+from worldmodels.settings.models import HRSSMSettings, MDNRNNSettings, RSSMSettings, VAESettings
 from worldmodels.stages.collect import collect
 from worldmodels.stages.train_memory import train_memory
 from worldmodels.stages.train_vision import train_vision
@@ -31,7 +32,8 @@ settings.register_profile(
 settings.load_profile("worldmodels")
 torch.set_num_threads(1)
 PAIRS = [("vae", "mdnrnn"), ("vae", "rssm"), ("hrssm", "mdnrnn"), ("hrssm", "rssm")]
-SMALL = {"hidden_size": 12, "groups": 3, "classes": 4, "units": 16}
+SMALL: dict[str, Any] = {"hidden_size": 12, "groups": 3, "classes": 4, "units": 16}
+TINY_HRSSM = HRSSMSettings(code_size=8, depth=4, sequence_length=8, **SMALL)
 COMMANDS: dict[str, type] = {
     "01_collect": CollectConfig, "02_train_vision": VisionConfig, "03_train_memory": MemoryConfig,
     "04_train_controller": ControllerConfig, "evaluate": EvaluateConfig, "probe": ProbeConfig,
@@ -70,10 +72,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     common = {"env": "doom", "run": folder / "run", "data": folder / "data", "workers": 0}
     made = World(
         CollectConfig(**common, episodes=6, shard_size=3, max_steps=50),
-        VisionConfig(**common, code_size=8, steps=6, batch_size=16, save_every=2, shuffle_buffer=100),
+        VisionConfig(
+            **common, steps=6, batch_size=16, save_every=2, shuffle_buffer=100, model=VAESettings(code_size=8)
+        ),
         MemoryConfig(
-            **common, hidden_size=16, restart_input=True, reward="alive", steps=6, batch_size=4, sequence_length=10,
-            save_every=2, clip=1.0, shuffle_buffer=100,
+            **common, steps=6, batch_size=4, save_every=2, clip=1.0, shuffle_buffer=100,
+            model=MDNRNNSettings(hidden_size=16, restart_input=True, reward="alive", sequence_length=10),
         ),
     )  # fmt: skip
     collect(made.collect)
@@ -92,8 +96,7 @@ def pairs(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[
     folder = tmp_path_factory.mktemp("pairs")
     made = {("vae", "mdnrnn"): world}
     hrssm = dataclasses.replace(
-        world.vision, run=folder / "hrssm-mdnrnn", vision="hrssm", depth=4, sequence_length=8, batch_size=4,
-        max_norm=100.0, **SMALL,
+        world.vision, run=folder / "hrssm-mdnrnn", vision="hrssm", model=TINY_HRSSM, batch_size=4, max_norm=100.0
     )  # fmt: skip
     train_vision(hrssm)
     for v, m in PAIRS[1:]:
@@ -103,7 +106,8 @@ def pairs(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[
             (vision.run / "vision").symlink_to((world.run if v == "vae" else hrssm.run) / "vision")
         memory = dataclasses.replace(world.memory, run=vision.run)
         if m == "rssm":
-            memory = dataclasses.replace(memory, memory="rssm", restart_input=False, clip=0.0, **SMALL)
+            rssm = RSSMSettings(reward="alive", sequence_length=10, **SMALL)
+            memory = dataclasses.replace(memory, memory="rssm", model=rssm, clip=0.0)
         train_memory(memory)
         made[v, m] = World(world.collect, vision, memory)
     return made

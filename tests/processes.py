@@ -12,26 +12,27 @@ from worldmodels.core import distributed
 from worldmodels.models import mdnrnn, vae
 from worldmodels.settings.config import MemoryConfig, VisionConfig
 from worldmodels.settings.launch import several_processes
+from worldmodels.settings.models import HRSSMSettings, MDNRNNSettings, VAESettings
 from worldmodels.stages import train_memory as memory
 from worldmodels.stages import train_vision as vision
 from worldmodels.training import train
 from worldmodels.training.run import Run
 
 Config = VisionConfig | MemoryConfig
-LOG = Run.log
+LOG, FIT = Run.log, train.fit
 
 
 def configs(data: Path, run: Path) -> dict[str, Config]:
     """A VAE, an MDN-RNN on it and an HRSSM, tiny, by the folder that each trains in."""
     common: Any = {"env": "doom", "data": data, "workers": 0, "fresh": True, "precision": "fp32", "save_every": 2}
-    v = VisionConfig(**common, run=run, steps=12, code_size=8, batch_size=8, shuffle_buffer=100, max_norm=1.0)
-    m = MemoryConfig(
-        **common, run=run, steps=6, hidden_size=16, batch_size=2, sequence_length=10, shuffle_buffer=100, clip=1.0
+    v = VisionConfig(
+        **common, run=run, steps=12, batch_size=8, shuffle_buffer=100, max_norm=1.0, model=VAESettings(code_size=8)
     )
-    h = dataclasses.replace(
-        v, run=run / "hrssm", steps=6, vision="hrssm", depth=4, hidden_size=16, groups=4, classes=4, units=16,
-        sequence_length=8, batch_size=2,
-    )  # fmt: skip
+    mdn_rnn = MDNRNNSettings(hidden_size=16, sequence_length=10)
+    m = MemoryConfig(**common, run=run, steps=6, batch_size=2, shuffle_buffer=100, clip=1.0, model=mdn_rnn)
+    sizes: dict[str, Any] = {"depth": 4, "hidden_size": 16, "groups": 4, "classes": 4, "units": 16}
+    hrssm = HRSSMSettings(code_size=8, sequence_length=8, **sizes)
+    h = dataclasses.replace(v, run=run / "hrssm", steps=6, vision="hrssm", model=hrssm, batch_size=2)
     return {"vision": v, "memory": m, "hrssm/vision": h}
 
 
@@ -63,7 +64,7 @@ def _stop_at(step: int) -> Any:
 
 def _keep(module: torch.nn.Module, *arguments: Any) -> None:
     """Trains, and leaves what this very process's weights have become."""
-    train.fit(module, *arguments)
+    FIT(module, *arguments)
     run: Run = arguments[3]
     torch.save(module.state_dict(), run.folder / f"weights-{distributed.rank()}.pt")
 
@@ -72,7 +73,7 @@ def _keep(module: torch.nn.Module, *arguments: Any) -> None:
 def main() -> None:
     data, out = Path(sys.argv[1]), Path(sys.argv[2])
     without_noise()
-    vision.fit = memory.fit = _keep
+    train.fit = _keep
     for config in configs(data, out / "straight").values():
         train_one(config)
         distributed.barrier()  # stage 3 reads what the first process alone wrote

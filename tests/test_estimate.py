@@ -4,6 +4,7 @@ import dataclasses
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from tests.conftest import World
 from worldmodels.estimate import costs
 from worldmodels.settings.command_line import parse
 from worldmodels.settings.config import CollectConfig, ControllerConfig, MemoryConfig, VisionConfig
+from worldmodels.settings.models import HRSSMSettings, RSSMSettings
 from worldmodels.stages.collect import collect
 from worldmodels.stages.train_controller import train_controller
 from worldmodels.stages.train_memory import train_memory
@@ -93,10 +95,11 @@ def test_over_what_is_there_it_counts_what_is_missing_and_touches_nothing(
 
 
 def test_robust_models_are_measured_too(world: World, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    sizes = {"hidden_size": 16, "groups": 4, "classes": 4, "units": 16, "sequence_length": 8, "batch_size": 2}
-    v = dataclasses.replace(world.vision, run=tmp_path, vision="hrssm", depth=4, **sizes)
+    sizes: dict[str, Any] = {"hidden_size": 16, "groups": 4, "classes": 4, "units": 16, "sequence_length": 8}
+    hrssm, rssm = HRSSMSettings(code_size=8, depth=4, **sizes), RSSMSettings(**sizes)
+    v = dataclasses.replace(world.vision, run=tmp_path, vision="hrssm", model=hrssm, batch_size=2)
     assert "16 frames a step" in dry_run(v, capsys)[0]["gradient step"][-1]
-    m = dataclasses.replace(world.memory, memory="rssm", **sizes)
+    m = dataclasses.replace(world.memory, memory="rssm", model=rssm, batch_size=2)
     assert seconds(dry_run(m, capsys)[0]["total"][0]) > 0
 
 

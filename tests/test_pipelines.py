@@ -1,6 +1,5 @@
 """What users run, as they run it: commands, in their own processes, on real environments at tiny size."""
 
-import dataclasses
 import os
 import re
 import signal
@@ -13,7 +12,8 @@ import pytest
 
 from tests.conftest import COMMANDS
 from worldmodels.data.store import Rollouts
-from worldmodels.settings.config import flag
+from worldmodels.settings.config import default_of, flag, names_of
+from worldmodels.settings.models import named
 
 ROOT = Path(__file__).parents[1]
 SIZES = {
@@ -175,6 +175,8 @@ def test_a_damaged_shard_is_named_by_the_stage_that_meets_it(doom: Path, tmp_pat
 @pytest.mark.parametrize("name", list(COMMANDS))
 def test_help_explains_every_flag(tmp_path: Path, name: str) -> None:
     text = run(tmp_path, f"{name} --help")
+    stage = getattr(COMMANDS[name], "MODEL", "")
+    kinds = [COMMANDS[name], *([named(default_of(COMMANDS[name], stage), stage).settings] if stage else [])]
     told = set(re.findall(r"^│ (--[a-z0-9-]+)", text, re.M))
-    asked = {flag(field.name) for field in dataclasses.fields(COMMANDS[name])}
+    asked = {flag(name) for kind in kinds for name in names_of(kind)} - {"--model"}
     assert told - {"--help"} == asked

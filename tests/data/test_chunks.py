@@ -37,11 +37,12 @@ def test_rewards_and_actions_stand_where_they_led_to(lengths: list[int], seed: i
             episode = shard.episode(index)
             rows = slice(at, at := at + len(episode) + 1)
             assert table["is_first"][rows].tolist() == [1.0] + [0.0] * len(episode)
-            assert table["reward"][rows][0] == 0 and not table["action"][rows][0].any()  # the reset frame's
-            assert np.array_equal(table["reward"][rows][1:], episode.reward)
-            assert np.array_equal(table["action"][rows][1:], episode.action)
+            action, reward = table["arrival_action"][rows], table["arrival_reward"][rows]
+            assert reward[0] == 0 and not action[0].any()  # the reset frame's
+            assert np.array_equal(reward[1:], episode.reward)
+            assert np.array_equal(action[1:], episode.action)
             assert table["terminated"][rows].tolist() == [0.0] * len(episode) + [float(episode.terminated)]
-        assert at == len(table["reward"])
+        assert at == len(table["arrival_reward"])
 
 
 def test_windows_keep_frames_beside_what_led_to_them_and_leave_held_out_episodes_alone(tmp_path: Path) -> None:
@@ -57,9 +58,9 @@ def test_windows_keep_frames_beside_what_led_to_them_and_leave_held_out_episodes
                 known[obs.tobytes()] = float(episode.reward[t - 1]) if t else 0.0
     seen = set()
     for batch in itertools.islice(source, 60):
-        assert batch["obs"].shape == (3, 4, 64, 64, 3) and batch["action"].shape == (3, 4, 2)
+        assert batch["obs"].shape == (3, 4, 64, 64, 3) and batch["arrival_action"].shape == (3, 4, 2)
         assert (batch["is_first"][:, 0] == 1).all()
-        for obs, reward in zip(batch["obs"].flatten(0, 1), batch["reward"].flatten(), strict=True):
+        for obs, reward in zip(batch["obs"].flatten(0, 1), batch["arrival_reward"].flatten(), strict=True):
             key = obs.numpy().tobytes()
             assert key not in held and known[key] == pytest.approx(float(reward))
             seen.add(key)

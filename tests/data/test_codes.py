@@ -15,6 +15,7 @@ from worldmodels.data.codes import Codes, EpisodeCodes
 from worldmodels.data.sequences import in_order, sequence_batches
 from worldmodels.data.store import Rollouts
 from worldmodels.models.vae import VAE
+from worldmodels.settings.models import VAESettings
 
 
 def numbered(lengths: list[int]) -> list[EpisodeCodes]:
@@ -52,7 +53,7 @@ def codes(tmp_path_factory: pytest.TempPathFactory) -> Codes:
     rng = np.random.default_rng(0)
     for i in range(4):
         write_shard(folder / f"r/{i}.h5", [make_episode(rng, n) for n in (5, 9, 4)], {"env": "doom"})
-    made = Codes(folder / "codes", Rollouts(folder / "r", "doom"), vision := VAE(4))
+    made = Codes(folder / "codes", Rollouts(folder / "r", "doom"), vision := VAE(VAESettings(code_size=4)))
     made.write(vision, torch.device("cpu"), "fp32")
     return made
 
@@ -72,7 +73,7 @@ def test_shards_of_one_episode_each_leave_nothing_to_train_on(codes: Codes, tmp_
     rng = np.random.default_rng(0)
     for i in range(3):
         write_shard(tmp_path / f"r/{i}.h5", [make_episode(rng, 6)], {"env": "doom"})
-    alone = Codes(tmp_path / "codes", Rollouts(tmp_path / "r", "doom"), VAE(4))
+    alone = Codes(tmp_path / "codes", Rollouts(tmp_path / "r", "doom"), VAE(VAESettings(code_size=4)))
     with pytest.raises(UserError, match="collect more episodes"):
         next(sequence_batches(alone, 2, 4, 100, np.random.default_rng))
 
@@ -90,7 +91,7 @@ def test_codes_are_what_v_makes_of_the_frames(codes: Codes) -> None:
 def test_every_frame_is_encoded_whatever_the_size_of_a_shard(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     write_shard(tmp_path / "r/0.h5", [make_episode(rng, n) for n in (300, 250, 3)], {"env": "doom"})
-    made = Codes(tmp_path / "codes", Rollouts(tmp_path / "r", "doom"), vision := VAE(4))
+    made = Codes(tmp_path / "codes", Rollouts(tmp_path / "r", "doom"), vision := VAE(VAESettings(code_size=4)))
     made.write(vision, torch.device("cpu"), "fp32")
     (shard,) = made.rollouts.shards
     with torch.no_grad():
@@ -113,7 +114,7 @@ def test_a_flipped_bit_is_noticed(codes: Codes) -> None:
 
 def test_codes_of_other_rollouts_or_another_v_are_not_mistaken_for_ours(codes: Codes, tmp_path: Path) -> None:
     torch.manual_seed(1)
-    other = Codes(codes.folder.parent, codes.rollouts, VAE(4))
+    other = Codes(codes.folder.parent, codes.rollouts, VAE(VAESettings(code_size=4)))
     with pytest.raises(UserError, match=r"lacks codes of 0\.h5; run pipelines/02_train_vision\.py"):
         other.episodes(codes.rollouts.shards[0])
     rng = np.random.default_rng(7)

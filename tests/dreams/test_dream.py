@@ -79,7 +79,7 @@ def test_rewards_are_paid_up_to_and_with_the_last_step(model, spec: ControllerSp
 def test_sampled_ends_follow_the_predicted_probability(model) -> None:
     kept = model.memory.head.bias.data[-1].clone(), model.memory.head.weight.data[-1].clone()
     model.memory.head.weight.data[-1].zero_()
-    model.memory.head.bias.data[-1] = float(np.log(0.02 / 0.98) + np.log(model.memory.termination_weight))
+    model.memory.head.bias.data[-1] = float(np.log(0.02 / 0.98) + np.log(model.memory.settings.termination_weight))
     dream = Dream(model, sample_end=True)
     dream.begin(list(range(2000)))
     _, sampled = dream.step(torch.zeros(2000, 1))

@@ -1,4 +1,5 @@
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -7,23 +8,24 @@ from worldmodels.core.errors import UserError
 from worldmodels.models import bisimulation, hrssm, masks
 from worldmodels.models.hrssm import EMA_RATE, HRSSM, Encoder
 from worldmodels.settings.config import VisionConfig
+from worldmodels.settings.models import HRSSMSettings
 from worldmodels.training.run import Run
 from worldmodels.training.train import fit
 
-SIZES = {"action_size": 2, "depth": 4, "code_size": 8, "hidden_size": 12, "groups": 3, "classes": 4, "units": 16}
+SIZES: dict[str, Any] = {"depth": 4, "code_size": 8, "hidden_size": 12, "groups": 3, "classes": 4, "units": 16}
 
 
-def make(**changes: object) -> HRSSM:
+def make(**changes: Any) -> HRSSM:
     torch.manual_seed(0)
-    return HRSSM(**(SIZES | changes))
+    return HRSSM(HRSSMSettings(**(SIZES | changes)), 2)
 
 
 def batch(rows: int = 3, steps: int = 8) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     made = {
         "obs": torch.randint(0, 256, (rows, steps, 64, 64, 3), dtype=torch.uint8, generator=generator),
-        "action": torch.rand(rows, steps, 2, generator=generator) * 2 - 1,
-        "reward": torch.rand(rows, steps, generator=generator),
+        "arrival_action": torch.rand(rows, steps, 2, generator=generator) * 2 - 1,
+        "arrival_reward": torch.rand(rows, steps, generator=generator),
         "terminated": torch.zeros(rows, steps),
         "is_first": torch.zeros(rows, steps),
     }
@@ -60,7 +62,7 @@ def test_the_raw_branch_follows_exactly_and_never_gets_a_gradient() -> None:
     before = copy.deepcopy(vision)
     losses(vision)[0].backward()
     optimizer.step()
-    vision.follow()
+    vision.after_step()
     for name in ("encoder", "rssm"):
         old, online = getattr(before, f"target_{name}"), getattr(vision, name)
         target = dict(getattr(vision, f"target_{name}").named_parameters())
@@ -198,12 +200,12 @@ def test_a_batch_that_breaks_the_loss_never_reaches_the_raw_branch(tmp_path) -> 
     vision = make()
     data = batch()
     broken = {name: value.clone() for name, value in data.items()}
-    broken["reward"][0, 3] = float("nan")
-    config = VisionConfig(run=tmp_path, vision="hrssm", steps=9, workers=1, max_norm=100.0)
+    broken["arrival_reward"][0, 3] = float("nan")
+    config = VisionConfig(run=tmp_path, vision="hrssm", model=vision.settings, steps=9, workers=1, max_norm=100.0)
     before = copy.deepcopy(vision.state_dict())
     with pytest.raises(UserError, match=r"reward of a batch .* is not finite"):
         batches = lambda skip: iter([dict(data), dict(data), broken])  # noqa: E731
-        fit(vision, batches, dict, config, Run(tmp_path / "v", config, "vision"), torch.device("cpu"), vision.follow)
+        fit(vision, batches, dict, config, Run(tmp_path / "v", config, "vision"), torch.device("cpu"))
     after = vision.state_dict()
     assert all(bool(torch.isfinite(value).all()) for value in after.values())
     assert any(not torch.equal(after[k], before[k]) for k in after if k.startswith("target_"))  # of the two good steps
@@ -222,11 +224,11 @@ def test_it_learns_rewards_that_a_moving_background_hides(monkeypatch: pytest.Mo
         for row in range(16):
             obs[row, :, :, 16 * column[row, 0] : 16 * column[row, 0] + 16] = 255
         data = {name: value[:, :4] for name, value in batch(16, 8).items()}
-        data |= {"obs": obs, "reward": column.float().expand(16, 4)}
+        data |= {"obs": obs, "arrival_reward": column.float().expand(16, 4)}
         loss, metrics, _ = vision.loss(data, {}, generator)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        vision.follow()
+        vision.after_step()
         losses.append(float(metrics["reward"]))
     assert losses[0] > 5 and sum(losses[-5:]) / 5 < 1.4  # 1.79 for who knows the four rewards, but not which

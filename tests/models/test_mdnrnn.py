@@ -5,6 +5,7 @@ import torch
 
 from worldmodels.models.fast import lstm
 from worldmodels.models.mdnrnn import MDNRNN
+from worldmodels.settings.models import MDNRNNSettings
 
 
 def double(*shape: int, seed: int = 0, grad: bool = True) -> torch.Tensor:
@@ -13,14 +14,16 @@ def double(*shape: int, seed: int = 0, grad: bool = True) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "count"),
+    ("settings", "code_size", "action_size", "count"),
     [
-        ({"code_size": 32, "action_size": 3, "hidden_size": 256, "reward": "none", "termination": False}, 422_368),
-        ({"code_size": 64, "action_size": 1, "hidden_size": 512, "restart_input": True, "reward": "alive"}, 1_678_785),
+        (MDNRNNSettings(hidden_size=256, reward="none", termination=False), 32, 3, 422_368),
+        (MDNRNNSettings(hidden_size=512, restart_input=True, reward="alive"), 64, 1, 1_678_785),
     ],
 )
-def test_parameter_counts_are_the_papers(arguments: dict, count: int) -> None:
-    assert sum(p.numel() for p in MDNRNN(**arguments).parameters()) == count
+def test_parameter_counts_are_the_papers(
+    settings: MDNRNNSettings, code_size: int, action_size: int, count: int
+) -> None:
+    assert sum(p.numel() for p in MDNRNN(settings, code_size, action_size).parameters()) == count
 
 
 def test_lstm_gradients() -> None:
@@ -66,7 +69,7 @@ def batch(rows: int, steps: int, code: int, action: int, seed: int = 0) -> dict[
 @pytest.mark.parametrize("restart_input", [False, True])
 def test_training_unrolls_as_acting_steps(restart_input: bool) -> None:
     """The memory that training has after step t is the one that acting has: the line of time is the same."""
-    memory = MDNRNN(4, 2, 8, restart_input=restart_input)
+    memory = MDNRNN(MDNRNNSettings(hidden_size=8, restart_input=restart_input), 4, 2)
     data = batch(3, 12, 4, 2)
     data["is_first"][1, 5] = data["is_first"][2, 9] = 1
     z = data["embed"][..., :4]
@@ -81,7 +84,7 @@ def test_training_unrolls_as_acting_steps(restart_input: bool) -> None:
 
 
 def test_carrying_the_state_equals_one_long_sequence() -> None:
-    memory = MDNRNN(4, 2, 8)
+    memory = MDNRNN(MDNRNNSettings(hidden_size=8), 4, 2)
     data = batch(3, 12, 4, 2)
     zero = torch.zeros(3, 8)
     whole, _, _ = memory._unroll(data["embed"][..., :4], data["action"], data["is_first"], zero, zero)
@@ -93,7 +96,7 @@ def test_carrying_the_state_equals_one_long_sequence() -> None:
 
 
 def test_steps_that_terminate_count_for_the_heads_only() -> None:
-    memory = MDNRNN(4, 2, 8)
+    memory = MDNRNN(MDNRNNSettings(hidden_size=8), 4, 2)
     data = batch(2, 6, 4, 2)
     data["terminated"][:, -1] = 1
     generator = torch.Generator
@@ -107,7 +110,7 @@ def test_steps_that_terminate_count_for_the_heads_only() -> None:
 
 
 def test_termination_loss_weighs_last_steps() -> None:
-    memory = MDNRNN(4, 2, 8, termination_weight=10.0)
+    memory = MDNRNN(MDNRNNSettings(hidden_size=8, termination_weight=10.0), 4, 2)
     data = batch(2, 6, 4, 2)
     data["terminated"][0, -1] = 1
     _, metrics, _ = memory.loss(data, {}, torch.Generator().manual_seed(0))
@@ -125,7 +128,7 @@ def test_termination_loss_weighs_last_steps() -> None:
 def test_it_learns_what_is_predictable_and_reaches_the_entropy_of_what_is_not() -> None:
     """A code that follows the action, and noise beside it whose entropy is 1.419 nats (CLASSIC 3.3)."""
     torch.manual_seed(0)
-    memory, generator = MDNRNN(2, 1, 16, reward="head"), torch.Generator().manual_seed(0)
+    memory, generator = MDNRNN(MDNRNNSettings(hidden_size=16, reward="head"), 2, 1), torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(memory.parameters(), 1e-2)
     for step in range(150):
         action = torch.rand(16, 20, 1, generator=generator) * 2 - 1

@@ -27,6 +27,7 @@ from worldmodels.models import base
 from worldmodels.models.hrssm import HRSSM
 from worldmodels.settings.config import MemoryConfig, VisionConfig
 from worldmodels.settings.envspec import EnvSpec
+from worldmodels.settings.models import HRSSMSettings
 from worldmodels.stages.train_controller import train_controller
 from worldmodels.stages.train_memory import train_memory
 from worldmodels.stages.train_vision import train_vision
@@ -208,7 +209,7 @@ def test_an_rssm_goes_on_from_the_hrssm_that_v_was_trained_with(pairs, tmp_path:
 def test_codes_of_people_only_teach_no_features_but_those_of_a_vae_do(pairs) -> None:
     for v, taught in (("vae", True), ("hrssm", False)):
         memory, _ = models.load_module(pairs[v, "rssm"].run / "memory", "memory")
-        feat = torch.randn(2, memory.rssm.latent.size + memory.hidden_size, requires_grad=True)
+        feat = torch.randn(2, memory.rssm.latent.size + memory.rssm.hidden_size, requires_grad=True)
         assert memory.explains == taught
         (memory.code(feat if memory.explains else feat.detach())[0].sum()).backward()
         assert (feat.grad is not None) == taught
@@ -216,14 +217,14 @@ def test_codes_of_people_only_teach_no_features_but_those_of_a_vae_do(pairs) -> 
 
 def test_dreamt_rewards_stay_within_those_of_the_data(model, pair: World) -> None:
     if pair.memory.memory == "rssm":
-        model.memory.reward = "head"
+        model.memory.settings = dataclasses.replace(model.memory.settings, reward="head")
         model.memory.reward_head.net[-1].bias.data[:] = torch.linspace(-50, 50, 255)  # sure of exp(20)
         dreamt = model.imagine(model.initial(3), torch.zeros(3, 1), torch.full((3, model.noise_size), 0.5))
         assert torch.equal(dreamt.reward, torch.ones(3))  # in Doom every step pays 1
 
 
 def test_an_encoder_without_a_code_is_for_an_rssm_only(world: World, tmp_path: Path) -> None:
-    vision = HRSSM(1, 32, 0, **SMALL)
+    vision = HRSSM(HRSSMSettings(depth=32, code_size=0, **SMALL), 1)
     models.save_module(vision, tmp_path / "vision", "vision", env="doom", spec=EnvSpec("doom").plain(), clips=[])
     with pytest.raises(UserError, match="codes of 4096 numbers, too many for --memory mdnrnn; train V with a --code"):
         train_memory(dataclasses.replace(world.memory, run=tmp_path))

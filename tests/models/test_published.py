@@ -11,6 +11,7 @@ from worldmodels.acting.controller import Controller
 from worldmodels.core.seeding import Noise
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.mixture import nll, sample, split
+from worldmodels.settings.models import MDNRNNSettings
 
 PUBLISHED = Path(__file__).parents[3] / "shared/published"
 pytestmark = pytest.mark.skipif(not PUBLISHED.exists(), reason=f"needs the authors' weights in {PUBLISHED}")
@@ -26,7 +27,7 @@ def read(name: str) -> list:
 def published_memory() -> MDNRNN:
     """TensorFlow's arrays, their gates ordered i, j, f, o with 1 added to f at run time, as our one linear layer."""
     arrays = {np.shape(a): torch.tensor(np.array(a) / 10_000, dtype=torch.float32) for a in read("carracing_rnn.json")}
-    memory = MDNRNN(32, 3, 256, reward="none", termination=False)
+    memory = MDNRNN(MDNRNNSettings(hidden_size=256, reward="none", termination=False), 32, 3)
     i, j, f, o = arrays[(291, 1024)].chunk(4, 1)
     bi, bj, bf, bo = arrays[(1024,)].chunk(4)
     output = arrays[(256, 480)].reshape(256, 32, 3, 5).permute(2, 3, 1, 0).reshape(480, 256)

@@ -3,12 +3,14 @@ import torch
 from torch.nn import functional as F
 
 from worldmodels.models.rssm import RSSM
+from worldmodels.settings.models import RecurrentSettings
 
 
 @pytest.fixture(params=[4, 0], ids=["categorical", "gaussian"])
 def rssm(request) -> RSSM:
     torch.manual_seed(0)
-    model = RSSM(embed_size=7, action_size=2, hidden_size=6, groups=3, classes=request.param, units=10)
+    sizes = RecurrentSettings(hidden_size=6, groups=3, classes=request.param, units=10)
+    model = RSSM(sizes, embed_size=7, action_size=2)
     torch.nn.init.normal_(model.start)
     return model
 
@@ -24,7 +26,13 @@ def batch(rssm: RSSM, rows: int = 3, steps: int = 9) -> tuple[torch.Tensor, ...]
 
 def test_the_authors_size() -> None:
     """About 5.83 million for six actions (HRSSM 1.2)."""
-    assert sum(p.numel() for p in RSSM(4096, 6, 512, 32, 32, 512).parameters()) == 5_828_096
+    assert (
+        sum(
+            p.numel()
+            for p in RSSM(RecurrentSettings(hidden_size=512, groups=32, classes=32, units=512), 4096, 6).parameters()
+        )
+        == 5_828_096
+    )
 
 
 def test_unrolling_is_observing_step_by_step(rssm: RSSM) -> None:

@@ -3,15 +3,16 @@ import torch
 
 from worldmodels.models.base import sample_code
 from worldmodels.models.vae import VAE
+from worldmodels.settings.models import VAESettings
 
 
 @pytest.mark.parametrize(("code_size", "count"), [(32, 4_348_547), (64, 4_446_915)])
 def test_parameter_counts_are_the_papers(code_size: int, count: int) -> None:
-    assert sum(p.numel() for p in VAE(code_size).parameters()) == count
+    assert sum(p.numel() for p in VAE(VAESettings(code_size=code_size)).parameters()) == count
 
 
 def test_loss_against_torch_distributions_in_float64() -> None:
-    vision = VAE(8, kl_floor=0.0).double()
+    vision = VAE(VAESettings(code_size=8, kl_floor=0.0)).double()
     obs = torch.randint(0, 256, (5, 64, 64, 3), dtype=torch.uint8)
     target = obs.permute(0, 3, 1, 2).double() / 255
     # the input conversion is float32; feed the same numbers to both
@@ -36,11 +37,11 @@ def test_the_kl_floor_stops_its_gradient() -> None:
     obs = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8)
     for floor, flows in ((100.0, False), (0.0, True)):
         torch.manual_seed(0)
-        vision = VAE(8, kl_floor=floor)
+        vision = VAE(VAESettings(code_size=8, kl_floor=floor))
         loss, metrics, _ = vision.loss({"obs": obs}, {}, torch.Generator().manual_seed(0))
         (grad,) = torch.autograd.grad(loss, vision.logvar.weight)
         torch.manual_seed(0)
-        other = VAE(8, kl_floor=0.0)
+        other = VAE(VAESettings(code_size=8, kl_floor=0.0))
         error = other.loss({"obs": obs}, {}, torch.Generator().manual_seed(0))
         (without,) = torch.autograd.grad(error[0], other.logvar.weight)
         assert torch.allclose(grad, without) == flows
@@ -50,7 +51,7 @@ def test_the_kl_floor_stops_its_gradient() -> None:
 
 
 def test_shapes_scales_and_any_leading_dimensions() -> None:
-    vision = VAE(8)
+    vision = VAE(VAESettings(code_size=8))
     obs = torch.randint(0, 256, (2, 3, 64, 64, 3), dtype=torch.uint8)
     embed = vision.encode(obs)
     assert embed.shape == (2, 3, 16) and embed.dtype == torch.float32
@@ -68,7 +69,7 @@ def test_codes_are_sampled_with_the_right_spread() -> None:
 
 def test_it_learns_a_handful_of_pictures() -> None:
     torch.manual_seed(0)
-    vision, generator = VAE(8), torch.Generator().manual_seed(0)
+    vision, generator = VAE(VAESettings(code_size=8)), torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(vision.parameters(), 1e-3)
     obs = torch.zeros(8, 64, 64, 3, dtype=torch.uint8)
     for i in range(8):

@@ -1,5 +1,6 @@
 import ast
 import dataclasses
+import inspect
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from worldmodels.settings.config import (
     ProbeConfig,
     VisionConfig,
 )
+from worldmodels.settings.models import OURS
 from worldmodels.settings.presets import PRESET_NAMES
 
 PACKAGE = Path(worldmodels.__file__).parent
@@ -31,13 +33,15 @@ def test_every_preset_of_every_stage_can_be_parsed(stage: type, preset: str, env
 
 def test_paper_presets_hold_the_papers_numbers() -> None:
     doom = parse(MemoryConfig, ["--env", "doom", "--preset", "paper"])
-    assert (doom.hidden_size, doom.mixtures, doom.steps, doom.batch_size) == (512, 5, 24_400, 100)
-    assert (doom.restart_input, doom.reward, doom.termination_weight, doom.clip) == (True, "alive", 10.0, 1.0)
+    assert (doom.model.hidden_size, doom.model.mixtures, doom.steps, doom.batch_size) == (512, 5, 24_400, 100)
+    m = doom.model
+    assert (m.restart_input, m.reward, m.termination_weight, doom.clip) == (True, "alive", 10.0, 1.0)
     car = parse(MemoryConfig, ["--env", "carracing", "--preset", "paper"])
-    assert (car.hidden_size, car.steps, car.reward, car.termination) == (256, 4000, "none", False)
+    assert (car.model.hidden_size, car.steps, car.model.reward, car.model.termination) == (256, 4000, "none", False)
     for env, code in (("doom", 64), ("carracing", 32)):
         vision = parse(VisionConfig, ["--env", env, "--preset", "paper"])
-        assert (vision.code_size, vision.batch_size, vision.learning_rate, vision.kl_floor) == (code, 100, 1e-4, 0.5)
+        assert (vision.model.code_size, vision.model.kl_floor) == (code, 0.5)
+        assert (vision.batch_size, vision.learning_rate) == (100, 1e-4)
         c = parse(ControllerConfig, ["--env", env, "--preset", "paper"])
         assert (c.pop_size, c.episodes, c.sigma0, c.generations, c.test_episodes) == (64, 16, 0.1, 1800, 1024)
         assert parse(CollectConfig, ["--env", env, "--preset", "paper"]).episodes == 10_000
@@ -46,11 +50,12 @@ def test_paper_presets_hold_the_papers_numbers() -> None:
 def test_robust_presets_hold_hrssms_numbers() -> None:
     paper = ["--env", "dmc:walker-walk", "--preset", "paper"]
     v = parse(VisionConfig, [*paper, "--vision", "hrssm"])
-    assert (v.depth, v.code_size, v.hidden_size, v.groups, v.classes, v.units) == (32, 0, 512, 32, 32, 512)
-    assert (v.batch_size, v.sequence_length, v.learning_rate, v.final_learning_rate) == (16, 64, 1e-4, 1e-4)
-    assert (v.max_norm, v.mask_ratio, v.losses, v.steps, v.action_repeat) == (1000, 0.5, "paper", 250_000, 2)
+    o = v.model
+    assert (o.depth, o.code_size, o.hidden_size, o.groups, o.classes, o.units) == (32, 0, 512, 32, 32, 512)
+    assert (v.batch_size, o.sequence_length, v.learning_rate, v.final_learning_rate) == (16, 64, 1e-4, 1e-4)
+    assert (v.max_norm, o.mask_ratio, o.losses, v.steps, v.action_repeat) == (1000, 0.5, "paper", 250_000, 2)
     m = parse(MemoryConfig, [*paper, "--memory", "rssm"])
-    assert (m.hidden_size, m.groups, m.classes, m.max_norm) == (512, 32, 32, 1000)
+    assert (m.model.hidden_size, m.model.groups, m.model.classes, m.max_norm) == (512, 32, 32, 1000)
     assert parse(VisionConfig, ["--env", "dmc:walker-walk"]).vision == "vae"
 
 
@@ -60,13 +65,15 @@ def test_a_moving_background_has_folders_of_its_own() -> None:
     assert config.spec.label == "dmc:walker-walk x2 + video" and config.spec.videos.endswith("/clips")
     steps = [parse(CollectConfig, ["--env", "dmc:walker-walk", "--action-repeat", n]).max_steps for n in "124"]
     assert steps == [1000, 500, 250] and parse(CollectConfig, ["--env", "dmc:walker-walk"]).max_steps == 500
-    assert not parse(VisionConfig, ["--no-mask", "--vision", "hrssm"]).mask
-    assert not parse(VisionConfig, ["--no-bisimulation", "--vision", "hrssm"]).bisimulation
+    assert not parse(VisionConfig, ["--no-mask", "--vision", "hrssm"]).model.mask
+    assert not parse(VisionConfig, ["--no-bisimulation", "--vision", "hrssm"]).model.bisimulation
 
 
 def test_flags_override_presets() -> None:
     config = parse(ControllerConfig, ["--preset", "tiny", "--dream", "--tau", "0.5", "1.0", "--pop-size", "10"])
     assert config.dream and config.tau == (0.5, 1.0) and config.pop_size == 10 and config.generations == 10
+    config = parse(ControllerConfig, ["--inputs", "h", "surprise"])  # of whatever parts a model has
+    assert config.inputs == ("h", "surprise")
 
 
 @pytest.mark.parametrize(
@@ -127,9 +134,10 @@ def test_every_flag_is_read_somewhere_and_explained() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Attribute)
     }
-    source = (PACKAGE / "settings/config.py").read_text()
-    for stage in [*STAGES, EvaluateConfig, ProbeConfig]:
-        for field in dataclasses.fields(stage):
-            assert field.name in read, f"{stage.__name__}.{field.name} is never read"
+    for kind in [*STAGES, EvaluateConfig, ProbeConfig, *(model.settings for model in OURS.values())]:
+        owners = [owner for owner in kind.__mro__ if owner.__module__.startswith("worldmodels")]
+        source = "".join(inspect.getsource(owner) for owner in owners)
+        for field in dataclasses.fields(kind):
+            assert field.name in read, f"{kind.__name__}.{field.name} is never read"
             declared = source[source.index(f"    {field.name}: ") :].splitlines()
-            assert declared[1].strip().startswith('"""'), f"{stage.__name__}.{field.name} has no help"
+            assert declared[1].strip().startswith('"""') or field.name == "model", f"{kind.__name__}.{field.name}"

@@ -17,6 +17,7 @@ from worldmodels.core import checkpoint
 from worldmodels.core.device import device_of
 from worldmodels.core.errors import UserError
 from worldmodels.models.vae import VAE
+from worldmodels.settings.models import HRSSMSettings
 from worldmodels.stages.collect import collect
 from worldmodels.stages.train_memory import train_memory
 from worldmodels.stages.train_vision import train_vision
@@ -71,7 +72,9 @@ def test_the_same_command_again_changes_nothing(world: World) -> None:
 
 
 def test_a_command_that_was_refused_leaves_no_run_behind(world: World, tmp_path: Path) -> None:
-    too_long = dataclasses.replace(world.vision, run=tmp_path, vision="hrssm", sequence_length=10_000, depth=4)
+    too_long = dataclasses.replace(
+        world.vision, run=tmp_path, vision="hrssm", model=HRSSMSettings(sequence_length=10_000, depth=4)
+    )
     with pytest.raises(UserError, match="--sequence-length 10000 is too long"):
         train_vision(too_long)
     train_vision(dataclasses.replace(world.vision, run=tmp_path))  # as its advice, or anything else, may ask

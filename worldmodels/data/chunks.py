@@ -4,19 +4,59 @@ Arrival form: with each frame goes what led to it, the action taken before it an
 (HRSSM 3.4: "arrival rewards"). An episode's first frame has neither: zeros. Its last frame is terminal or is not.
 """
 
+import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 
 from worldmodels.core.allocator import apart
 from worldmodels.core.errors import UserError
-from worldmodels.data.pools import CPU, Pools, Table, on_device, take
+from worldmodels.data.episode import OBS_SHAPE
+from worldmodels.data.pools import CPU, Order, Pools, Table, on_device, take
+from worldmodels.data.source import Batch, Source, made_up_steps
 from worldmodels.data.store import Rollouts, Shard
 
 Read = Callable[[Shard, slice], np.ndarray]
 """A shard, and which of its frames -> what a model is shown of them, one row per frame."""
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """Windows of `length` frames ("obs") or of their codes ("embed"): what `chunk_batches` yields (data/source.py:
+    Wanted)."""
+
+    of: Literal["obs", "embed"]
+    length: int
+
+    @property
+    def steps(self) -> int:
+        """See Wanted."""
+        return self.length
+
+    def training(self, source: Source, skip: int = 0) -> Iterator[Batch]:
+        """See Wanted."""
+        sizes = source.rows, self.length, source.buffer
+        return chunk_batches(source.rollouts, self.of, self._read(source), *sizes, source.order, skip, source.device)
+
+    def held_out(self, source: Source) -> Callable[[], Iterator[Batch]]:
+        """See Wanted."""
+        rows = max(1, source.checked // self.length)
+        return functools.partial(iter, held_out_chunks(source.rollouts, self.of, self._read(source), rows, self.length))
+
+    def made_up(self, rows: int, action_size: int, embed_size: int) -> Batch:
+        """See Wanted."""
+        seen = (
+            torch.randint(256, (rows, self.length, *OBS_SHAPE), dtype=torch.uint8)
+            if self.of == "obs"
+            else torch.randn(rows, self.length, embed_size).half()
+        )
+        return {self.of: seen} | made_up_steps(rows, self.length, action_size, "arrival_")
+
+    def _read(self, source: Source) -> Read:
+        return read_obs if self.of == "obs" else source.seen.read
 
 
 def read_obs(shard: Shard, frames: slice) -> np.ndarray:
@@ -28,7 +68,7 @@ def arrivals(shard: Shard, episodes: range) -> dict[str, np.ndarray]:
     """What goes with each frame of some successive episodes of a shard, one row per frame.
 
     Returns:
-        "action" float32 (N, A), "reward", "terminated", "is_first" float32 (N,).
+        "arrival_action" float32 (N, A), "arrival_reward", "terminated", "is_first" float32 (N,).
     """
     start, stop = shard.obs_starts[episodes.start], shard.obs_starts[episodes.stop]
     before = start - episodes.start  # an episode has one action less than frames
@@ -41,10 +81,11 @@ def arrivals(shard: Shard, episodes: range) -> dict[str, np.ndarray]:
     terminated = np.zeros(stop - start, np.float32)
     terminated[lasts] = shard.terminated[episodes.start : episodes.stop]
     led = {
-        "action": np.zeros((stop - start, action.shape[1]), np.float32),
-        "reward": np.zeros(stop - start, np.float32),
+        "arrival_action": np.zeros((stop - start, action.shape[1]), np.float32),
+        "arrival_reward": np.zeros(stop - start, np.float32),
     }
-    led["action"][is_first == 0], led["reward"][is_first == 0] = action, reward
+    led["arrival_action"][is_first == 0] = action
+    led["arrival_reward"][is_first == 0] = reward
     return led | {"terminated": terminated, "is_first": is_first}
 
 
@@ -55,7 +96,7 @@ def chunk_batches(
     rows: int,
     length: int,
     buffer: int,
-    rng_of: Any,
+    rng_of: Order,
     skip: int = 0,
     device: torch.device = CPU,
 ) -> Iterator[Table]:
@@ -75,7 +116,7 @@ def chunk_batches(
         device: where frames lie, if there is room (data/pools.py).
 
     Yields:
-        `name` (B, T, ...), "action" (B, T, A), "reward", "terminated", "is_first" (B, T).
+        `name` (B, T, ...), "arrival_action" (B, T, A), "arrival_reward", "terminated", "is_first" (B, T).
     """
     sizes = rollouts.training_frames
     if sum(sizes) < 2 * length:
@@ -97,8 +138,9 @@ def chunk_batches(
 def held_out_chunks(rollouts: Rollouts, name: str, read: Read, rows: int, length: int) -> list[Table]:
     """One batch of windows, spread over the held-out episodes."""
     table = on_device(_table(rollouts.spread(rows), name, read, held_out=True))
-    length = min(length, len(table["reward"]))
-    last = len(table["reward"]) - length
+    frames = len(table["is_first"])
+    length = min(length, frames)
+    last = frames - length
     starts = np.unique(np.linspace(0, last, rows).round().astype(int))
     return [_windows(table, starts, length)]
 

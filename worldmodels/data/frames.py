@@ -1,20 +1,44 @@
 """Batches of single frames, for a V that learns from pictures one by one."""
 
-from collections.abc import Iterator
-from typing import Any
+import functools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from worldmodels.core import seeding
 from worldmodels.core.allocator import apart
 from worldmodels.core.errors import UserError
 from worldmodels.data.episode import OBS_SHAPE
-from worldmodels.data.pools import CPU, Pools, Table, take
+from worldmodels.data.pools import CPU, Order, Pools, Table, take
+from worldmodels.data.source import Batch, Source
 from worldmodels.data.store import Rollouts, Shard
 
 
+@dataclass(frozen=True)
+class Frames:
+    """Single frames: what `frame_batches` yields (data/source.py: Wanted)."""
+
+    steps = 1
+
+    def training(self, source: Source, skip: int = 0) -> Iterator[Batch]:
+        """See Wanted."""
+        return frame_batches(source.rollouts, source.rows, source.buffer, source.order, skip, source.device)
+
+    def held_out(self, source: Source) -> Callable[[], Iterator[Batch]]:
+        """See Wanted."""
+        batch = {"obs": held_out_frames(source.rollouts, source.checked, source.seed)}
+        return functools.partial(iter, [batch])
+
+    def made_up(self, rows: int, action_size: int, embed_size: int) -> Batch:
+        """See Wanted."""
+        return {"obs": torch.randint(256, (rows, *OBS_SHAPE), dtype=torch.uint8)}
+
+
 def frame_batches(
-    rollouts: Rollouts, batch_size: int, buffer: int, rng_of: Any, skip: int = 0, device: torch.device = CPU
+    rollouts: Rollouts, batch_size: int, buffer: int, rng_of: Order, skip: int = 0, device: torch.device = CPU
 ) -> Iterator[Table]:
     """Shuffled batches of training frames, for ever, holding about `buffer` frames in memory.
 
@@ -46,6 +70,17 @@ def frame_batches(
 
     for table, frames in pools.batches(plan, rng_of, skip):
         yield take(table, np.sort(frames))
+
+
+def held_out_frames(rollouts: Rollouts, count: int, seed: int) -> torch.Tensor:
+    """uint8 (N, 64, 64, 3), N <= count, from all held-out episodes alike."""
+    per_shard = math.ceil(count / len(rollouts.shards))
+    frames = []
+    for i, shard in enumerate(rollouts.shards[:count]):
+        obs = shard.read("obs", int(shard.obs_starts[-2]))
+        chosen = seeding.rng(seed, "held out", i).choice(len(obs), min(per_shard, len(obs)), replace=False)
+        frames.append(obs[np.sort(chosen)])
+    return torch.from_numpy(np.concatenate(frames)[:count])
 
 
 def _read(shards: list[Shard]) -> dict[str, np.ndarray]:

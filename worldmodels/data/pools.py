@@ -15,6 +15,8 @@ Load = Callable[[list[Shard]], dict[str, np.ndarray]]
 """What some shards hold for training, as arrays with a row per frame or step."""
 Plan = Callable[[list[int], np.random.Generator], Sequence[Any]]
 """The numbers of shards that are in memory together, and luck -> for each batch, what of their table belongs to it."""
+Order = Callable[[int], np.random.Generator]
+"""Epoch -> the luck that puts it in order."""
 CPU = torch.device("cpu")
 
 
@@ -37,7 +39,7 @@ class Pools:
         self._pool: list[int] = []
         self._table: Table = {}
 
-    def batches(self, plan: Plan, rng_of: Any, skip: int = 0) -> Iterator[tuple[Table, Any]]:
+    def batches(self, plan: Plan, rng_of: Order, skip: int = 0) -> Iterator[tuple[Table, Any]]:
         """What to make batches of, for ever: a table, and what `plan` says of one batch of it.
 
         Args:

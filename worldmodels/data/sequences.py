@@ -1,6 +1,8 @@
 """Codes cut into the sequences that M learns from, its state carried on from batch to batch."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,11 +10,39 @@ import torch
 
 from worldmodels.core.allocator import apart
 from worldmodels.data.codes import Codes, EpisodeCodes
-from worldmodels.data.pools import CPU, Pools, Table, on_device, take
+from worldmodels.data.pools import CPU, Order, Pools, Table, on_device, take
+from worldmodels.data.source import Batch, Source, made_up_steps
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Codes of `length` steps, rows that go on from batch to batch: what `sequence_batches` yields (data/source.py:
+    Wanted)."""
+
+    length: int
+
+    @property
+    def steps(self) -> int:
+        """See Wanted."""
+        return self.length
+
+    def training(self, source: Source, skip: int = 0) -> Iterator[Batch]:
+        """See Wanted."""
+        return sequence_batches(source.seen, source.rows, self.length, source.buffer, source.order, skip, source.device)
+
+    def held_out(self, source: Source) -> Callable[[], Iterator[Batch]]:
+        """See Wanted: here whole episodes, all of them side by side."""
+        episodes = source.seen.held_out()
+        return functools.partial(in_order, episodes, len(episodes), self.length)
+
+    def made_up(self, rows: int, action_size: int, embed_size: int) -> Batch:
+        """See Wanted."""
+        embeds = {name: torch.randn(rows, self.length, embed_size).half() for name in ("embed", "next_embed")}
+        return embeds | made_up_steps(rows, self.length, action_size)
 
 
 def sequence_batches(
-    codes: Codes, rows: int, length: int, buffer: int, rng_of: Any, skip: int = 0, device: torch.device = CPU
+    codes: Codes, rows: int, length: int, buffer: int, rng_of: Order, skip: int = 0, device: torch.device = CPU
 ) -> Iterator[dict[str, Any]]:
     """Batches of sequences, for ever, holding the codes of about `buffer` steps in memory.
 
@@ -27,6 +57,11 @@ def sequence_batches(
         rng_of: epoch -> numpy Generator.
         skip: batches to pass over (to resume).
         device: where codes lie, if there is room (data/pools.py).
+
+    Yields:
+        "embed" and "next_embed" (B, T, E), what was seen before and after each step; "action" (B, T, A), taken there;
+        "reward" (B, T), paid for it; "terminated" and "is_first" (B, T), whether it was the last or the first of an
+        episode; "fresh" (bool).
     """
     shards = codes.rollouts.shards
     load = lambda some: end_to_end([episode for shard in some for episode in codes.episodes(shard)])  # noqa: E731

@@ -15,13 +15,11 @@ from worldmodels.core.device import device_of
 from worldmodels.core.seeding import integer, rng
 from worldmodels.envs.pool import pooled
 from worldmodels.estimate.costs import Cost, Size, own_memory, seconds_per, show
+from worldmodels.estimate.training import MadeUp
 from worldmodels.evolution.cma_es import FULL_COVARIANCE_LIMIT
 from worldmodels.evolution.evaluators import DreamEvaluator
 from worldmodels.models.base import WorldModel
-from worldmodels.models.mdnrnn import MDNRNN
-from worldmodels.models.vae import VAE
-from worldmodels.settings.config import ControllerConfig, MemoryConfig, VisionConfig
-from worldmodels.settings.presets import preset_of
+from worldmodels.settings.config import ControllerConfig, MemoryConfig, VisionConfig, usual
 
 
 def evolution(config: ControllerConfig) -> None:
@@ -107,12 +105,10 @@ def _model(config: ControllerConfig, device: torch.device) -> tuple[WorldModel, 
     """V and M on disk, or else new ones of the sizes that stages 2 and 3 have by this --preset."""
     if all((config.run / stage / models.FILE).exists() for stage in ("vision", "memory")):
         return models.load(config.run, device, config.spec.label, config.precision), f"V and M of {config.run}"
-    action_size = pooled(config.spec, 1)[0].action_space.shape[0]  # type: ignore[index]
-    vision = VAE(preset_of(VisionConfig, config.env, config.preset)["code_size"])
-    asked = preset_of(MemoryConfig, config.env, config.preset)
-    memory = MDNRNN(
-        vision.code_size, action_size, asked["hidden_size"], restart_input=asked.get("restart_input", False),
-        reward="alive", termination=False,
-    )  # fmt: skip
+    data = MadeUp(pooled(config.spec, 1)[0].action_space.shape[0])  # type: ignore[index]
+    v, m = usual(VisionConfig, config.env, config.preset), usual(MemoryConfig, config.env, config.preset)
+    vision = models.class_of(v.vision, "vision").build(v.model, data)
+    lasting = dataclasses.replace(m.model, reward="alive", termination=False)
+    memory = models.class_of(m.memory, "memory").build(lasting, data, vision)
     model = models.pair(vision, memory, torch.randn(16, vision.embed_size), device, config.precision)
     return model, f"V and M as --preset {config.preset} has them"

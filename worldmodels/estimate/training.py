@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,12 +15,10 @@ from worldmodels.data.codes import ENCODE_BATCH
 from worldmodels.data.store import Rollouts, rollout_folder
 from worldmodels.envs.pool import pooled
 from worldmodels.estimate.costs import FRAME, Cost, Size, own_memory, seconds_per, show
-from worldmodels.models.vae import VAE
-from worldmodels.settings.config import CollectConfig, MemoryConfig, TrainConfig, VisionConfig
+from worldmodels.models import Trainable, Vision
+from worldmodels.settings.config import CollectConfig, MemoryConfig, TrainConfig, VisionConfig, usual
 from worldmodels.settings.presets import preset_of
 from worldmodels.training.train import fit, mean_loss
-
-CHECKED_FRAMES, CHECKED_STEPS = 512, 4096  # held out, per check of V and of M
 
 
 class Data(NamedTuple):
@@ -31,6 +29,20 @@ class Data(NamedTuple):
     action_size: int
     read: float  # seconds to read a frame; 0 if there is none
     source: str
+
+
+class MadeUp(NamedTuple):
+    """What a model is told of data that is not there (models/base.py: Experience)."""
+
+    action_size: int
+
+    def rewards(self, percentiles: Sequence[float]) -> list[float]:
+        """From 0 to 1; they change no speed."""
+        return [percentile / 100 for percentile in percentiles]
+
+    def reward_moments(self) -> tuple[float, float]:
+        """Neither do these."""
+        return 0.0, 1.0
 
 
 class Nowhere:
@@ -52,16 +64,11 @@ class Nowhere:
         """Nothing was opened."""
 
 
-def vision(config: VisionConfig, build: Callable[[VisionConfig, int], Any]) -> None:
-    """Measures gradient steps, encoding and reading; `build` makes the V that `config` asks for."""
+def vision(config: VisionConfig, checked: int) -> None:
+    """Measures gradient steps, encoding and reading; a check takes `checked` frames."""
     data, device = data_of(config), device_of(config.device)
-    module = build(config, data.action_size)
-    windows = () if config.vision == "vae" else (config.sequence_length,)
-    batch = {"obs": torch.randint(256, (config.batch_size, *windows, 64, 64, 3), dtype=torch.uint8)}
-    if windows:
-        batch |= _steps(config.batch_size, config.sequence_length, data.action_size)
-    width = config.sequence_length if windows else 1
-    costs = _train(config, module, batch, config.batch_size * width, CHECKED_FRAMES, device)
+    module = models.class_of(config.vision, "vision").build(config.model, MadeUp(data.action_size))
+    costs = _train(config, module, data.action_size, module.embed_size, checked, device)
     obs = torch.zeros(ENCODE_BATCH, 64, 64, 3, dtype=torch.uint8)
 
     def encode(times: int) -> float:
@@ -72,7 +79,7 @@ def vision(config: VisionConfig, build: Callable[[VisionConfig, int], Any]) -> N
 
     costs += [Cost("frame encoded", seconds_per(encode), data.all_frames, data.source)]
     if data.read:
-        trained = config.steps * config.batch_size * width * distributed.world_size()
+        trained = config.steps * config.batch_size * module.wants.steps * distributed.world_size()
         costs += [Cost("frame read", data.read, trained, "a shard read here")]
     held = min(config.shuffle_buffer, data.frames)
     sizes = [
@@ -84,16 +91,13 @@ def vision(config: VisionConfig, build: Callable[[VisionConfig, int], Any]) -> N
     show(f"{config.steps} steps of V ({config.vision}) of {config.spec.label}, a dry run", costs, sizes)
 
 
-def memory(config: MemoryConfig, build: Callable[[MemoryConfig, Any, int], Any]) -> None:
-    """Measures gradient steps; `build` makes the M that `config` asks for on a V's codes."""
+def memory(config: MemoryConfig, checked: int) -> None:
+    """Measures gradient steps on a V's codes; a check takes `checked` steps."""
     data, device = data_of(config), device_of(config.device)
-    seen, source = _vision(config)
-    module = build(config, seen, data.action_size)
-    rows, length = config.batch_size, config.sequence_length
-    batch = _steps(rows, length, data.action_size)
-    for name in ("embed", "next_embed") if config.memory == "mdnrnn" else ("embed",):
-        batch[name] = torch.randn(rows, length, seen.embed_size).half()
-    costs = _train(config, module, batch, rows * length, CHECKED_STEPS, device)
+    seen, source = _vision(config, data)
+    config = models.settled(config, seen)
+    module = models.class_of(config.memory, "memory").build(config.model, MadeUp(data.action_size), seen)
+    costs = _train(config, module, data.action_size, seen.embed_size, checked, device)
     held = min(config.shuffle_buffer, data.frames)
     sizes = [
         _checkpoint(module),
@@ -127,26 +131,28 @@ def data_of(config: TrainConfig) -> Data:
     return Data(training, everything, rollouts.action_size, seconds_per(read), f"in {folder}")
 
 
-def _vision(config: MemoryConfig) -> tuple[Any, str]:
+def _vision(config: MemoryConfig, data: Data) -> tuple[Vision, str]:
     """V on disk, or else the one that stage 2 would train by this --preset."""
     folder = config.run / "vision"
     if (folder / models.FILE).exists():
         return models.load_module(folder, "vision")[0], f"codes of {folder}"
-    size = preset_of(VisionConfig, config.env, config.preset)["code_size"]
-    return VAE(size), f"codes of a VAE by --preset {config.preset}"
+    asked = usual(VisionConfig, config.env, config.preset)
+    made = models.class_of(asked.vision, "vision").build(asked.model, MadeUp(data.action_size))
+    return made, f"codes of a {asked.vision} by --preset {config.preset}"
 
 
 def _train(
-    config: TrainConfig, module: Any, batch: dict[str, torch.Tensor], size: int, checked: int, device: torch.device
+    config: TrainConfig, module: Trainable, action_size: int, embed_size: int, checked: int, device: torch.device
 ) -> list[Cost]:
-    """Gradient steps and held-out checks; a batch has `size` frames, a check `checked`."""
+    """Gradient steps and held-out checks, of `checked` frames or steps each."""
+    batch = module.wants.made_up(config.batch_size, action_size, embed_size)
+    size = config.batch_size * module.wants.steps
     steps = dataclasses.replace(config, dry_run=True)
 
     def step(count: int) -> float:
-        after = getattr(module, "follow", lambda: None)  # HRSSM's
         whole = {name: value.repeat(distributed.world_size(), *[1] * (value.ndim - 1)) for name, value in batch.items()}
         some, run = dataclasses.replace(steps, steps=count), Nowhere()
-        fit(module, lambda _: (dict(whole) for _ in itertools.count()), dict, some, run, device, after)  # type: ignore[arg-type]
+        fit(module, lambda _: (dict(whole) for _ in itertools.count()), dict, some, run, device)  # type: ignore[arg-type]
         return count
 
     def check(count: int) -> float:
@@ -159,12 +165,6 @@ def _train(
         Cost("gradient step", each, config.steps, f"its loop on made-up data, {size:,} frames a step"),
         Cost("held-out check", seconds_per(check) * max(1.0, checked / size), checks, f"{checked:,} frames or steps"),
     ]
-
-
-def _steps(rows: int, length: int, action_size: int) -> dict[str, torch.Tensor]:
-    """What goes with frames or codes: (B, T, ...)."""
-    zeros = {name: torch.zeros(rows, length) for name in ("terminated", "is_first")}
-    return zeros | {"action": torch.rand(rows, length, action_size) * 2 - 1, "reward": torch.rand(rows, length)}
 
 
 def _checkpoint(module: torch.nn.Module) -> Size:

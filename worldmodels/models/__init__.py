@@ -1,12 +1,14 @@
 """V and M are saved apart; here they are opened again, and paired into a WorldModel.
 
 A run folder holds vision/model.safetensors and memory/model.safetensors. Each rebuilds itself: what was saved with
-the weights is the class's name and arguments.
+the weights is the model's name and its constructor's arguments. A name that is not ours is code of the user's own, and
+that is never imported because a file says so (settings/models/).
 """
 
+import dataclasses
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -14,57 +16,91 @@ from torch import Tensor, nn
 from worldmodels.core import checkpoint
 from worldmodels.core.device import product_dtype, resolved
 from worldmodels.core.errors import UserError
-from worldmodels.models.base import Vision, WorldModel
-from worldmodels.models.classic import ClassicWorldModel
-from worldmodels.models.hrssm import HRSSM
-from worldmodels.models.mdnrnn import MDNRNN
-from worldmodels.models.recurrent import RSSMMemory, RSSMWorldModel
-from worldmodels.models.vae import VAE
+from worldmodels.models.base import Memory, Trainable, Vision, WorldModel
+from worldmodels.settings.config import MemoryConfig, usual
+from worldmodels.settings.models import OURS, named
 
 __all__ = [
-    "FAMILIES",
     "FILE",
     "FILES",
-    "PAIRINGS",
+    "Memory",
+    "Trainable",
     "Vision",
     "WorldModel",
     "cached",
+    "class_of",
     "fingerprint",
     "load",
     "load_module",
     "pair",
     "save_module",
+    "settled",
 ]
 
-FAMILIES: dict[str, Any] = {"vae": VAE, "hrssm": HRSSM, "mdnrnn": MDNRNN, "rssm": RSSMMemory}
-PAIRINGS: dict[str, Any] = {"mdnrnn": ClassicWorldModel, "rssm": RSSMWorldModel}
-"""By M's family: any V goes with any M."""
+KINDS: dict[str, Any] = {"vision": Vision, "memory": Memory}
 STAGES = {"vision": "02_train_vision", "memory": "03_train_memory"}
 FILE = "model.safetensors"
 FILES = (f"vision/{FILE}", f"memory/{FILE}")
 """What of a run folder `load` reads."""
 
 
-def save_module(module: Any, folder: Path, kind: str, **extra: object) -> None:
+@overload
+def class_of(name: str, kind: Literal["vision"]) -> type[Vision]: ...
+
+
+@overload
+def class_of(name: str, kind: Literal["memory"]) -> type[Memory]: ...
+
+
+@overload
+def class_of(name: str, kind: str) -> type[Trainable]: ...
+
+
+def class_of(name: str, kind: str) -> type[Trainable]:
+    """The class of the V ("vision") or M ("memory") of this name.
+
+    Raises:
+        UserError: if there is none, or it is of a package of the user's own that was not typed.
+    """
+    found, needed = named(name, kind).load(), KINDS[kind]
+    if not issubclass(found, needed):
+        raise UserError(f"--{kind} {name} is no {needed.__name__} of worldmodels.models.base (docs/add_a_model.md)")
+    return found
+
+
+def save_module(module: Trainable, folder: Path, kind: str, **extra: object) -> None:
     """Saves V ("vision") or M ("memory") to `folder`, with whatever else belongs to it."""
     tree = {"family": module.family, "config": module.config, "weights": module.state_dict()}
     checkpoint.save(folder / FILE, kind, tree | extra)
+
+
+@overload
+def load_module(folder: Path, kind: Literal["vision"]) -> tuple[Vision, dict[str, Any]]: ...
+
+
+@overload
+def load_module(folder: Path, kind: Literal["memory"]) -> tuple[Memory, dict[str, Any]]: ...
 
 
 def load_module(folder: Path, kind: str) -> tuple[Any, dict[str, Any]]:
     """V or M as `save_module` saved it, on the CPU, with what else was saved with it.
 
     Raises:
-        UserError: if the file is absent, damaged, of another kind or shape.
+        UserError: if the file is absent, damaged, of another kind or shape, or holds a model of the user's own whose
+            package was not typed.
     """
     path = folder / FILE
     if not path.is_file():
         raise UserError(f"{path} does not exist; run pipelines/{STAGES[kind]}.py first")
     tree = checkpoint.load(path, kind)
-    if tree["family"] not in FAMILIES:
-        raise UserError(f"{path} holds a {tree['family']}, which this version does not know ({', '.join(FAMILIES)})")
+    family = tree["family"]
+    if ":" not in family and family not in OURS:
+        raise UserError(f"{path} holds a {family}, which this version does not know ({', '.join(OURS)})")
     try:
-        module = FAMILIES[tree["family"]](**tree["config"])
+        cls = class_of(family, kind)
+        module = cls.from_config(named(family, kind).settings, tree["config"])
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     except TypeError as error:
         raise UserError(f"{path} was saved by another version ({error})") from error
     if kind == "vision" and not {"spec", "clips"} <= set(tree):
@@ -108,8 +144,19 @@ def cached(run: Path, version: str, precision: str) -> WorldModel:
     return load(run, precision=precision)
 
 
+def settled(config: MemoryConfig, vision: Vision) -> MemoryConfig:
+    """Stage 3's settings as they will be on codes of `vision`: an M may go on from what V has learnt.
+
+    Raises:
+        UserError: if what was asked for cannot be.
+    """
+    by_preset = usual(MemoryConfig, config.env, config.preset, config.memory).model
+    model = class_of(config.memory, "memory").settled(config.model, by_preset, vision)
+    return dataclasses.replace(config, model=model)
+
+
 def pair(
-    vision: Vision, memory: Any, starts: Tensor, device: torch.device | None = None, precision: str = "auto"
+    vision: Vision, memory: Memory, starts: Tensor, device: torch.device | None = None, precision: str = "auto"
 ) -> WorldModel:
     """V and M as one world model, ready to act and dream; `starts` (S, E) are embeddings that dreams begin with.
 
@@ -117,9 +164,10 @@ def pair(
     """
     device = device or torch.device("cpu")
     precision = resolved(precision, device)
-    model = PAIRINGS[memory.family](vision, memory, starts, precision)
+    model = memory.paired(vision, starts, precision)
     # convolutions laid out as pictures are: few at a time are seen in half the time (training many takes longer)
-    model = model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.eval().requires_grad_(False)
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):  # once, instead of at every step
             module.weight.data = module.weight.to(product_dtype(device, precision))

@@ -1,18 +1,25 @@
 """The contracts: what a world model is to those who use it, and what a module is to the loop that trains it."""
 
+import abc
+import dataclasses
 import functools
+import inspect
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodels.core.device import autocast
+from worldmodels.data.source import Wanted
+from worldmodels.settings.models import MemorySettings, ModelSettings, name_of
 
 State = dict[str, Tensor]
 """Where a model is in time. Every tensor is batch first; only the model looks inside."""
+S = TypeVar("S", bound=ModelSettings)
+M = TypeVar("M", bound=MemorySettings)
 POINT_STD = 0.1  # of codes whose own standard deviation is 1
 
 
@@ -78,31 +85,161 @@ class WorldModel(Protocol):
         ...
 
 
-class Vision(Protocol):
-    """V: pictures to codes, and back for people."""
+def in_its_precision(method: Callable[..., Any]) -> Callable[..., Any]:
+    """For a WorldModel's methods: they compute in the model's own precision."""
 
-    family: str
-    config: dict[str, Any]  # what it takes to build it again
-    code_size: int  # Z
-    embed_size: int  # E: 2Z where a code is a mean and a variance, else Z
+    @functools.wraps(method)
+    def computed(self: WorldModel, *args: Any, **options: Any) -> Any:
+        with autocast(self.starts.device, self.precision):
+            return method(self, *args, **options)
 
-    def encode(self, obs: Tensor) -> Tensor:
-        """uint8 (..., 64, 64, 3) -> float32 (..., E)."""
+    return computed
+
+
+class Experience(Protocol):
+    """What a model may ask about the data that it will learn from, before it is made (data/store.py: Rollouts)."""
+
+    @property
+    def action_size(self) -> int:
+        """A."""
         ...
 
-    def decode(self, z: Tensor) -> Tensor:
-        """float32 (..., Z) -> uint8 (..., 64, 64, 3)."""
+    def rewards(self, percentiles: Sequence[float]) -> list[float]:
+        """Percentiles of all rewards; 0 and 100 are the lowest and the highest."""
+        ...
+
+    def reward_moments(self) -> tuple[float, float]:
+        """Mean and standard deviation."""
         ...
 
 
-class Trainable(Protocol):
-    """A module that the training loop can train."""
+class Trainable(nn.Module, abc.ABC, Generic[S]):
+    """A module that stages 2 and 3 train, save and open again: every V and every M.
 
+    Its constructor takes `settings`, of a dataclass of its own, and whatever else it takes to make it again with the
+    same shapes, which it keeps in attributes of the same names.
+    """
+
+    def __init__(self, settings: S) -> None:
+        super().__init__()
+        self.settings = settings
+
+    @property
+    def family(self) -> str:
+        """What it is called in files and on the command line."""
+        return name_of(type(self))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """All that its constructor takes, as plain data: its settings, and then what it was told besides."""
+        told = [name for name in inspect.signature(type(self)).parameters if name != "settings"]
+        return dataclasses.asdict(self.settings) | {name: getattr(self, name) for name in told}
+
+    @classmethod
+    def from_config(cls, settings: type[S], config: dict[str, Any]) -> Self:
+        """One as `config` tells, with the weights of a new one. Settings that it does not tell of are as usual.
+
+        Raises:
+            TypeError: if it tells of others than there are.
+        """
+        own = {field.name for field in dataclasses.fields(settings)}
+        asked = {name: value for name, value in config.items() if name in own}
+        told: dict[str, Any] = {name: value for name, value in config.items() if name not in own}
+        return cls(settings(**asked), **told)
+
+    @property
+    @abc.abstractmethod
+    def wants(self) -> Wanted:
+        """Which batches it learns from: data/frames.py: Frames, data/chunks.py: Chunks, data/sequences.py:
+        Sequences."""
+
+    @abc.abstractmethod
     def loss(
         self, batch: dict[str, Tensor], carry: State, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor], State]:
         """The loss, the numbers that a person wants to see, and what the next batch is to be given as `carry`."""
-        ...
+
+    def after_step(self) -> None:
+        """Called after each gradient step."""
+
+
+class Vision(Trainable[S]):
+    """V: pictures to codes, and back for people."""
+
+    code_size: int  # Z
+    embed_size: int  # E: 2Z where a code is a mean and a variance, else Z
+
+    @classmethod
+    @abc.abstractmethod
+    def build(cls, settings: S, data: Experience) -> Self:
+        """A new one, to learn from `data`."""
+
+    @abc.abstractmethod
+    def encode(self, obs: Tensor) -> Tensor:
+        """uint8 (..., 64, 64, 3) -> float32 (..., E)."""
+
+    @abc.abstractmethod
+    def decode(self, z: Tensor) -> Tensor:
+        """float32 (..., Z) -> uint8 (..., 64, 64, 3)."""
+
+    @property
+    def recurrence(self) -> object:
+        """The recurrent model that it was trained with, for an M that can go on from it; else None."""
+        return None
+
+
+class Memory(Trainable[M]):
+    """M: what follows from a code and an action, on the codes of any V."""
+
+    code_size: int  # Z, of V
+    action_size: int  # A
+
+    @classmethod
+    @abc.abstractmethod
+    def build(cls, settings: M, data: Experience, vision: Vision) -> Self:
+        """A new one, to learn from `data` as `vision` sees it.
+
+        Raises:
+            UserError: if it cannot learn from such codes.
+        """
+
+    @classmethod
+    def settled(cls, settings: M, usual: M, vision: Vision) -> M:
+        """The settings as they will be on codes of `vision`.
+
+        Args:
+            settings: what was asked for.
+            usual: what they are where nobody asks for anything.
+            vision: a V, trained.
+
+        Raises:
+            UserError: if what was asked for cannot be.
+        """
+        return settings
+
+    @abc.abstractmethod
+    def paired(self, vision: Vision, starts: Tensor, precision: str) -> "Pairing":
+        """It and a V as one WorldModel. `starts` (S, E) are where dreams begin; `precision` is bf16 or fp32."""
+
+
+class Pairing(nn.Module, WorldModel):
+    """Any V with an M: what all WorldModels that are made of two have in common.
+
+    Their methods compute in `precision`: `in_its_precision` stands before each.
+    """
+
+    starts: Tensor
+
+    def __init__(self, vision: Vision, memory: Memory, starts: Tensor, precision: str) -> None:
+        super().__init__()
+        self.vision, self.memory, self.precision = vision, memory, precision
+        self.register_buffer("starts", starts, persistent=False)
+        self.action_size, self.code_size = memory.action_size, vision.code_size
+        self.rewardless = memory.settings.reward == "none"
+
+    @in_its_precision
+    def encode(self, obs: Tensor) -> Tensor:
+        return self.vision.encode(obs)
 
 
 def normal(uniform: Tensor) -> Tensor:
@@ -134,14 +271,3 @@ def end_of(logit: Tensor, weight: float) -> tuple[Tensor, Tensor]:
     Ends weighed more in training (`end_loss`), so their odds are too high by that weight; the paper decides by them.
     """
     return torch.sigmoid(logit - math.log(weight)), logit > 0
-
-
-def in_its_precision(method: Callable[..., Any]) -> Callable[..., Any]:
-    """For a WorldModel's methods: they compute in the model's own precision."""
-
-    @functools.wraps(method)
-    def computed(self: WorldModel, *args: Any, **options: Any) -> Any:
-        with autocast(self.starts.device, self.precision):
-            return method(self, *args, **options)
-
-    return computed

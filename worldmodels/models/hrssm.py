@@ -9,19 +9,21 @@ import copy
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodels.core.seeding import uniform
+from worldmodels.data.chunks import Chunks
 from worldmodels.models import bisimulation, masks
-from worldmodels.models.base import State
+from worldmodels.models.base import Experience, State, Vision
 from worldmodels.models.heads import EPS, RewardHead, mlp
 from worldmodels.models.latent import balanced_kl
 from worldmodels.models.pictures import PictureDecoder, to_input, to_obs
-from worldmodels.models.rssm import RSSM, Unrolled
+from worldmodels.models.rssm import RSSM, Recurrence, Unrolled
+from worldmodels.settings.models import HRSSMSettings
 
 EMA_RATE = 0.05
 INFERENCE = 0.5  # weight of the mended form's divergence between what both branches infer
@@ -61,50 +63,57 @@ class Encoder(nn.Module):
         return self.code(x).float()
 
 
-class HRSSM(nn.Module):
+class HRSSM(Vision[HRSSMSettings]):
     """Vision of the robust family, trained with a recurrent model of its own, from which stage 3 goes on.
 
+    Its mended losses: models/bisimulation.py says how; rewards are predicted over the data's range; and the masked
+    branch is to infer what the raw one does, in nats (the published cosine is met by h, which both share, whatever is
+    inferred).
+
     Args:
+        settings: its own.
         action_size: A.
-        depth, code_size: of the encoder.
-        hidden_size, groups, classes, units: of the RSSM.
-        layers: of the reward and termination heads.
-        mask_ratio: share of each frame that is greyed out; 0 is HRSSM without masks.
-        bisimulation: whether that loss is there.
-        losses: "paper" or "mended": models/bisimulation.py says how; rewards are predicted over the data's range; and
-            the masked branch is to infer what the raw one does, in nats (the published cosine is met by h, which both
-            share, whatever is inferred).
         reward_range: lowest and highest reward of the data.
         usual_rewards: the range that most of them lie in; differences within it tell states apart.
-        free_nats: of the KL divergence.
     """
 
-    family = "hrssm"
-
     def __init__(
-        self, action_size: int, depth: int, code_size: int, hidden_size: int, groups: int, classes: int, units: int,
-        layers: int = 2, mask_ratio: float = 0.5, bisimulation: bool = True, losses: str = "mended",
-        reward_range: Sequence[float] = (0.0, 1.0), usual_rewards: Sequence[float] = (0.0, 1.0),
-        free_nats: float = 1.0,
-    ) -> None:  # fmt: skip
-        super().__init__()
-        self.config: dict[str, Any] = {
-            "action_size": action_size, "depth": depth, "code_size": code_size, "hidden_size": hidden_size,
-            "groups": groups, "classes": classes, "units": units, "layers": layers, "mask_ratio": mask_ratio,
-            "bisimulation": bisimulation, "losses": losses, "reward_range": list(reward_range),
-            "usual_rewards": list(usual_rewards), "free_nats": free_nats,
-        }  # fmt: skip
-        self.mask_ratio, self.bisimulation, self.losses, self.free_nats = mask_ratio, bisimulation, losses, free_nats
-        self.usual_rewards, bins = usual_rewards, reward_range if losses == "mended" else None
-        self.encoder = Encoder(depth, code_size)
+        self,
+        settings: HRSSMSettings,
+        action_size: int,
+        reward_range: Sequence[float] = (0.0, 1.0),
+        usual_rewards: Sequence[float] = (0.0, 1.0),
+    ) -> None:
+        super().__init__(settings)
+        self.action_size, self.reward_range, self.usual_rewards = action_size, reward_range, usual_rewards
+        self.mask_ratio = settings.mask_ratio if settings.mask else 0.0
+        bins = reward_range if settings.losses == "mended" else None
+        self.encoder = Encoder(settings.depth, settings.code_size)
         self.embed_size = self.code_size = self.encoder.embed_size
-        self.rssm = RSSM(self.embed_size, action_size, hidden_size, groups, classes, units)
-        width = self.rssm.latent.size + hidden_size
-        self.reward_head = RewardHead(width, units, layers, bins)
-        self.end_head = mlp(width, units, layers, 1)
+        self.rssm = RSSM(settings, self.embed_size, action_size)
+        width = self.rssm.latent.size + settings.hidden_size
+        self.reward_head = RewardHead(width, settings.units, settings.layers, bins)
+        self.end_head = mlp(width, settings.units, settings.layers, 1)
         self.decoder = PictureDecoder(self.code_size)  # for people: it learns from codes, and teaches them nothing
         self.target_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
         self.target_rssm = copy.deepcopy(self.rssm).requires_grad_(False)
+
+    @classmethod
+    def build(cls, settings: HRSSMSettings, data: Experience) -> Self:
+        """See Vision."""
+        return cls(settings, data.action_size, data.rewards((0, 100)), data.rewards((5, 95)))
+
+    @property
+    def wants(self) -> Chunks:
+        """See Trainable."""
+        return Chunks("obs", self.settings.sequence_length)
+
+    @property
+    def recurrence(self) -> Recurrence:
+        """See Vision: of the branch that V sees with."""
+        return Recurrence(
+            self.settings, self.settings.losses, self.reward_range, self.target_rssm, self.reward_head, self.end_head
+        )
 
     def encode(self, obs: Tensor) -> Tensor:
         """uint8 (..., 64, 64, 3) -> float32 (..., E), by the moving average: the branch that sees clean frames."""
@@ -120,12 +129,13 @@ class HRSSM(nn.Module):
         """Reward + termination + KL + latent reconstruction + bisimulation, each in mean (HRSSM section 3).
 
         Args:
-            batch: in arrival form (data/chunks.py): "obs" uint8 (B, T, 64, 64, 3), "action" (B, T, A) and "reward"
-                (B, T) that led to it, "terminated" and "is_first" (B, T).
+            batch: in arrival form (data/chunks.py): "obs" uint8 (B, T, 64, 64, 3), "arrival_action" (B, T, A) and
+                "arrival_reward" (B, T), "terminated" and "is_first" (B, T).
             carry: unused, given back.
             generator: of the mask and the latents' noise.
         """
         rssm, obs, is_first = self.rssm, batch["obs"], batch["is_first"].float()
+        action = batch["arrival_action"]
         rows, steps = is_first.shape
         device = is_first.device
         noise = uniform(generator, 4, rows, steps, rssm.latent.noise_size).to(device)
@@ -133,11 +143,11 @@ class HRSSM(nn.Module):
         visible = masks.cubes(steps, self.mask_ratio, clean.shape[-1], generator).to(device)
         visible = visible.unsqueeze(-1).repeat(1, 1, 1, 3).movedim(-1, 1)  # laid out as the frames: half the time
         embed = self.encoder((clean * visible).flatten(0, 1)).unflatten(0, (rows, steps))
-        masked = rssm.unroll(embed, batch["action"], is_first, noise[0])
+        masked = rssm.unroll(embed, action, is_first, noise[0])
         prior = rssm.prior(masked.h)
-        raw_embed, raw_posterior, raw, raw_next = self._raw(clean, masked, batch["action"], is_first, noise[1:3])
-        kl_loss, kl = balanced_kl(rssm.latent, masked.posterior, prior, self.free_nats)
-        reward_loss = self.reward_head.loss(masked.feat, batch["reward"]).mean()
+        raw_embed, raw_posterior, raw, raw_next = self._raw(clean, masked, action, is_first, noise[1:3])
+        kl_loss, kl = balanced_kl(rssm.latent, masked.posterior, prior, self.settings.free_nats)
+        reward_loss = self.reward_head.loss(masked.feat, batch["arrival_reward"]).mean()
         end_logit = self.end_head(masked.feat).float().squeeze(-1)
         end_loss = F.binary_cross_entropy_with_logits(end_logit, batch["terminated"].float())
         latents = bisimulation.reconstruction(rssm.projection(masked.feat), self.target_rssm.projection(raw))
@@ -145,23 +155,23 @@ class HRSSM(nn.Module):
         total = reward_loss + end_loss + kl_loss + latents + decoded
         metrics = {"reward": reward_loss, "termination": end_loss, "kl": kl}
         metrics |= {"reconstruction": latents, "decoder": decoded}
-        if self.losses == "mended":
+        if self.settings.losses == "mended":
             metrics["inference"] = rssm.latent.kl(raw_posterior, masked.posterior).mean()
             total = total + INFERENCE * metrics["inference"]
-        if self.bisimulation:
+        if self.settings.bisimulation:
             masked_next = torch.cat([rssm.latent.sample(prior, noise[3]), masked.h], -1)
             metrics["bisimulation"] = bisimulation.loss(
                 masked.feat[:, :-1].flatten(0, 1), raw[:, :-1].flatten(0, 1), masked_next[:, 1:].flatten(0, 1),
-                raw_next.flatten(0, 1), batch["reward"][:, :-1].flatten(),
-                batch["terminated"][:, :-1].float().flatten(), is_first[:, 1:].flatten(), self.losses,
+                raw_next.flatten(0, 1), batch["arrival_reward"][:, :-1].flatten(),
+                batch["terminated"][:, :-1].float().flatten(), is_first[:, 1:].flatten(), self.settings.losses,
                 self.usual_rewards,
             )  # fmt: skip
             total = total + metrics["bisimulation"]
         return total, {name: value.detach() for name, value in metrics.items()}, carry
 
     @torch.no_grad()
-    def follow(self) -> None:
-        """Moves the raw branch towards the masked one; to be called after every gradient step."""
+    def after_step(self) -> None:
+        """Moves the raw branch towards the masked one."""
         for target, online in ((self.target_encoder, self.encoder), (self.target_rssm, self.rssm)):
             for old, new in zip(target.parameters(), online.parameters(), strict=True):
                 old.lerp_(new, EMA_RATE)

@@ -1,14 +1,32 @@
-"""M: the mixture-density recurrent network of World Models (CLASSIC 1.4, 2.5, 2.7; paper, appendix A.2)."""
+"""M: the mixture-density recurrent network of World Models (CLASSIC 1.4, 2.5, 2.7; paper, appendix A.2), and the
+pairing of a V with it as one WorldModel."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodels.models.base import State, end_loss, sample_code
+from worldmodels.core.errors import UserError
+from worldmodels.data.sequences import Sequences
+from worldmodels.models.base import (
+    Dreamed,
+    Experience,
+    Memory,
+    Pairing,
+    State,
+    Vision,
+    end_loss,
+    end_of,
+    in_its_precision,
+    normal,
+    sample_code,
+)
 from worldmodels.models.fast import lstm
-from worldmodels.models.mixture import nll
+from worldmodels.models.mixture import nll, sample
+from worldmodels.settings.models import MDNRNNSettings
+
+LARGEST_CODE = 1024  # that it is asked to model
 
 
 class Prediction(NamedTuple):
@@ -19,75 +37,76 @@ class Prediction(NamedTuple):
     reward: Tensor | None  # (...), in units of the data's standard deviation, about its mean
 
 
-class MDNRNN(nn.Module):
+class MDNRNN(Memory[MDNRNNSettings]):
     """LSTM over (z, action[, restart]) whose output is a mixture of Gaussians for every dimension of the next code.
 
     422,368 numbers for CarRacing (code 32, action 3, hidden 256, no heads) and 1,678,785 for Doom (code 64, action 1,
     hidden 512, restart input, termination head).
 
     Args:
+        settings: its own.
         code_size: Z.
         action_size: A.
-        hidden_size: H.
-        mixtures: K.
-        restart_input: one more input, 1 at the first step of an episode.
-        reward: "head" predicts it; "alive" is 1 per step; "none" is 0.
-        termination: whether to predict the end of the episode.
-        termination_weight: of last steps in that prediction's loss (the authors: 10).
     """
 
-    family = "mdnrnn"
     reward_mean: Tensor
     reward_std: Tensor
 
-    def __init__(
-        self,
-        code_size: int,
-        action_size: int,
-        hidden_size: int,
-        mixtures: int = 5,
-        restart_input: bool = False,
-        reward: str = "head",
-        termination: bool = True,
-        termination_weight: float = 10.0,
-    ) -> None:
-        super().__init__()
-        self.config: dict[str, Any] = {
-            "code_size": code_size, "action_size": action_size, "hidden_size": hidden_size, "mixtures": mixtures,
-            "restart_input": restart_input, "reward": reward, "termination": termination,
-            "termination_weight": termination_weight,
-        }  # fmt: skip
-        self.code_size, self.action_size, self.hidden_size, self.mixtures = (
-            code_size, action_size, hidden_size, mixtures
-        )  # fmt: skip
-        self.restart_input, self.reward, self.termination = restart_input, reward, termination
-        self.termination_weight = termination_weight
-        self.input_size = code_size + action_size + restart_input
+    def __init__(self, settings: MDNRNNSettings, code_size: int, action_size: int) -> None:
+        super().__init__(settings)
+        self.code_size = code_size
+        self.action_size = action_size
+        self.hidden_size = hidden_size = settings.hidden_size
+        self.input_size = code_size + action_size + settings.restart_input
+        heads = settings.termination + (settings.reward == "head")
         self.cell = nn.Linear(self.input_size + hidden_size, 4 * hidden_size)  # all gates; one bias, as TensorFlow's
-        self.head = nn.Linear(hidden_size, 3 * mixtures * code_size + termination + (reward == "head"))
+        self.head = nn.Linear(hidden_size, 3 * settings.mixtures * code_size + heads)
         self.register_buffer("reward_mean", torch.zeros(()))
         self.register_buffer("reward_std", torch.ones(()))
         nn.init.xavier_uniform_(self.cell.weight)
         nn.init.zeros_(self.cell.bias)
         nn.init.ones_(self.cell.bias.data[hidden_size : 2 * hidden_size])  # forget gate
 
+    @classmethod
+    def build(cls, settings: MDNRNNSettings, data: Experience, vision: Vision) -> Self:
+        """See Memory."""
+        if vision.code_size > LARGEST_CODE:
+            raise UserError(
+                f"V has codes of {vision.code_size} numbers, too many for --memory mdnrnn; train V with a --code-size, "
+                "or give --memory rssm"
+            )
+        memory = cls(settings, vision.code_size, data.action_size)
+        mean, std = data.reward_moments()
+        memory.reward_mean.fill_(mean)
+        memory.reward_std.fill_(max(std, 1e-3))  # a constant reward has no scale
+        return memory
+
+    @property
+    def wants(self) -> Sequences:
+        """See Trainable."""
+        return Sequences(self.settings.sequence_length)
+
+    def paired(self, vision: Vision, starts: Tensor, precision: str) -> "ClassicWorldModel":
+        """See Memory."""
+        return ClassicWorldModel(vision, self, starts, precision)
+
     def step(self, z: Tensor, action: Tensor, first: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """Advances memory by a code (B, Z) and the action (B, A) it led to; `first` (B, 1) is the restart flag."""
-        inputs = [z, action, first, h] if self.restart_input else [z, action, h]
+        inputs = [z, action, first, h] if self.settings.restart_input else [z, action, h]
         gates = F.linear(torch.cat(inputs, -1), self.cell.weight).float()
         return lstm.step(gates.add_(self.cell.bias), c)  # as an argument, the bias would be written out for every row
 
     def predict(self, h: Tensor) -> Prediction:
         """What is expected after memory `h` (..., H)."""
-        count = 3 * self.mixtures * self.code_size
+        count = 3 * self.settings.mixtures * self.code_size
         if torch.is_grad_enabled():  # whose backward would have to put the parts of one product together
             (weight, others), (bias, other_bias) = (x.tensor_split([count]) for x in (self.head.weight, self.head.bias))
             code, rest = F.linear(h, weight, bias), F.linear(h, others, other_bias).float()
         else:
             out = self.head(h)
             code, rest = out[..., :count], out[..., count:].float()
-        end = rest[..., 0] if self.termination else None
-        reward = rest[..., -1] if self.reward == "head" else None
+        end = rest[..., 0] if self.settings.termination else None
+        reward = rest[..., -1] if self.settings.reward == "head" else None
         return Prediction(code, end, reward)
 
     def loss(
@@ -112,11 +131,11 @@ class MDNRNN(nn.Module):
         hs, h, c = self._unroll(z, batch["action"], batch["is_first"].float(), h, c)
         code, end, reward = self.predict(hs)
         ended = batch["terminated"].float().T
-        error = nll(code, target.transpose(0, 1), self.mixtures)
+        error = nll(code, target.transpose(0, 1), self.settings.mixtures)
         total = (error * (1 - ended)).sum() / (1 - ended).sum().clamp_min(1)
         metrics = {"nll": total}
         if end is not None:
-            metrics["termination"] = end_loss(end, ended, self.termination_weight)
+            metrics["termination"] = end_loss(end, ended, self.settings.termination_weight)
             total = total + metrics["termination"]
         if reward is not None:
             metrics["reward"] = F.mse_loss(reward, (batch["reward"].T - self.reward_mean) / self.reward_std)
@@ -126,10 +145,60 @@ class MDNRNN(nn.Module):
 
     def _unroll(self, z: Tensor, action: Tensor, first: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Memory after every step (T, B, H), and the last h and c; state is zeroed where `first` (B, T) is 1."""
-        inputs = [z, action, first.unsqueeze(-1)] if self.restart_input else [z, action]
+        inputs = [z, action, first.unsqueeze(-1)] if self.settings.restart_input else [z, action]
         inputs.append(torch.ones_like(z[..., :1]))  # times the bias, whose gradient then is part of the product's
         weight_in, weight_h = self.cell.weight.split([self.input_size, self.hidden_size], 1)
         weight_in = torch.cat([weight_in, self.cell.bias.unsqueeze(1)], 1)
         gates = F.linear(torch.cat(inputs, -1).transpose(0, 1).contiguous(), weight_in)  # (T, B, 4H)
         with torch.autocast(z.device.type, enabled=False):  # the LSTM casts its own products
             return lstm.sequence(gates, weight_h, (1 - first).T.unsqueeze(-1), h, c)
+
+
+class ClassicWorldModel(Pairing):
+    """Any V with an MDN-RNN (models/base.py says what the methods promise).
+
+    The state is z, what is seen; h and c, the LSTM's memory of everything before it; and first, whether this is an
+    episode's first step. Memory at time t has not seen z[t]: the controller gets [z[t], h[t]], then M is advanced.
+    """
+
+    memory: MDNRNN
+
+    def __init__(self, vision: Vision, memory: MDNRNN, starts: Tensor, precision: str) -> None:
+        super().__init__(vision, memory, starts, precision)
+        self.noise_size = 2 * memory.code_size
+        self.rows_per_core = 256
+        # as the paper's two models
+        self.default_inputs = ("z", "c", "h") if memory.settings.restart_input else ("z", "h")
+        self.feat_sizes = {"z": memory.code_size, "h": memory.hidden_size, "c": memory.hidden_size}
+
+    def initial(self, batch_size: int) -> State:
+        device = self.memory.cell.weight.device
+        zeros = {name: torch.zeros(batch_size, size, device=device) for name, size in self.feat_sizes.items()}
+        return zeros | {"first": torch.zeros(batch_size, 1, device=device)}
+
+    @in_its_precision
+    def observe(self, state: State, action: Tensor, embed: Tensor, is_first: Tensor, noise: Tensor) -> State:
+        h, c = self.memory.step(state["z"], action, state["first"], state["h"], state["c"])
+        z = sample_code(embed, normal(noise[:, : self.memory.code_size]))
+        return {"z": z, "h": h * (1 - is_first), "c": c * (1 - is_first), "first": is_first}
+
+    @in_its_precision
+    def imagine(self, state: State, action: Tensor, noise: Tensor, tau: float = 1.0) -> Dreamed:
+        memory, settings = self.memory, self.memory.settings
+        h, c = memory.step(state["z"], action, state["first"], state["h"], state["c"])
+        expected = memory.predict(h)
+        z = sample(expected.code, noise, tau, settings.mixtures)
+        if expected.reward is None:
+            reward = torch.full_like(z[:, 0], float(settings.reward == "alive"))
+        else:
+            reward = expected.reward * memory.reward_std + memory.reward_mean
+        logit = torch.full_like(reward, -torch.inf) if expected.end is None else expected.end
+        end, terminated = end_of(logit, settings.termination_weight)
+        return Dreamed({"z": z, "h": h, "c": c, "first": torch.zeros_like(state["first"])}, reward, end, terminated)
+
+    def features(self, state: State, parts: tuple[str, ...]) -> Tensor:
+        return torch.cat([state[part] for part in parts], -1)
+
+    @in_its_precision
+    def decode(self, state: State) -> Tensor:
+        return self.vision.decode(state["z"])

@@ -1,6 +1,7 @@
 """The recurrent state-space model: a memory h, and a code z that is inferred from what is seen or sampled from what h
 expects (HRSSM 1.2)."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -8,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodels.models.fast.activations import tanh
-from worldmodels.models.heads import EPS, Dense
+from worldmodels.models.heads import EPS, Dense, RewardHead
 from worldmodels.models.latent import Categorical, Gaussian, Latent
+from worldmodels.settings.models import RecurrentSettings
 
 
 class Unrolled(NamedTuple):
@@ -29,22 +31,19 @@ class RSSM(nn.Module):
     """5,828,096 numbers at the authors' size (h 512, z 32 x 32, embed 4096, six actions).
 
     Args:
+        settings: its sizes.
         embed_size: E.
         action_size: A.
-        hidden_size: H, of the memory.
-        groups: categorical variables in z, or Gaussians if `classes` is 0.
-        classes: of each variable.
-        units: of the layers between.
         projection_size: of the projection that HRSSM's latent reconstruction compares.
     """
 
     def __init__(
-        self, embed_size: int, action_size: int, hidden_size: int, groups: int, classes: int, units: int,
-        projection_size: int = 32,
-    ) -> None:  # fmt: skip
+        self, settings: RecurrentSettings, embed_size: int, action_size: int, projection_size: int = 32
+    ) -> None:
         super().__init__()
+        hidden_size, units, groups = settings.hidden_size, settings.units, settings.groups
         self.embed_size, self.action_size, self.hidden_size = embed_size, action_size, hidden_size
-        self.latent: Latent = Categorical(groups, classes) if classes else Gaussian(groups)
+        self.latent: Latent = Categorical(groups, settings.classes) if settings.classes else Gaussian(groups)
         size, params = self.latent.size, self.latent.params_size
         self.input = Dense(size + action_size, units)
         self.gates = nn.Linear(units + hidden_size, 3 * hidden_size, bias=False)
@@ -119,3 +118,14 @@ class RSSM(nn.Module):
         reset, candidate, update = gates.chunk(3, -1)
         candidate = tanh(torch.sigmoid(reset) * candidate)
         return torch.lerp(h, candidate, torch.sigmoid(update - 1))
+
+
+class Recurrence(NamedTuple):
+    """What a V was trained with, from which an M can go on."""
+
+    settings: RecurrentSettings
+    losses: str  # "paper" or "mended": which rewards its head can tell
+    reward_range: Sequence[float]  # lowest and highest reward that it met
+    rssm: RSSM  # of the branch that V sees with
+    reward_head: RewardHead
+    end_head: nn.Module

@@ -1,31 +1,31 @@
 """V: the variational auto-encoder of World Models (CLASSIC 1.3; paper, appendix A.1)."""
 
-from typing import Any
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodels.models.base import State, sample_code
+from worldmodels.data.frames import Frames
+from worldmodels.models.base import Experience, State, Vision, sample_code
 from worldmodels.models.fast.convolutions import Halving
 from worldmodels.models.pictures import PictureDecoder, to_input, to_obs
+from worldmodels.settings.models import VAESettings
 
 
-class VAE(nn.Module):
+class VAE(Vision[VAESettings]):
     """Convolutional VAE of 64x64 pictures; 4,348,547 numbers with a code of 32, 4,446,915 with 64.
 
-    Args:
-        code_size: Z, numbers in a code.
-        kl_floor: nats per dimension below which the divergence is not pressed, applied to the sum per picture. It
-            leaves dimensions that the pictures do not need at their prior, N(0, 1).
+    The floor of its divergence is applied to the sum per picture. It leaves dimensions that the pictures do not need at
+    their prior, N(0, 1).
     """
 
-    family = "vae"
+    wants = Frames()
 
-    def __init__(self, code_size: int, kl_floor: float = 0.5) -> None:
-        super().__init__()
-        self.config: dict[str, Any] = {"code_size": code_size, "kl_floor": kl_floor}
-        self.code_size, self.embed_size, self.kl_floor = code_size, 2 * code_size, kl_floor
+    def __init__(self, settings: VAESettings) -> None:
+        super().__init__(settings)
+        self.code_size = code_size = settings.code_size
+        self.embed_size = 2 * code_size
         self.encoder = nn.Sequential(
             Halving(3, 32, 4), nn.ReLU(),     # 64 -> 31
             Halving(32, 64, 4), nn.ReLU(),    # -> 14
@@ -40,6 +40,11 @@ class VAE(nn.Module):
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 module.bias.data.zero_()  # type: ignore[union-attr]
+
+    @classmethod
+    def build(cls, settings: VAESettings, data: Experience) -> Self:
+        """See Vision."""
+        return cls(settings)
 
     def encode(self, obs: Tensor) -> Tensor:
         """uint8 (..., 64, 64, 3) -> float32 (..., 2Z): [mu, logvar]."""
@@ -68,5 +73,5 @@ class VAE(nn.Module):
         z = sample_code(torch.cat([mu, logvar], -1), noise)
         error = F.mse_loss(self.decoder(z), target, reduction="sum") / len(target)
         kl = -0.5 * (1 + logvar - mu**2 - logvar.exp()).sum(1)  # (B,)
-        floored = kl.clamp_min(self.kl_floor * self.code_size).mean()
+        floored = kl.clamp_min(self.settings.kl_floor * self.code_size).mean()
         return error + floored, {"reconstruction": error.detach(), "kl": kl.detach().mean()}, carry

@@ -1,4 +1,4 @@
-"""Every setting of every stage: a frozen dataclass per stage.
+"""Every setting of every stage: a frozen dataclass per stage. Those of V and M are in models/, one for each.
 
 A field is a flag (command_line.py); the text beneath it is its help. What a field is when no flag is given depends on
 `--preset` and `--env` (presets.py).
@@ -10,31 +10,31 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 from worldmodels.core.errors import UserError
 from worldmodels.settings.envspec import Distractor, EnvSpec
-from worldmodels.settings.presets import check_preset
+from worldmodels.settings.models import MDNRNNSettings, MemorySettings, ModelSettings, VAESettings, named, use
+from worldmodels.settings.presets import check_preset, preset_of
 
 Preset = Literal["tiny", "laptop", "paper"]
 
 
-# Numbers that may be 0; all others must be above. A hidden layer of 0 units is none, but only in C.
-MAY_BE_ZERO = {
-    "seed", "workers", "noise", "min_steps", "clip", "max_norm", "kl_floor", "real_episodes", "hidden_size",
-    "code_size", "classes",
-}  # fmt: skip
+# Numbers that may be 0; all others must be above. Models have a list of their own.
+MAY_BE_ZERO = frozenset(
+    {"seed", "workers", "noise", "min_steps", "clip", "max_norm", "real_episodes", "hidden_size"}  # of C: no layer
+)
 
 
 def check_numbers(config: Any) -> None:
     """Raises UserError naming the flag whose number makes no sense."""
+    may_be_zero = getattr(config, "MAY_BE_ZERO", MAY_BE_ZERO)
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, bool) or not isinstance(number, int | float):
                 continue
-            zero = field.name in MAY_BE_ZERO and not (field.name == "hidden_size" and not hasattr(config, "pop_size"))
-            zero = zero and not (field.name == "code_size" and config.vision == "vae")
+            zero = field.name in may_be_zero
             if not (number > 0 or (zero and number == 0)) or not math.isfinite(number):
                 raise UserError(
                     f"{flag(field.name)} {number:g} makes no sense; give {'0 or more' if zero else 'more than 0'}"
@@ -47,10 +47,12 @@ class Stage:
 
     # Fields that may change when a run is resumed: where it computes, and how long, not what.
     FREE: ClassVar[frozenset[str]] = frozenset(
-        {"workers", "device", "fresh", "dry_run", "run", "data", "preset", "distractor_videos"}
+        {"workers", "device", "fresh", "dry_run", "run", "data", "preset", "distractor_videos", "plugin"}
     )
     # Fields that mean something only where another one has a certain value.
     ONLY: ClassVar[Mapping[str, tuple[str, object]]] = {}
+    # The field that names the V or M whose settings are in `model`; "" for a stage that trains none.
+    MODEL: ClassVar[str] = ""
 
     env: str = "doom"
     """Environment: doom, carracing, dmc:<domain>-<task> (dmc:walker-walk), or any Gymnasium id whose observation is an
@@ -81,6 +83,8 @@ class Stage:
     """Start anew: delete what this very command wrote before, instead of going on from it."""
     dry_run: bool = False
     """Only say how long this would take here and how much disk and memory, from a few seconds' measurement."""
+    plugin: tuple[str, ...] = ()
+    """Packages of your own that hold a V or M (my_package). Whatever a run's files name, only these are imported."""
 
     def __post_init__(self) -> None:
         if self.run == Path():
@@ -89,6 +93,8 @@ class Stage:
             object.__setattr__(self, "data", Path("data") / self.spec.slug)
         check_numbers(self)
         check_preset(self.preset)
+        for package in self.plugin:
+            use(package)
         if self.distractor_colour and self.distractor == "none":
             raise UserError("--distractor-colour colours a moving background; add --distractor noise, stills or video")
         if self.distractor_videos != Path() and self.distractor != "video":
@@ -103,6 +109,9 @@ class Stage:
     def identity(self) -> dict[str, Any]:
         """The settings that a resumed run must share with the run it goes on with, as plain data."""
         return {name: value for name, value in plain(self).items() if name not in self.FREE}
+
+
+Config = TypeVar("Config", bound=Stage)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,87 +168,47 @@ class TrainConfig(Stage):
     """Arithmetic of matrix products: auto is bf16 where the processor has it, else fp32. Weights are always fp32."""
     save_every: int = 250
     """Steps between checkpoints."""
-    groups: int = 32
-    """HRSSM and RSSM: categorical variables in z."""
-    classes: int = 32
-    """HRSSM and RSSM: classes of each; 0 makes z Gaussian."""
-    units: int = 512
-    """HRSSM and RSSM: width of the layers between."""
+    model: ModelSettings = dataclasses.field(default_factory=ModelSettings)
+    """The settings of the V or M itself: flags like all others."""
 
     FREE: ClassVar[frozenset[str]] = Stage.FREE | {"save_every"}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_numbers(self.model)
+        name = getattr(self, self.MODEL)
+        needed = named(name, self.MODEL).settings
+        if type(self.model) is not needed:
+            given = type(self.model).__name__
+            raise UserError(f"{flag(self.MODEL)} {name} has settings of its own, {needed.__name__}, not {given}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class VisionConfig(TrainConfig):
     """Stage 2: train V on the frames, then write the codes of all episodes beside the rollouts."""
 
-    vision: Literal["vae", "hrssm"] = "vae"
-    """vae (World Models) or hrssm (learns what matters for the task and ignores backgrounds that merely move)."""
-    code_size: int = 32
-    """Numbers in a code z (World Models: 32 for CarRacing, 64 for Doom). HRSSM: 0 leaves the encoder's 4096 as they
-    are, as the authors; an MDN-RNN needs a code."""
-    kl_floor: float = 0.5
-    """VAE: nats per code dimension below which the KL divergence is not pressed (CLASSIC 1.3)."""
+    vision: str = "vae"
+    """vae (World Models), hrssm (learns what matters for the task and ignores backgrounds that merely move), or one of
+    your own (my_package:MyV; docs/add_a_model.md). --help shows the flags of the one that is named beside it."""
     shuffle_buffer: int = 40_000
     """Frames held in memory to draw batches from (12 KB each)."""
-    sequence_length: int = 64
-    """HRSSM: frames per sequence."""
-    depth: int = 32
-    """HRSSM: channels of the encoder's first convolution."""
-    hidden_size: int = 512
-    """HRSSM: numbers in the memory h."""
-    mask: bool = True
-    """HRSSM: grey out cubes of space-time for the branch that is trained."""
-    mask_ratio: float = 0.5
-    """HRSSM: share of each frame that is greyed out."""
-    bisimulation: bool = True
-    """HRSSM: the bisimulation loss."""
-    losses: Literal["mended", "paper"] = "mended"
-    """HRSSM: the published losses (paper), or ours (mended): a bisimulation whose distances can be attained and for
-    which terminals and constant, negative or unscaled rewards are no trap; rewards predicted over the data's range; and
-    masks that must be seen through."""
+    model: ModelSettings = dataclasses.field(default_factory=VAESettings)
 
-    ONLY: ClassVar[Mapping[str, tuple[str, object]]] = {"kl_floor": ("vision", "vae")} | dict.fromkeys(
-        ("sequence_length", "depth", "hidden_size", "groups", "classes", "units", "mask", "mask_ratio", "bisimulation",
-         "losses"),
-        ("vision", "hrssm"),
-    )  # fmt: skip
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.mask_ratio >= 1:
-            raise UserError(f"--mask-ratio {self.mask_ratio:g} hides everything; give less than 1")
+    MODEL: ClassVar[str] = "vision"
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryConfig(TrainConfig):
     """Stage 3: train M on sequences of codes and actions."""
 
-    memory: Literal["mdnrnn", "rssm"] = "mdnrnn"
-    """mdnrnn (World Models) or rssm. On codes of an HRSSM, an rssm goes on from V's own, with its sizes."""
-    hidden_size: int = 256
-    """Numbers in the memory h (World Models: 256 for CarRacing, 512 for Doom; HRSSM: 512)."""
-    mixtures: int = 5
-    """MDN-RNN: Gaussians per code dimension."""
-    sequence_length: int = 128
-    """Steps of truncated back-propagation. MDN-RNN: its state is carried on to the next batch."""
-    restart_input: bool = False
-    """MDN-RNN: tell it when an episode has just begun (the paper's Doom model)."""
-    reward: Literal["head", "alive", "none"] = "head"
-    """What a dream pays: head (predicted), alive (1 per step: the paper's Doom), none (the paper's CarRacing)."""
-    termination: bool = True
-    """Predict the end of episodes; without it dreams end only by --max-steps."""
-    termination_weight: float = 10.0
-    """How much more the last step of an episode weighs in that prediction than the others."""
+    memory: str = "mdnrnn"
+    """mdnrnn (World Models), rssm (on codes of an HRSSM it goes on from V's own, with its sizes), or one of your own
+    (my_package:MyM; docs/add_a_model.md). --help shows the flags of the one that is named beside it."""
     shuffle_buffer: int = 2_000_000
     """Steps whose codes are held in memory to draw sequences from (256 bytes each for a code of 64)."""
+    model: MemorySettings = dataclasses.field(default_factory=MDNRNNSettings)
 
-    ONLY: ClassVar[Mapping[str, tuple[str, object]]] = dict.fromkeys(
-        ("mixtures", "restart_input"), ("memory", "mdnrnn")
-    ) | dict.fromkeys(("groups", "classes", "units"), ("memory", "rssm"))
-
-
-Inputs = tuple[Literal["z", "probs", "h", "c", "projection"], ...]
+    MODEL: ClassVar[str] = "memory"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,9 +222,9 @@ class ControllerConfig(Stage):
     else 1."""
     name: str = ""
     """Folder of the controller below <run>/controller. Default: real, or tau<value>."""
-    inputs: Inputs = ()
+    inputs: tuple[str, ...] = ()
     """What C sees of V's code and M's memory. MDN-RNN: z, h, c; RSSM: z (sampled), probs (what it was sampled from), h,
-    projection (HRSSM's). Default: h for an RSSM (docs/results.md); else as the paper: z h, in Doom z c h."""
+    projection (HRSSM's). Default: h for an RSSM (docs/results.md); as the paper for an MDN-RNN: z h, in Doom z c h."""
     hidden_size: int = 0
     """Units of a tanh layer between (the paper's ablation: 40); 0 for a linear C."""
     bias: bool = True
@@ -349,9 +318,13 @@ class EvaluateConfig:
     address of its head. Results are the same (docs/cluster.md)."""
     device: str = "auto"
     """Where networks compute: auto, cpu, cuda."""
+    plugin: tuple[str, ...] = ()
+    """Packages of your own that hold a V or M (my_package). Whatever a run's files name, only these are imported."""
 
     def __post_init__(self) -> None:
         check_numbers(self)
+        for package in self.plugin:
+            use(package)
         if self.episodes < 2:
             raise UserError(f"--episodes {self.episodes} tells no spread; at least 2")
 
@@ -364,7 +337,7 @@ class ProbeConfig:
     """Run folders that hold V and M; several are compared on the same episodes."""
     episodes: int = 40
     """Episodes to fit on, and as many more to score on."""
-    inputs: Inputs = ()
+    inputs: tuple[str, ...] = ()
     """Features to probe, beside V's code alone. Default: those that the controller gets by default."""
     policy: str = ""
     """Blind policy that plays. Default: the one that stage 1 collects with."""
@@ -376,17 +349,58 @@ class ProbeConfig:
     """Cores to use."""
     device: str = "auto"
     """Where networks compute: auto, cpu, cuda."""
+    plugin: tuple[str, ...] = ()
+    """Packages of your own that hold a V or M (my_package). Whatever a run's files name, only these are imported."""
 
     def __post_init__(self) -> None:
         check_numbers(self)
+        for package in self.plugin:
+            use(package)
         if self.episodes < 8:
             raise UserError(f"--episodes {self.episodes} are too few to fit and tell a spread; at least 8")
 
 
+def usual(kind: type[Config], env: str, preset: str, name: str = "", **changes: Any) -> Config:
+    """A stage's settings where nothing is given but these, and `changes`.
+
+    Args:
+        kind: of the stage.
+        env, preset: that other defaults depend on.
+        name: of the V or M, in a stage that trains one; "" for its default.
+        changes: of the stage's settings or its model's.
+    """
+    if not kind.MODEL:
+        return kind(**preset_of(kind, env, preset) | changes)
+    name = name or default_of(kind, kind.MODEL)
+    model = named(name, kind.MODEL).settings
+    given = preset_of(kind, env, preset, model.PRESETS) | changes | {kind.MODEL: name}
+    own, shared = names_of(model), names_of(kind)
+    settings = model(**{field: value for field, value in given.items() if field in own})
+    return kind(**{field: value for field, value in given.items() if field in shared} | {"model": settings})
+
+
+def default_of(kind: type, name: str) -> Any:
+    """A field's default."""
+    return next(field.default for field in dataclasses.fields(kind) if field.name == name)
+
+
+def names_of(kind: type) -> list[str]:
+    """The fields of a dataclass of settings."""
+    return [field.name for field in dataclasses.fields(kind)]
+
+
+def defaults(config: Any) -> dict[str, Any]:
+    """What the settings of a configuration, and of its model, are where nothing at all is said; as plain data."""
+    parts = [part for part in (config, getattr(config, "model", None)) if part is not None]
+    declared = {field.name: field.default for part in parts for field in dataclasses.fields(part)}
+    return {name: value for name, value in declared.items() if isinstance(value, bool | int | float | str)}
+
+
 def plain(config: Any) -> dict[str, Any]:
-    """A configuration as JSON-ready data."""
+    """A configuration as JSON-ready data, its model's settings among the others."""
     as_plain = {Path: str, tuple: list}
     values = dataclasses.asdict(config)
+    values |= values.pop("model", {})
     return {k: next((to(v) for t, to in as_plain.items() if isinstance(v, t)), v) for k, v in values.items()}
 
 

@@ -1,5 +1,9 @@
-"""What flags are when none is given: by stage, environment and --preset. "all" holds for every preset."""
+"""What flags are when none is given: by stage, environment and --preset. "all" holds for every preset.
 
+Settings of a V or M stand here where they depend on the environment; a model that has no such setting passes them over.
+"""
+
+from collections.abc import Mapping
 from typing import Any
 
 from worldmodels.core.errors import UserError, nearest
@@ -90,33 +94,8 @@ _DMC = {
     stage: {name: settings | _DMC_CHANGES[stage].get(name, {}) for name, settings in table.items()}
     for stage, table in _OTHER.items()
 }
-# What a V or M of the robust family asks for, over what its environment asks for. The paper: HRSSM sections 1, 2, 4.
-_ROBUST_PAPER = {"hidden_size": 512, "groups": 32, "classes": 32, "units": 512, "batch_size": 16, "sequence_length": 64,
-                 "learning_rate": 1e-4, "final_learning_rate": 1e-4, "clip": 0.0, "max_norm": 1000.0}  # fmt: skip
-_ROBUST_SMALL = {"hidden_size": 128, "groups": 8, "classes": 8, "units": 128, "batch_size": 32, "learning_rate": 3e-3,
-                 "final_learning_rate": 3e-4, "clip": 0.0, "max_norm": 100.0}  # fmt: skip
-_MODELS: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
-    "VisionConfig": {
-        "hrssm": {
-            "tiny": _ROBUST_SMALL | {"depth": 8, "code_size": 32, "sequence_length": 16, "steps": 300},
-            "laptop": _ROBUST_SMALL | {"depth": 16, "code_size": 64, "sequence_length": 16, "steps": 3000},
-            "paper": _ROBUST_PAPER | {"depth": 32, "code_size": 0, "steps": 250_000, "losses": "paper"},
-        },
-    },
-    "MemoryConfig": {
-        "rssm": {
-            "all": {"restart_input": False, "termination_weight": 1.0},
-            "tiny": _ROBUST_SMALL | {"sequence_length": 16, "steps": 200},
-            "laptop": _ROBUST_SMALL | {"sequence_length": 32, "steps": 3000},
-            # codes of 4,096 numbers are 8 KB a frame; heads as HRSSM's, whatever World Models had there
-            "paper": _ROBUST_PAPER
-            | {"steps": 10_000, "shuffle_buffer": 100_000, "reward": "head", "termination": True, "save_every": 250},
-        },
-    },
-}
 PRESETS = {
     stage: {"doom": _DOOM[stage], "carracing": _OTHER[stage], "dmc": _DMC[stage], "other": _OTHER[stage]}
-    | _MODELS.get(stage, {})
     for stage in _OTHER
 }
 PRESET_NAMES = ["tiny", "laptop", "paper"]
@@ -128,12 +107,15 @@ def check_preset(preset: str) -> None:
         raise UserError(f"--preset {preset} is unknown; {nearest(preset, PRESET_NAMES)}")
 
 
-def preset_of(kind: type, env: str, preset: str, model: str = "") -> dict[str, Any]:
-    """What `preset` sets for `env`, and for the V or M called `model`, in the stage `kind`."""
+def preset_of(
+    kind: type, env: str, preset: str, model: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
+    """What `preset` sets for `env` in the stage `kind`, and over that, for its V or M, by the table that is that
+    model's own (settings/models/)."""
     check_preset(preset)
     table = PRESETS.get(kind.__name__, {})
     family = "dmc" if env.startswith(CONTROL) else env if env in table else "other"
     chosen = {"env": env, "preset": preset}
-    for settings in (table.get(family, {}), table.get(model, {})):
-        chosen |= settings.get("all", {}) | settings.get(preset, {})
+    for settings in (table.get(family, {}), model or {}):
+        chosen |= {**settings.get("all", {}), **settings.get(preset, {})}
     return chosen

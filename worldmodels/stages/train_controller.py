@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from worldmodels.envs.distract import background, check_test_clips
 from worldmodels.evolution.cma_es import CMAES, FULL_COVARIANCE_LIMIT
 from worldmodels.evolution.evaluators import DreamEvaluator, Evaluator, RealEvaluator
 from worldmodels.evolution.scoring import final_seeds, score_baselines
-from worldmodels.settings.config import ControllerConfig, Inputs
+from worldmodels.settings.config import ControllerConfig
 from worldmodels.show import films, plots
 from worldmodels.training.run import Run
 from worldmodels.workers import make_workers
@@ -87,7 +87,7 @@ def evolve(config: ControllerConfig, workers: Workers, failures: list[str]) -> E
     numbers = spec.controller(model).num_params
     if config.dream and model.rewardless:
         raise UserError(f"{config.run}/memory was trained with --reward none, so its dreams pay nothing; train it anew")
-    config = dataclasses.replace(config, inputs=cast(Inputs, spec.inputs))  # as the run's record is to have it
+    config = dataclasses.replace(config, inputs=spec.inputs)  # as the run's record is to have it
     run = Run(config.folder, config, "controller", model=models.fingerprint(config.run))
     real = RealEvaluator(workers, spec, config.lockstep, failures)
     world: Evaluator = real

@@ -14,7 +14,7 @@ from typing import Any
 from worldmodels.core import checkpoint, distributed, files
 from worldmodels.core.errors import UserError
 from worldmodels.core.report import say
-from worldmodels.settings.config import Stage, flag, plain
+from worldmodels.settings.config import Stage, defaults, flag, plain
 
 LOCK = ".lock"
 OURS = (
@@ -157,6 +157,7 @@ class Run:
                 f"--nproc_per_node={before}, or start anew with --fresh"
             )
         asked = json.loads(json.dumps(config.identity()))
+        begun = defaults(config) | begun  # settings that there are by now were then as they are by default
         for name in sorted(asked, key=lambda name: name not in LEADING):  # other defaults follow from these
             if begun.get(name) != asked[name]:
                 raise UserError(

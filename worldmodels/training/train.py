@@ -1,6 +1,7 @@
 """The training loop of stages 2 and 3, for any module that answers `loss(batch, carry, generator)`."""
 
 import contextlib
+import functools
 import math
 import signal
 import threading
@@ -15,23 +16,34 @@ from worldmodels.core import checkpoint, distributed, seeding
 from worldmodels.core.allocator import keep_freed_memory
 from worldmodels.core.device import autocast
 from worldmodels.core.errors import UserError
+from worldmodels.data.source import Batch, Source
+from worldmodels.models.base import State, Trainable
 from worldmodels.settings.config import TrainConfig
 from worldmodels.training.run import Run
 
 LOG_EVERY = 25  # steps
-Batches = Callable[[int], Iterator[dict[str, Any]]]
+Batches = Callable[[int], Iterator[Batch]]
 """How many batches to pass over -> the batches after them, for ever."""
 HeldOut = Callable[[], dict[str, float]]
 
 
+def learn(module: Trainable, source: Source, config: TrainConfig, run: Run) -> None:
+    """Trains `module` on the batches that it wants, made of `source`; see `fit`."""
+    examples = module.wants.held_out(source)
+
+    def held_out() -> dict[str, float]:
+        return mean_loss(module, examples(), config, source.device)
+
+    fit(module, functools.partial(module.wants.training, source), held_out, config, run, source.device)
+
+
 def fit(
-    module: Any,
+    module: Trainable,
     batches: Batches,
     held_out: HeldOut,
     config: TrainConfig,
     run: Run,
     device: torch.device,
-    after_step: Callable[[], None] = lambda: None,
 ) -> None:
     """Trains `module` for `config.steps` gradient steps, going on from the run's checkpoint.
 
@@ -39,13 +51,12 @@ def fit(
     Several processes (core/distributed.py) train on their own rows of each batch, and end with the same weights.
 
     Args:
-        module: answers `loss(batch, carry, generator)` (models.base.Trainable).
+        module: to be trained.
         batches: where data comes from: for all processes together.
         held_out: metrics on data that is never trained on; called at each checkpoint.
         config: sizes and rates; with `dry_run` no bar is shown.
         run: where metrics and checkpoints go.
         device: where to compute.
-        after_step: called after each gradient step.
 
     Raises:
         UserError: if a loss or a gradient is not finite; the last checkpoint is untouched.
@@ -91,7 +102,7 @@ def fit(
             if config.clip:
                 torch.nn.utils.clip_grad_value_(module.parameters(), config.clip)
             optimizer.step()
-            after_step()
+            module.after_step()
             step += 1
             bar.update()
             last, save, stop = step == config.steps, step % config.save_every == 0, interrupted()
@@ -145,15 +156,15 @@ def _diverged(what: str, step: int, config: TrainConfig, run: Run) -> UserError:
 
 
 def mean_loss(
-    module: Any, batches: Iterator[dict[str, Any]], config: TrainConfig, device: torch.device
+    module: Trainable, batches: Iterator[Batch], config: TrainConfig, device: torch.device
 ) -> dict[str, float]:
     """Metrics in mean over batches, always with the same noise."""
     module.eval()
     lines: list[dict[str, float]] = []
-    carry: Any = {}
+    carry: State = {}
     for i, batch in enumerate(batches):
-        carry = {} if batch.pop("fresh", False) else carry
-        batch = {name: value.to(device) for name, value in batch.items()}
+        carry = {} if batch.get("fresh", False) else carry
+        batch = {name: value.to(device) for name, value in batch.items() if name != "fresh"}
         with torch.no_grad(), autocast(device, config.precision):
             loss, metrics, carry = module.loss(batch, carry, seeding.generator(config.seed, "held out", i))
         lines.append({"loss": float(loss)} | {name: float(value) for name, value in metrics.items()})

@@ -1,0 +1,41 @@
+"""What an HRSSM can be asked (models/hrssm.py)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from worldmodels.core.errors import UserError
+from worldmodels.settings.models.recurrent import PAPER, SMALL, RecurrentSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class HRSSMSettings(RecurrentSettings):
+    """V of the robust family, with the RSSM that it is trained with."""
+
+    MAY_BE_ZERO: ClassVar[frozenset[str]] = RecurrentSettings.MAY_BE_ZERO | {"code_size"}
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "tiny": SMALL | {"depth": 8, "code_size": 32, "sequence_length": 16, "steps": 300},
+        "laptop": SMALL | {"depth": 16, "code_size": 64, "sequence_length": 16, "steps": 3000},
+        "paper": PAPER | {"depth": 32, "code_size": 0, "steps": 250_000, "losses": "paper"},
+    }
+
+    code_size: int = 32
+    """Numbers in a code z; 0 leaves the encoder's 4096 as they are, as the authors. An MDN-RNN needs a code."""
+    depth: int = 32
+    """Channels of the encoder's first convolution; they double with each."""
+    sequence_length: int = 64
+    """Frames per sequence."""
+    mask: bool = True
+    """Grey out cubes of space-time for the branch that is trained."""
+    mask_ratio: float = 0.5
+    """Share of each frame that is greyed out."""
+    bisimulation: bool = True
+    """The bisimulation loss."""
+    losses: Literal["mended", "paper"] = "mended"
+    """The published losses (paper), or ours (mended): a bisimulation whose distances can be attained and for which
+    terminals and constant, negative or unscaled rewards are no trap; rewards predicted over the data's range; and masks
+    that must be seen through."""
+
+    def __post_init__(self) -> None:
+        if self.mask_ratio >= 1:
+            raise UserError(f"--mask-ratio {self.mask_ratio:g} hides everything; give less than 1")

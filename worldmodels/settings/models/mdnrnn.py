@@ -1,0 +1,19 @@
+"""What an MDN-RNN can be asked (models/mdnrnn.py)."""
+
+from dataclasses import dataclass
+
+from worldmodels.settings.models.base import MemorySettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class MDNRNNSettings(MemorySettings):
+    """M of World Models."""
+
+    hidden_size: int = 256
+    """Numbers in the memory h (World Models: 256 for CarRacing, 512 for Doom)."""
+    mixtures: int = 5
+    """Gaussians per code dimension."""
+    restart_input: bool = False
+    """Tell it when an episode has just begun (the paper's Doom model)."""
+    sequence_length: int = 128
+    """Steps of truncated back-propagation; the state is carried on to the next batch."""
