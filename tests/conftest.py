@@ -10,9 +10,11 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from worldmodels import models
+from worldmodels.core import plugins
 from worldmodels.core.files import write_bytes
 from worldmodels.data.episode import Episode
 from worldmodels.data.store import pack_shard
+from worldmodels.settings import environments
 from worldmodels.settings.config import (
     CollectConfig,
     ControllerConfig,
@@ -64,6 +66,13 @@ class World:
             "test_episodes": 4, "real_episodes": 2, "final_episodes": 2,
         }  # fmt: skip
         return ControllerConfig(**(settings | changes))
+
+
+@pytest.fixture(autouse=True)
+def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers, and what it types, is forgotten after it."""
+    monkeypatch.setattr(environments, "_RECORDS", dict(environments._RECORDS))
+    monkeypatch.setattr(plugins, "_typed", {})
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import worldmodels
+from worldmodels.settings.environments import records
 
 PACKAGE = Path(worldmodels.__file__).parent
 DESIGN = (PACKAGE.parent / "docs/design.md").read_text()
@@ -63,6 +64,31 @@ def test_downstream_never_names_a_model_family() -> None:
         text = (PACKAGE / name).read_text().lower()
         for family in ("vae", "mdn", "rssm"):
             assert family not in text, f"{name} names {family}"
+
+
+def test_only_its_record_tells_what_is_special_about_an_environment() -> None:
+    """Nothing else asks for an environment by its name, but for the default of --env."""
+    ours = {record.name for record in records()}
+    for path in PACKAGE.rglob("*.py"):
+        if path.parent.name == "environments":
+            continue
+        values = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
+        named = [value for value in values if isinstance(value, str) and value in ours]
+        assert named == (["doom"] if path.name in ("config.py", "command_line.py") else []), path
+
+
+def test_only_one_file_imports_what_a_person_named() -> None:
+    """A name that stands in a file must lead to no import: whoever imports by name is known here."""
+    importers = {
+        path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if "import_module" in path.read_text()
+    }
+    assert importers == {
+        "__init__.py",
+        "commands.py",
+        "core/plugins.py",
+        "envs/__init__.py",
+        "settings/models/__init__.py",
+    }
 
 
 def test_pipelines_are_thin() -> None:

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from worldmodels.acting.policies import BASELINES, POLICIES, baselines, paper_policy
+from worldmodels.acting.policies import POLICIES, baselines, paper_policy
 from worldmodels.core.seeding import rng
+from worldmodels.settings.environments import records
 
 
 @pytest.mark.parametrize("name", list(POLICIES))
@@ -46,5 +47,5 @@ def test_brownian_has_the_variance_it_says() -> None:
 
 def test_every_environment_has_a_paper_policy_and_baselines_that_exist() -> None:
     assert paper_policy("doom") == "held" and paper_policy("carracing") == paper_policy("any") == "spicy"
-    for env in [*BASELINES, "any"]:
+    for env in [*(record.name for record in records()), "any"]:
         assert set(baselines(env).values()) <= set(POLICIES) and len(baselines(env)) >= 2

@@ -20,6 +20,7 @@ from worldmodels.envs import make_env
 from worldmodels.envs.checked import Misstep
 from worldmodels.envs.foreign import GLOBAL
 from worldmodels.settings.config import CollectConfig, VisionConfig
+from worldmodels.settings.models import VAESettings
 from worldmodels.stages.collect import collect
 from worldmodels.stages.train_vision import train_vision
 
@@ -187,7 +188,7 @@ def test_pictures_that_never_use_their_range_are_told_of(tmp_path: Path, capsys:
     collect(collection(tmp_path, "Dark"))
     assert told in capsys.readouterr().out
     where: dict[str, Any] = {"env": name_of("Dark"), "data": tmp_path, "run": tmp_path / "run", "workers": 0}
-    train_vision(VisionConfig(**where, steps=2, batch_size=8, code_size=4, shuffle_buffer=50))
+    train_vision(VisionConfig(**where, steps=2, batch_size=8, shuffle_buffer=50, model=VAESettings(code_size=4)))
     assert told in capsys.readouterr().out
     collect(collection(tmp_path / "honest", "Honest"))
     assert "note" not in capsys.readouterr().out

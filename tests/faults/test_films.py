@@ -17,6 +17,7 @@ from worldmodels.envs import make_env
 from worldmodels.envs.images import to_picture
 from worldmodels.settings.config import CollectConfig, ControllerConfig, EvaluateConfig, MemoryConfig, VisionConfig
 from worldmodels.settings.envspec import EnvSpec
+from worldmodels.settings.models import MDNRNNSettings, VAESettings
 from worldmodels.show import films
 from worldmodels.show.video import Film
 from worldmodels.stages.collect import collect
@@ -135,9 +136,16 @@ def controller(folder: Path, name: str) -> ControllerConfig:
         "workers": 0,
     }
     collect(CollectConfig(**env, episodes=6, shard_size=3, max_steps=30))
-    train_vision(VisionConfig(**env, code_size=4, steps=2, batch_size=8, shuffle_buffer=50))
+    train_vision(VisionConfig(**env, steps=2, batch_size=8, shuffle_buffer=50, model=VAESettings(code_size=4)))
     train_memory(
-        MemoryConfig(**env, hidden_size=8, steps=2, batch_size=4, sequence_length=8, shuffle_buffer=100, clip=1.0)
+        MemoryConfig(
+            **env,
+            steps=2,
+            batch_size=4,
+            shuffle_buffer=100,
+            clip=1.0,
+            model=MDNRNNSettings(hidden_size=8, sequence_length=8),
+        )
     )
     return ControllerConfig(
         **env, generations=1, pop_size=4, episodes=3, max_steps=30, test_every=1, test_episodes=4, final_episodes=6

@@ -46,7 +46,7 @@ def here(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """In that folder, in a process that was told of nothing yet."""
     monkeypatch.chdir(home)
     monkeypatch.syspath_prepend(home)
-    monkeypatch.setattr(known, "_typed", {})
+    monkeypatch.delitem(sys.modules, "my_package", raising=False)  # of another test
     yield home
     sys.modules.pop("my_package", None)
 
@@ -114,7 +114,7 @@ def test_a_run_that_names_it_imports_nothing_and_says_what_to_type(here: Path) -
         (VisionConfig, "--vision my_package:MyV --kl-floor 1", "--kl-floor does nothing without --vision vae"),
         (VisionConfig, "--vision my_package:MyV --side 0", "--side 0 makes no sense; give more than 0"),
         (VisionConfig, "--vision not_there:MyV", "not_there cannot be imported: there is no not_there; install it"),
-        (VisionConfig, "--vision :MyV", "'' cannot be imported: that is no name of a package"),
+        (VisionConfig, "--vision :MyV", "'' is not the name of a module"),
         (VisionConfig, "--vision my_package.not_there:MyV", "there is no my_package.not_there; install it"),
         (EvaluateConfig, "--run x --plugin not_there", "not_there cannot be imported"),
         (VisionConfig, "--vision vea", "--vision vea is unknown; did you mean vae? known: hrssm, vae; or one of your"),

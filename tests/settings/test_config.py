@@ -26,7 +26,11 @@ STAGES = [CollectConfig, VisionConfig, MemoryConfig, ControllerConfig]
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("preset", PRESET_NAMES)
 @pytest.mark.parametrize("env", ["doom", "carracing", "dmc:walker-walk", "my_package:Mine-v0"])
-def test_every_preset_of_every_stage_can_be_parsed(stage: type, preset: str, env: str) -> None:
+def test_every_preset_of_every_stage_can_be_parsed(
+    stage: type, preset: str, env: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_package.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
     config = parse(stage, ["--env", env, "--preset", preset])
     assert config.env == env and config.preset == preset and config.run.parts[0] == "runs"
 

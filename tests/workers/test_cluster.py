@@ -18,9 +18,11 @@ import numpy as np
 import pytest
 
 from tests.conftest import World, descendants
+from tests.core.test_plugins import modules_of
 from tests.workers.test_local import die, errors_come_home, hang_once, square, threads
 from worldmodels import models
 from worldmodels.acting.controllerspec import ControllerSpec, save_controller
+from worldmodels.core import plugins
 from worldmodels.core.errors import UserError
 from worldmodels.evolution.evaluators import DreamEvaluator, RealEvaluator
 from worldmodels.settings.config import CollectConfig, ControllerConfig, EvaluateConfig
@@ -155,6 +157,12 @@ def test_a_task_that_always_kills_its_worker_is_given_up(workers: Workers) -> No
     with pytest.raises(UserError, match="a worker died or hung 3 times at the same task"):
         workers.map(die, [0])
     assert workers.map(square, [3]) == [9]
+
+
+def test_what_was_typed_goes_along_with_every_task(workers: Workers) -> None:
+    plugins.use("colorsys")
+    for typed, _ in workers.map(modules_of, range(2)):
+        assert typed == ("colorsys",)
 
 
 def test_errors_come_home(workers: Workers) -> None:

@@ -15,7 +15,6 @@ from worldmodels.core.errors import UserError
 from worldmodels.models.base import WorldModel
 from worldmodels.settings.config import ControllerConfig
 from worldmodels.settings.envspec import EnvSpec
-from worldmodels.settings.models import typed, use
 
 FILE = "controller.safetensors"
 
@@ -31,7 +30,6 @@ class ControllerSpec:
     bias: bool
     max_steps: int
     precision: str
-    plugins: tuple[str, ...] = ()  # packages of the user's own that V and M may be of
 
     @classmethod
     def of(cls, config: ControllerConfig, model: WorldModel) -> "ControllerSpec":
@@ -43,7 +41,7 @@ class ControllerSpec:
 
     def for_worker(self, run: Path) -> "ControllerSpec":
         """The same for a worker, who finds the run there; "auto" means what it means here, on whatever processor."""
-        return replace(self, run=run, precision=resolved(self.precision, torch.device("cpu")), plugins=typed())
+        return replace(self, run=run, precision=resolved(self.precision, torch.device("cpu")))
 
     def model(self, version: str) -> WorldModel:
         """What it sees and remembers with, kept by this process. `version` is the run's fingerprint.
@@ -51,8 +49,6 @@ class ControllerSpec:
         Raises:
             UserError: if the run holds another by now.
         """
-        for package in self.plugins:
-            use(package)
         return models.cached(self.run, version, self.precision)
 
     def controller(self, model: WorldModel) -> Controller:

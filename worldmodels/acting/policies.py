@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from worldmodels.settings.envspec import CONTROL
+from worldmodels.core.errors import UserError, nearest
+from worldmodels.settings.environments import record_of
 
 Policy = Callable[[int], np.ndarray]
 """step -> action, float32 (A,) in [-1, 1]"""
@@ -99,18 +100,19 @@ POLICIES: dict[str, Callable[[np.random.Generator, int], Policy]] = {
     "still": still,
     "sweep": sweep,
 }
-PAPER = {"doom": "held"}  # dmc: uniform, elsewhere: spicy
-BASELINES = {
-    "doom": {"stay still": "still", "random": "held", "left-right sweep": "sweep"},
-    "carracing": {"straight, half gas": "still", "random": "spicy"},  # zero is the middle of the pedal
-}
 
 
 def paper_policy(env: str) -> str:
     """The name of the random policy that the authors collected with in `env`."""
-    return "uniform" if env.startswith(CONTROL) else PAPER.get(env, "spicy")
+    return _known(record_of(env).random_policy, env)
 
 
 def baselines(env: str) -> dict[str, str]:
     """The trivial policies that a score in `env` is shown beside: what to call them -> their name."""
-    return BASELINES.get(env, {"no action": "still", "random": paper_policy(env)})
+    return {label: _known(name, env) for label, name in record_of(env).baselines.items()}
+
+
+def _known(name: str, env: str) -> str:
+    if name not in POLICIES:
+        raise UserError(f"the record of --env {env} names the policy {name}; {nearest(name, list(POLICIES))}")
+    return name

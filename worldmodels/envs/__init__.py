@@ -9,15 +9,16 @@ import importlib
 from typing import Any
 
 import gymnasium
+import numpy as np
+from gymnasium import spaces
 
 from worldmodels.core.errors import UserError, nearest
 from worldmodels.envs.checked import Checked
 from worldmodels.envs.distract import background
 from worldmodels.envs.foreign import Foreign
 from worldmodels.envs.images import ImageEnv, Shrunk
-from worldmodels.settings.envspec import CONTROL, EnvSpec, usual_repeat
-
-OWN = {"doom": "worldmodels.envs.doom:Doom", "carracing": "worldmodels.envs.carracing:CarRacing"}
+from worldmodels.settings.environments import Environment, ask_for, record_of, records
+from worldmodels.settings.envspec import EnvSpec, usual_repeat
 
 
 def make_env(env: str | EnvSpec, shrink: bool = True, **options: Any) -> gymnasium.Env:
@@ -25,43 +26,79 @@ def make_env(env: str | EnvSpec, shrink: bool = True, **options: Any) -> gymnasi
 
     Args:
         env: its name (`package:Id-v0` imports `package` first, as Gymnasium does), or an EnvSpec for action repeats and
-            moving backgrounds.
+            moving backgrounds. An EnvSpec imports nothing, for it may come out of a file.
         shrink: False leaves `obs` as large as the environment draws it, uint8 (H, W, 3), for `rollout`, which makes
             many small at a time.
         options: passed on to the environment.
 
     Raises:
-        UserError: if there is no such environment, its spaces do not fit, or it cannot do what the spec asks for.
+        UserError: if there is no such environment, its spaces do not fit, it cannot do what the spec asks for, or it
+            is of a module that no person typed.
     """
-    spec = EnvSpec(env, usual_repeat(env)) if isinstance(env, str) else env
-    made = Checked(spec.name, functools.partial(_made, spec, options))
+    if isinstance(env, str):
+        ask_for(env)
+        env = EnvSpec(env, usual_repeat(env))
+    made = Checked(env.name, functools.partial(_made, env, options))
     return Shrunk(made) if shrink else made
 
 
 def _made(spec: EnvSpec, options: dict[str, Any]) -> gymnasium.Env:
-    if spec.name.startswith(CONTROL):
-        from worldmodels.envs.dmc import ControlSuite  # late: only the adapter asked for
+    record = record_of(spec.name)
+    given = options | _asked(spec, record)
+    if not record.make:
+        return ImageEnv(Foreign(functools.partial(_gymnasium, spec.name, given)))
+    make = _found(record.make) if isinstance(record.make, str) else record.make
+    rest = [spec.name.removeprefix(record.name)] if record.is_family else []
+    made = make(*rest, **given)
+    if not _fits(made):
+        raise UserError(
+            f"--env {spec.name}: what its record makes shows {made.observation_space} and takes {made.action_space}; "
+            "needed: uint8 (H, W, 3), and float32 (A,) in [-1, 1]"
+        )
+    return made
 
-        return ControlSuite(spec.name.removeprefix(CONTROL), spec.action_repeat, background(spec), **options)
-    if spec.action_repeat > 1:
-        raise UserError(f"--action-repeat {spec.action_repeat} is for dmc environments; --env {spec.name} takes 1")
-    if spec.name in OWN:
-        module, cls = OWN[spec.name].split(":")
-        return getattr(importlib.import_module(module), cls)(background=background(spec), **options)
-    if spec.distractor != "none":
+
+def _asked(spec: EnvSpec, record: Environment) -> dict[str, Any]:
+    """What the environment is given so that it does what the spec asks for."""
+    given: dict[str, Any] = {}
+    if record.action_repeat:
+        given["action_repeat"] = spec.action_repeat
+    elif spec.action_repeat > 1:
+        able = [other.title for other in records() if other.action_repeat]
+        raise UserError(f"--action-repeat {spec.action_repeat} is for {', '.join(able)}; --env {spec.name} takes 1")
+    if spec.distractor != "none" and not record.distractors:
+        able = [other.title for other in records() if other.distractors]
         raise UserError(
             f"--distractor {spec.distractor}: --env {spec.name} cannot tell background from foreground; "
-            "dmc:<domain>-<task>, carracing and doom can"
+            f"these can: {', '.join(able)}"
         )
-    return ImageEnv(Foreign(functools.partial(_gymnasium, spec.name, options)))
+    if behind := background(spec):
+        given["background"] = behind
+    return given
+
+
+def _found(place: str) -> Any:
+    """What a record calls module:name."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _fits(env: gymnasium.Env) -> bool:
+    shown, taken = env.observation_space, env.action_space
+    if not (isinstance(shown, spaces.Box) and isinstance(taken, spaces.Box)):
+        return False
+    is_picture = shown.dtype == np.uint8 and len(shown.shape) == 3 and shown.shape[2] == 3
+    return is_picture and len(taken.shape) == 1 and bool((taken.low == -1).all() and (taken.high == 1).all())
 
 
 def _gymnasium(name: str, options: dict[str, Any]) -> gymnasium.Env:
-    known = [*OWN, "dmc:walker-walk", *(key for key, spec in gymnasium.registry.items() if spec.entry_point)]
+    ours = [f"{record.name}…" if record.is_family else record.name for record in records()]
+    known = [*ours, *(key for key, spec in gymnasium.registry.items() if spec.entry_point)]
+    takes = ", ".join(["render_mode", *options])
     try:
         return gymnasium.make(name, render_mode="rgb_array", disable_env_checker=True, **options)
     except (TypeError, ValueError) as error:
-        raise UserError(f"--env {name} could not be made: {error} (its constructor must accept render_mode)") from error
+        raise UserError(f"--env {name} could not be made: {error} (its constructor must accept {takes})") from error
     except ModuleNotFoundError as error:
         raise UserError(f"--env {name}: {error}; install it into this environment") from error
     except gymnasium.error.Error as error:
@@ -69,5 +106,6 @@ def _gymnasium(name: str, options: dict[str, Any]) -> gymnasium.Env:
             raise UserError(f"--env {name}: {error}") from error
         near = nearest(name, known).split("known:")[0].strip() or "try"
         raise UserError(
-            f"--env {name} is unknown; {near} doom, carracing, dmc:<domain>-<task>, or any Gymnasium id"
+            f"--env {name} is unknown; {near} {', '.join(ours)}, or any Gymnasium id; if a module of your own "
+            "registers it, add --plugin MODULE"
         ) from error

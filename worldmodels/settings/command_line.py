@@ -8,10 +8,12 @@ from typing import Any, TypeVar, get_args
 
 import tyro
 
+from worldmodels.core import plugins
 from worldmodels.core.errors import UserError, nearest
 from worldmodels.settings.config import Stage, default_of, flag, names_of, usual
+from worldmodels.settings.environments import ask_for
 from worldmodels.settings.envspec import Distractor, usual_repeat
-from worldmodels.settings.models import OURS, ModelSettings, named, use
+from worldmodels.settings.models import OURS, ModelSettings, named
 from worldmodels.settings.presets import preset_of
 
 Config = TypeVar("Config")
@@ -25,6 +27,8 @@ def parse(kind: type[Config], argv: list[str] | None = None, called: str = "") -
         UserError: for an unknown flag (with the nearest known one) or a value that does not fit.
     """
     argv = sys.argv[1:] if argv is None else argv
+    plugins.use(*_values(argv, "--plugin"))  # first, for what they register has presets
+    ask_for(_value(argv, "--env", ""))
     name, model = _asked_for(kind, argv)
     _refuse_unknown([a.split("=")[0] for a in argv], kind, model)
     preset = preset_of(kind, _value(argv, "--env", "doom"), _value(argv, "--preset", "laptop"))
@@ -63,7 +67,7 @@ def _asked_for(kind: type, argv: list[str]) -> tuple[str, type[ModelSettings] | 
         return "", None
     name = _value(argv, flag(stage), default_of(kind, stage))
     if ":" in name:  # of the user's own, who typed it: so it may be imported
-        use(name.split(":")[0])
+        plugins.use(name.split(":")[0])
     model = named(name, stage).settings
     if both := {*names_of(kind)} & {*names_of(model)}:  # one flag for two things
         raise UserError(f"{name}: its setting {min(both)} is one that the stage has too; call it something else")
@@ -104,3 +108,17 @@ def _value(argv: list[str], name: str, default: str) -> str:
         if word.startswith(name + "="):
             return word.split("=", 1)[1]
     return default
+
+
+def _values(argv: list[str], name: str) -> list[str]:
+    """All that follows a flag, up to the next one."""
+    found: list[str] = []
+    reading = False
+    for word in argv:
+        if word.startswith("-"):
+            before, _, value = word.partition("=")
+            reading = before == name
+            found += [value] if reading and value else []
+        elif reading:
+            found.append(word)
+    return found

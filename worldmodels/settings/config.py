@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
+from worldmodels.core import plugins
 from worldmodels.core.errors import UserError
+from worldmodels.settings.environments import ask_for, record_of
 from worldmodels.settings.envspec import Distractor, EnvSpec
-from worldmodels.settings.models import MDNRNNSettings, MemorySettings, ModelSettings, VAESettings, named, use
+from worldmodels.settings.models import MDNRNNSettings, MemorySettings, ModelSettings, VAESettings, named
 from worldmodels.settings.presets import check_preset, preset_of
 
 Preset = Literal["tiny", "laptop", "paper"]
@@ -58,7 +60,7 @@ class Stage:
     """Environment: doom, carracing, dmc:<domain>-<task> (dmc:walker-walk), or any Gymnasium id whose observation is an
     image (my_package:MyEnv-v0)."""
     action_repeat: int = 1
-    """How often each action is applied before the next is asked for (dmc environments)."""
+    """How often each action is applied before the next is asked for (dmc, and what of your own can)."""
     distractor: Distractor = "none"
     """What moves behind the actors: none, noise, stills (photographs, slowly panned), video (dmc, carracing, doom)."""
     distractor_videos: Path = Path()
@@ -84,17 +86,18 @@ class Stage:
     dry_run: bool = False
     """Only say how long this would take here and how much disk and memory, from a few seconds' measurement."""
     plugin: tuple[str, ...] = ()
-    """Packages of your own that hold a V or M (my_package). Whatever a run's files name, only these are imported."""
+    """Modules of your own to import, that register environments or hold models (my_package). Whatever a run's files
+    name, only these are imported."""
 
     def __post_init__(self) -> None:
+        plugins.use(*self.plugin)
+        ask_for(self.env)
         if self.run == Path():
             object.__setattr__(self, "run", Path("runs") / self.spec.slug)
         if self.data == Path():
             object.__setattr__(self, "data", Path("data") / self.spec.slug)
         check_numbers(self)
         check_preset(self.preset)
-        for package in self.plugin:
-            use(package)
         if self.distractor_colour and self.distractor == "none":
             raise UserError("--distractor-colour colours a moving background; add --distractor noise, stills or video")
         if self.distractor_videos != Path() and self.distractor != "video":
@@ -218,8 +221,8 @@ class ControllerConfig(Stage):
     dream: bool = False
     """Evolve in dreams; the real environment is then used for nothing but the scores shown beside."""
     tau: tuple[float, ...] = ()
-    """Temperature of the dreams. Several values: a sweep, one controller each. Default: 1.15 for Doom (the paper's),
-    else 1."""
+    """Temperature of the dreams. Several values: a sweep, one controller each. Default: the environment's usual
+    one, 1.15 for Doom (the paper's), else 1."""
     name: str = ""
     """Folder of the controller below <run>/controller. Default: real, or tau<value>."""
     inputs: tuple[str, ...] = ()
@@ -270,7 +273,7 @@ class ControllerConfig(Stage):
         if self.tau and not self.dream:
             raise UserError(f"--tau {' '.join(map(str, self.tau))} is a temperature of dreams; add --dream")
         if self.dream and not self.tau:
-            object.__setattr__(self, "tau", (1.15 if self.env == "doom" else 1.0,))
+            object.__setattr__(self, "tau", (record_of(self.env).tau,))
         if self.name and (Path(self.name).name != self.name or self.name == ".."):
             raise UserError(f"--name {self.name} is to name one folder below <run>/controller, without a path")
         if len(self.tau) > 1 and self.name:
@@ -319,12 +322,12 @@ class EvaluateConfig:
     device: str = "auto"
     """Where networks compute: auto, cpu, cuda."""
     plugin: tuple[str, ...] = ()
-    """Packages of your own that hold a V or M (my_package). Whatever a run's files name, only these are imported."""
+    """Modules of your own to import, that register environments or hold models (my_package). Whatever a run's files
+    name, only these are imported."""
 
     def __post_init__(self) -> None:
+        plugins.use(*self.plugin)
         check_numbers(self)
-        for package in self.plugin:
-            use(package)
         if self.episodes < 2:
             raise UserError(f"--episodes {self.episodes} tells no spread; at least 2")
 
@@ -350,12 +353,12 @@ class ProbeConfig:
     device: str = "auto"
     """Where networks compute: auto, cpu, cuda."""
     plugin: tuple[str, ...] = ()
-    """Packages of your own that hold a V or M (my_package). Whatever a run's files name, only these are imported."""
+    """Modules of your own to import, that register environments or hold models (my_package). Whatever a run's files
+    name, only these are imported."""
 
     def __post_init__(self) -> None:
+        plugins.use(*self.plugin)
         check_numbers(self)
-        for package in self.plugin:
-            use(package)
         if self.episodes < 8:
             raise UserError(f"--episodes {self.episodes} are too few to fit and tell a spread; at least 8")
 
@@ -373,7 +376,7 @@ def usual(kind: type[Config], env: str, preset: str, name: str = "", **changes: 
         return kind(**preset_of(kind, env, preset) | changes)
     name = name or default_of(kind, kind.MODEL)
     model = named(name, kind.MODEL).settings
-    given = preset_of(kind, env, preset, model.PRESETS) | changes | {kind.MODEL: name}
+    given = preset_of(kind, env, preset, model) | changes | {kind.MODEL: name}
     own, shared = names_of(model), names_of(kind)
     settings = model(**{field: value for field, value in given.items() if field in own})
     return kind(**{field: value for field, value in given.items() if field in shared} | {"model": settings})

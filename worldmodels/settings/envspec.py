@@ -4,14 +4,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-CONTROL = "dmc:"
+from worldmodels.settings.environments import record_of
+
 Distractor = Literal["none", "noise", "stills", "video"]
 Split = Literal["train", "test"]
 
 
 def usual_repeat(name: str) -> int:
-    """How often an action is applied where nothing else is said: twice in dm_control (HRSSM section 4), else once."""
-    return 2 if name.startswith(CONTROL) else 1
+    """How often an action is applied where nothing else is said. Raises UserError as `record_of`."""
+    return record_of(name).action_repeat or 1
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from worldmodels.evolution.evaluators import DreamEvaluator, RealEvaluator
 from worldmodels.evolution.scoring import final_seeds, score_baselines
 from worldmodels.models.base import WorldModel
 from worldmodels.settings.config import EvaluateConfig
+from worldmodels.settings.environments import refuse_untyped
 from worldmodels.show import films, plots
 from worldmodels.workers import make_workers
 
@@ -26,6 +27,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Summary]:
     torch.set_num_threads(max(1, config.workers))
     spec, params, about = load_controller(config.run)
     folder = Path(about["folder"])
+    refuse_untyped(spec.env.name, folder)
     model = models.load(spec.run, device_of(config.device), spec.env.label, spec.precision)
     spec = dataclasses.replace(spec, env=spec.env.with_videos(config.distractor_videos).tested())
     check_test_clips(spec.env, models.load_module(spec.run / "vision", "vision")[1]["clips"])

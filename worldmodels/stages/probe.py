@@ -30,7 +30,8 @@ from worldmodels.evolution.evaluators import BlindTask
 from worldmodels.models.base import WorldModel
 from worldmodels.models.perceive import perceive
 from worldmodels.settings.config import CollectConfig, ProbeConfig
-from worldmodels.settings.envspec import CONTROL, EnvSpec
+from worldmodels.settings.environments import record_of, records, refuse_untyped
+from worldmodels.settings.envspec import EnvSpec
 from worldmodels.settings.presets import preset_of
 from worldmodels.show import plots
 from worldmodels.workers.local import Workers
@@ -191,8 +192,10 @@ def _spec(run: Path, config: ProbeConfig) -> EnvSpec:
     """The environment that a run was trained in, before clips that may lie elsewhere by now."""
     _, about = models.load_module(run / "vision", "vision")
     spec = EnvSpec(**about["spec"])
-    if not spec.name.startswith(CONTROL) and spec.name not in ("doom", "carracing"):
-        raise UserError(f"--run {run}: --env {spec.name} cannot tell its true state; dmc:..., carracing and doom can")
+    refuse_untyped(spec.name, run / "vision")
+    if not record_of(spec.name).tells_truth:
+        able = ", ".join(record.title for record in records() if record.tells_truth)
+        raise UserError(f"--run {run}: --env {spec.name} cannot tell its true state; these can: {able}")
     spec = spec.with_videos(config.distractor_videos)
     check_test_clips(spec, about["clips"])
     return spec

@@ -20,6 +20,7 @@ import worldmodels
 from worldmodels.core.checkpoint import versions
 from worldmodels.core.errors import UserError
 from worldmodels.core.files import write_bytes
+from worldmodels.core.plugins import carried
 from worldmodels.core.report import say
 from worldmodels.workers.backlog import Backlog
 from worldmodels.workers.local import ONE_THREAD, Answer, Workers, attempt
@@ -149,6 +150,7 @@ class RayWorkers(Workers):
     def _start(self, function: Callable[[Any], Any], task: Any, node: str) -> Any:
         """We choose the nodes. Ray notices within about a minute that a machine has vanished without a word; but for
         tasks that it had placed there itself it waits seven minutes, and meanwhile places no others."""
+        function = carried(function)
         there = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=True)
         serve = self._serve.options(scheduling_strategy=there)
         return serve.remote(Order(function, task, self._luggage, _versions(), self._deadline))

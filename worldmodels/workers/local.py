@@ -20,6 +20,7 @@ import multiprocess as mp
 from multiprocess.connection import Connection, wait
 
 from worldmodels.core.errors import UserError
+from worldmodels.core.plugins import carried
 from worldmodels.workers.backlog import Backlog
 
 PATIENCE = 5.0  # seconds that an idle worker has to tidy up
@@ -180,7 +181,7 @@ class _Worker:
     def start(self, index: int, function: Callable[[Any], Any], tasks: list[Any], deadline: float) -> None:
         self.task, self.due = index, time.monotonic() + deadline
         with contextlib.suppress(BrokenPipeError):  # it died while idle: `answer` will meet the end of file
-            self.connection.send((function, tasks[index]))
+            self.connection.send((carried(function), tasks[index]))
 
     def answer(self) -> Answer | None:
         """Its task's answer, or None if the process is dead."""

@@ -10,6 +10,7 @@ import inspect
 import sys
 from typing import Any, NamedTuple, get_type_hints
 
+from worldmodels.core import plugins
 from worldmodels.core.errors import UserError, nearest
 from worldmodels.settings.models.base import MemorySettings, ModelSettings
 from worldmodels.settings.models.hrssm import HRSSMSettings
@@ -30,8 +31,6 @@ __all__ = [
     "VAESettings",
     "name_of",
     "named",
-    "typed",
-    "use",
 ]
 
 
@@ -54,32 +53,6 @@ OURS = {
     "mdnrnn": Model("memory", MDNRNNSettings, "worldmodels.models.mdnrnn:MDNRNN"),
     "rssm": Model("memory", RSSMSettings, "worldmodels.models.recurrent:RSSMMemory"),
 }
-_typed: dict[str, None] = {}  # packages, in order
-
-
-def use(package: str) -> None:
-    """Imports a package of the user's own: its name was typed, so its models may be opened by this process.
-
-    Raises:
-        UserError: if there is no such package.
-    """
-    if not all(part.isidentifier() for part in package.split(".")):
-        raise UserError(f"{package!r} cannot be imported: that is no name of a package")
-    try:
-        importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{package}.".startswith(f"{error.name}."):  # something that it imports itself
-            raise
-        raise UserError(
-            f"{package} cannot be imported: there is no {error.name}; install it, or give the folder that it lies in: "
-            "PYTHONPATH=FOLDER"
-        ) from error
-    _typed[package.split(".")[0]] = None
-
-
-def typed() -> tuple[str, ...]:
-    """The packages that `use` was called for: what another process must `use` to do as this one."""
-    return tuple(_typed)
 
 
 def named(name: str, stage: str) -> Model:
@@ -98,9 +71,8 @@ def named(name: str, stage: str) -> Model:
     module, _, cls = name.partition(":")
     if not cls:
         raise UserError(f"--{stage} {name} is unknown; {nearest(name, ours)}; or one of your own: my_package:MyModel")
-    if module.split(".")[0] not in _typed:
-        raise UserError(f"{name} is code that is not ours, and runs only if you ask for it: add --plugin {module}")
-    use(module)
+    plugins.refuse_untyped(module, name)
+    plugins.use(module)
     found = getattr(sys.modules[module], cls, None)
     if found is None:
         raise UserError(f"--{stage} {name}: there is no {cls} in {module}")

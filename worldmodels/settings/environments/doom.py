@@ -1,0 +1,62 @@
+"""Doom's TakeCover, World Models' second task (envs/doom.py)."""
+
+from worldmodels.settings.environments.other import VISION_PAPER, VISION_SMALL
+from worldmodels.settings.environments.record import Environment
+
+DOOM = Environment(
+    name="doom",
+    make="worldmodels.envs.doom:Doom",
+    presets={
+        "collect": {
+            "all": {"shard_size": 32, "max_steps": 2100},
+            "tiny": {"episodes": 960, "policy": "varied"},
+            "laptop": {"episodes": 1600, "policy": "varied"},
+            "paper": {"episodes": 10_000, "min_steps": 100},
+        },
+        "vision": {
+            "all": {"code_size": 64},
+            "tiny": VISION_SMALL | {"steps": 2400},
+            "laptop": VISION_SMALL | {"steps": 9000},
+            "paper": VISION_PAPER | {"steps": 308_000},
+        },
+        "memory": {
+            "all": {
+                "hidden_size": 512,
+                "restart_input": True,
+                "reward": "alive",
+                "termination": True,
+                "clip": 1.0,
+                "batch_size": 100,
+            },
+            "tiny": {"steps": 2000, "batch_size": 64, "sequence_length": 64},
+            "laptop": {"steps": 1600},
+            "paper": {"steps": 24_400, "sequence_length": 500, "final_learning_rate": 7.85e-4, "save_every": 50},
+        },
+        "controller": {
+            "all": {"bias": False, "max_steps": 2100, "final_episodes": 100},
+            "tiny": {
+                "generations": 10,
+                "pop_size": 32,
+                "episodes": 16,
+                "sample_end": True,
+                "test_every": 5,
+                "test_episodes": 128,
+                "real_episodes": 16,
+            },
+            "laptop": {"generations": 30, "pop_size": 64, "episodes": 16, "test_every": 10, "test_episodes": 512},
+            "paper": {
+                "generations": 1800,
+                "pop_size": 64,
+                "episodes": 16,
+                "test_every": 25,
+                "test_episodes": 1024,
+                "real_episodes": 100,
+            },
+        },
+    },
+    random_policy="held",
+    baselines={"stay still": "still", "random": "held", "left-right sweep": "sweep"},
+    tau=1.15,
+    distractors=True,
+    tells_truth=True,
+)

@@ -1,0 +1,80 @@
+"""What there is to say about an environment, apart from how it works."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from worldmodels.core.errors import UserError, nearest
+
+STAGES = ("collect", "vision", "memory", "controller")
+PRESET_NAMES = ("tiny", "laptop", "paper")
+Settings = Mapping[str, Any]
+"""What flags are when none is given: pop_size for --pop-size."""
+Presets = Mapping[str, Mapping[str, Settings]]
+"""Stage (collect, vision, memory, controller) -> preset (tiny, laptop, paper, or all) -> settings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """An environment's record. What a stage asks about an environment, it finds here.
+
+    Args:
+        name: what --env calls it; for one of Gymnasium's its id, without the module. A name that ends in a colon is a
+            family's: "dmc:" is the record of dmc:walker-walk and of every other.
+        make: what makes it, or "module:name" of that, which is imported when needed. It gives what make_env shows:
+            pictures uint8 (H, W, 3), a new array at every step, and actions float32 (A,) in [-1, 1]. One of a family is
+            first given the rest of its name. Without it, Gymnasium makes the environment by its id, and
+            envs/images.py adapts it. Both are given, by name, `action_repeat`, `background` and `truth`, each only
+            where the record says that it can be asked for.
+        presets: what differs from other environments (other.py); "all" holds for every preset, and gives way to it.
+        random_policy: the authors' random policy here, by its name in acting/policies.py.
+        baselines: the trivial policies that scores are shown beside: what to call them -> their names there. Without,
+            doing nothing and `random_policy`.
+        tau: usual temperature of its dreams.
+        action_repeat: how often an action is usually applied; None if it cannot be asked for.
+        distractors: whether moving backgrounds can be put behind its actors. It is then given `background`, an
+            envs.distract.Background, wherever one is asked for.
+        tells_truth: whether, given truth=True, it tells its true state as info["truth"], a dict of float32 (n,).
+
+    Raises:
+        UserError: if it has presets of a stage or size that there is not, or is a family's and makes nothing.
+    """
+
+    name: str
+    make: str | Callable[..., Any] = ""
+    presets: Presets = field(default_factory=dict)
+    random_policy: str = "spicy"
+    baselines: Mapping[str, str] = field(default_factory=dict)
+    tau: float = 1.0
+    action_repeat: int | None = None
+    distractors: bool = False
+    tells_truth: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.baselines:
+            object.__setattr__(self, "baselines", {"no action": "still", "random": self.random_policy})
+        if self.is_family and not self.make:
+            raise UserError(f"the record of {self.name} is a family's and must say what makes one: make=")
+        for stage, table in self.presets.items():
+            self._check("stage", stage, STAGES)
+            for preset in table:
+                self._check("preset", preset, ("all", *PRESET_NAMES))
+
+    @property
+    def is_family(self) -> bool:
+        """Whether this is the record of all environments whose names begin with its own."""
+        return self.name.endswith(":")
+
+    @property
+    def title(self) -> str:
+        """Its name for people."""
+        return f"{self.name[:-1]} environments" if self.is_family else self.name
+
+    def settings(self, stage: str, preset: str) -> dict[str, Any]:
+        """What its presets say about a stage."""
+        table = self.presets.get(stage, {})
+        return {**table.get("all", {}), **table.get(preset, {})}
+
+    def _check(self, kind: str, name: str, known: tuple[str, ...]) -> None:
+        if name not in known:
+            raise UserError(f"the record of {self.name} has presets of {kind} {name}; {nearest(name, list(known))}")
