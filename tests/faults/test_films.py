@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from worldmodels.acting.controllerspec import load_controller
+from worldmodels.core import plugins
 from worldmodels.core.errors import UserError
 from worldmodels.envs import make_env
 from worldmodels.envs.images import to_picture
@@ -150,6 +151,11 @@ def controller(folder: Path, name: str) -> ControllerConfig:
     return ControllerConfig(
         **env, generations=1, pop_size=4, episodes=3, max_steps=30, test_every=1, test_episodes=4, final_episodes=6
     )
+
+
+@pytest.fixture(autouse=True)
+def habits_are_typed(forgotten: None) -> None:
+    plugins.use("tests.faults.habits")
 
 
 @pytest.fixture(scope="module")
