@@ -105,7 +105,7 @@ def paired(vision: VAE, memory: Any, precision: str = "auto") -> WorldModel:
 
 def save(run: Path, vision: VAE, memory: Any) -> Path:
     """As stages 2 and 3 leave them, for workers to open."""
-    save_module(vision, run / "vision", "vision", env="doom", spec={}, clips=[])
+    save_module(vision, run / "vision", "vision", env="doom", spec=EnvSpec("doom").plain(), clips=[])
     known = {"vision_fingerprint": fingerprint(vision.state_dict()), "starts": torch.randn(32, vision.embed_size)}
     save_module(memory, run / "memory", "memory", **known)
     return run

@@ -155,4 +155,5 @@ def descendants(process: int) -> list[int]:
 
 def write_shard(path: Path, episodes: list[Episode], attributes: dict[str, object]) -> None:
     """A shard on disk, as stage 1 writes it."""
-    write_bytes(path, pack_shard(episodes, attributes))
+    asked = {"policy": "varied", "seed": 0, "max_steps": 1000, "min_steps": 0, "shard_size": 16, "noise": 0.0}
+    write_bytes(path, pack_shard(episodes, asked | attributes))

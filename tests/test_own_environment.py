@@ -64,10 +64,10 @@ def evil(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     vision, about = models.load_module(world.run / "vision", "vision")
     models.save_module(vision, made / "vision", "vision", env=spec.label, spec=spec.plain(), clips=about["clips"])
     (made / "memory").symlink_to(world.run / "memory")
-    actor = ControllerSpec(spec, made, ("z",), 0, False, 10, "fp32")
+    acting = ControllerSpec(spec, made, ("z",), 0, False, 10, "fp32")
     score = {"mean": 0.0, "std": 0.0, "ci": 0.0, "n": 2}
     told = {"generation": 1, "tau": None, "sample_end": False, "seed": 0, "trained": score, "real": score}
-    save_controller(made / "controller/real" / FILE, actor, np.zeros(vision.code_size), told)
+    save_controller(made / "controller/real" / FILE, acting, np.zeros(vision.code_size), told)
     write_shard(tmp_path / "data/rollouts/0.h5", [make_episode(np.random.default_rng(0), 5)], {"env": spec.label})
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", ["", str(tmp_path), *sys.path])
@@ -114,12 +114,12 @@ def test_nor_does_it_where_commands_are_run_as_users_run_them(evil: Path) -> Non
 
 
 def test_nor_for_whoever_reads_the_file_in_code_of_their_own(evil: Path) -> None:
-    actor, _, _ = load_controller(evil)
+    spec, _, _ = load_controller(evil)
     with pytest.raises(UserError, match=r"evil_module:Evil-v0 is code that is not ours.* add --plugin evil_module"):
-        make_env(actor.env)
+        make_env(spec.env)
     assert not Path("ran").exists()
     with pytest.raises(UserError, match=r"--env evil_module:Evil-v0 is unknown"):
-        make_env(actor.env.name)  # in its own words
+        make_env(spec.env.name)  # in its own words
     assert Path("ran").exists()
     sys.modules.pop("evil_module")
 

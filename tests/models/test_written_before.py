@@ -19,6 +19,7 @@ from worldmodels.models.hrssm import HRSSM
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.recurrent import RSSMMemory
 from worldmodels.models.vae import VAE
+from worldmodels.settings.envspec import EnvSpec
 from worldmodels.settings.models import HRSSMSettings, MDNRNNSettings, RSSMSettings, VAESettings
 from worldmodels.stages.train_memory import train_memory
 from worldmodels.stages.train_vision import train_vision
@@ -75,7 +76,11 @@ MDNRNN_NOW = MDNRNN(MDNRNNSettings(hidden_size=12, mixtures=3, restart_input=Tru
     ],
 )
 def test_a_model_is_opened(tmp_path: Path, family: str, kind: Any, config: dict[str, Any], same: Trainable) -> None:
-    tree = {"family": family, "config": config, "weights": same.state_dict(), "spec": {}, "clips": []}
+    tree = {"family": family, "config": config, "weights": same.state_dict(), "env": "doom"}
+    if kind == "vision":
+        tree |= {"spec": EnvSpec("doom").plain(), "clips": []}
+    else:
+        tree |= {"vision_fingerprint": "0", "starts": torch.zeros(2, 8)}
     checkpoint.save(tmp_path / models.FILE, kind, tree)
     opened, _ = models.load_module(tmp_path, kind)
     assert all(torch.equal(value, same.state_dict()[name]) for name, value in opened.state_dict().items())

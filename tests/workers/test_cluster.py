@@ -229,7 +229,8 @@ def test_shards_are_those_of_local_workers_though_a_node_dies(
     run = Path(shutil.copytree(world.run, tmp_path / "run"))
     spec = ControllerSpec(EnvSpec("doom"), run, ("z", "c", "h"), 0, False, 100, "auto")
     folder = run / "controller/any"
-    save_controller(folder / "controller.safetensors", spec, np.random.default_rng(0).normal(0, 1, 40), {})
+    about = {"generation": 1, "tau": None, "sample_end": False}
+    save_controller(folder / "controller.safetensors", spec, np.random.default_rng(0).normal(0, 1, 40), about)
     config = CollectConfig(
         env="doom", policy=str(folder), data=tmp_path / "local", workers=0, episodes=12, shard_size=2, max_steps=100
     )

@@ -9,7 +9,7 @@ import torch
 
 from worldmodels import models
 from worldmodels.acting.controller import Controller
-from worldmodels.core import checkpoint
+from worldmodels.core import checkpoint, schema
 from worldmodels.core.device import resolved
 from worldmodels.core.errors import UserError
 from worldmodels.models.base import WorldModel
@@ -17,6 +17,29 @@ from worldmodels.settings.config import ControllerConfig
 from worldmodels.settings.envspec import EnvSpec
 
 FILE = "controller.safetensors"
+SCORE = schema.fields(
+    mean=schema.number(),
+    std=schema.number(finite=False),
+    ci=schema.number(finite=False),
+    n=schema.whole(1),
+)
+HOLDS = schema.fields(
+    params=schema.array("float32", None),
+    env=models.SPEC,
+    inputs=schema.each(schema.text(100), least=1),
+    hidden_size=schema.whole(0, 65536),
+    bias=schema.flag,
+    max_steps=schema.whole(1),
+    precision=schema.one_of("auto", "bf16", "fp32"),
+    model=schema.text(100),
+    about=schema.fields(
+        {"seed": schema.whole(), "trained": SCORE, "real": SCORE},
+        generation=schema.whole(0),
+        tau=schema.maybe(schema.number(1e-9, 1e9)),
+        sample_end=schema.flag,
+    ),
+)
+"""What a controller's file holds."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +100,7 @@ def load_controller(folder: Path) -> tuple[ControllerSpec, np.ndarray, dict[str,
         folder: a controller's folder, or a run that holds exactly one.
 
     Raises:
-        UserError: if there is none, there are several, or it was evolved for another V or M.
+        UserError: if there is none, there are several, it was evolved for another V or M, or is damaged.
     """
     found = [folder] if (folder / FILE).exists() else sorted(p.parent for p in folder.glob(f"controller/*/{FILE}"))
     if len(found) != 1:
@@ -86,8 +109,9 @@ def load_controller(folder: Path) -> tuple[ControllerSpec, np.ndarray, dict[str,
         raise UserError(f"--run {folder} holds no controller; run pipelines/04_train_controller.py first")
     folder = found[0].resolve()
     tree = checkpoint.load(folder / FILE, "controller")
-    if not isinstance(tree["env"], dict):
+    if not isinstance(tree.get("env"), dict):
         raise UserError(f"{folder / FILE} was saved by another version; run stage 4 again with --fresh")
+    schema.check(tree, HOLDS, folder / FILE)
     run = folder.parents[1]
     if models.fingerprint(run) != tree["model"]:
         raise UserError(f"{folder} was evolved for another V or M than {run} holds now; run stage 4 again with --fresh")
@@ -100,4 +124,7 @@ def load_controller(folder: Path) -> tuple[ControllerSpec, np.ndarray, dict[str,
         tree["max_steps"],
         tree["precision"],
     )
+    needed = spec.controller(models.load(run, precision="fp32")).num_params
+    if len(tree["params"]) != needed:
+        raise UserError(f"{folder / FILE} holds {len(tree['params'])} numbers, but its controller has {needed}")
     return spec, tree["params"], tree["about"] | {"folder": str(folder)}

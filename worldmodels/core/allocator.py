@@ -33,5 +33,8 @@ def apart(shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
     count = math.prod(shape)
     if count * kind.itemsize < LARGE:
         return np.empty(shape, kind)
-    pages = mmap.mmap(-1, count * kind.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        pages = mmap.mmap(-1, count * kind.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(f"{count * kind.itemsize:,} bytes are not to be had: {error.strerror}") from error
     return np.frombuffer(pages, kind, count).reshape(shape)

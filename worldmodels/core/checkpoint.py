@@ -2,6 +2,10 @@
 
 A checkpoint is one safetensors file. Its tensors are the file's tensors; everything else (numbers, strings, lists,
 dicts) is JSON in the file's header. Nothing is ever unpickled, so opening a stranger's checkpoint runs no code.
+
+Its header holds the SHA-256 of the whole file, taken with zeros in the digest's place, so that no bit can change
+unnoticed. FIRST_FORMAT, which is still read, has a checksum over tensors and tree that leaves out types and shapes;
+what does not fit the schema of its kind is told all the same.
 """
 
 import hashlib
@@ -14,13 +18,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 
+from worldmodels.core import schema
 from worldmodels.core.errors import UserError
-from worldmodels.core.files import atomic
+from worldmodels.core.files import read_bytes, write_bytes
 
-FORMAT = "worldmodels-1"
+FIRST_FORMAT, FORMAT = "worldmodels-1", "worldmodels-2"
+NO_DIGEST = "0" * 64
+LARGEST_HEADER = 100_000_000  # bytes, as safetensors has it
+TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8, torch.bool)
 
 
 def versions() -> dict[str, str]:
@@ -34,28 +43,83 @@ def save(path: Path, kind: str, tree: Mapping[str, Any]) -> None:
     tensors: dict[str, torch.Tensor] = {}
     skeleton = json.dumps(_pack(tree, tensors))
     header = {"format": FORMAT, "kind": kind, "tree": skeleton, "versions": json.dumps(versions())}
-    header["checksum"] = fingerprint(tensors | {skeleton: torch.zeros(0)})
-    with atomic(path) as aside:
-        aside.write_bytes(to_bytes(tensors, header))
+    content = to_bytes(tensors, header | {"sha256": NO_DIGEST})
+    write_bytes(path, _with_digest(content, NO_DIGEST, _digest(content)))
 
 
-def load(path: Path, kind: str) -> dict[str, Any]:
-    """The tree that `save` wrote. Raises UserError if `path` is absent, damaged, foreign, or of another kind."""
-    if not path.is_file():
+def load(path: Path, kind: str, holds: schema.Check = schema.anything) -> dict[str, Any]:
+    """The tree that `save` wrote.
+
+    Args:
+        path: of the file.
+        kind: that it must be of.
+        holds: what its tree must be.
+
+    Raises:
+        UserError: if the file is absent, cannot be read, is damaged, foreign, of another kind, or holds anything else.
+    """
+    if not path.exists():
         raise UserError(f"{path} does not exist; run the stage that writes it first")
+    content = read_bytes(path)
     try:
-        with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
+        header = _header(content)
+        if header.get("format") not in (FIRST_FORMAT, FORMAT) or header.get("kind") != kind:
+            found = header.get("kind", "of unknown origin")
+            raise UserError(f"{path} should be a {kind} checkpoint ({FORMAT}); this one is {found}")
+        if header["format"] == FORMAT and not _is_whole(content, header):
+            raise UserError(f"{path} is damaged (its checksum is wrong); nothing was loaded")
+        tensors = from_bytes(content)
+        if odd := [str(value.dtype) for value in tensors.values() if value.dtype not in TYPES]:
+            raise schema.Wrong(f"numbers are {odd[0]}")
+        if header["format"] == FIRST_FORMAT and not _first_format_is_whole(tensors, header):
+            raise UserError(f"{path} is damaged (its checksum is wrong); nothing was loaded")
+        tree = _unpack(schema.parse(header["tree"]), tensors)
+    except (SafetensorError, schema.Wrong) as error:
         raise UserError(f"{path} is not a checkpoint of ours or is damaged ({error}); nothing was loaded") from error
-    if header.get("format") != FORMAT or header.get("kind") != kind:
-        found = header.get("kind", "of unknown origin")
-        raise UserError(f"{path} should be a {kind} checkpoint ({FORMAT}); this one is {found}")
-    found = fingerprint(tensors | {header["tree"]: torch.zeros(0)})
-    if header.get("checksum", found) != found:  # the first versions wrote none
-        raise UserError(f"{path} is damaged (its checksum is wrong); nothing was loaded")
-    return _unpack(json.loads(header["tree"]), tensors)
+    schema.check(tree, holds, path)
+    return tree
+
+
+def _header(content: bytes) -> dict[str, str]:
+    """The strings in a safetensors file's header."""
+    size = int.from_bytes(content[:8], "little")
+    if len(content) < 8 or not 0 < size <= min(LARGEST_HEADER, len(content) - 8):
+        raise schema.Wrong("it has no header")
+    try:
+        text = content[8 : 8 + size].decode()
+    except UnicodeDecodeError as error:
+        raise schema.Wrong("its header is no text") from error
+    header = schema.parse(text)
+    header = header.get("__metadata__", {}) if isinstance(header, dict) else {}
+    schema.named(schema.text(LARGEST_HEADER))(header)
+    return header
+
+
+def _is_whole(content: bytes, header: Mapping[str, str]) -> bool:
+    """Whether a file of FORMAT is as it was written, to the bit."""
+    noted = header.get("sha256", "")
+    return _mark(noted) in content and _digest(_with_digest(content, noted, NO_DIGEST)) == noted
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _with_digest(content: bytes, old: str, new: str) -> bytes:
+    """The file with another digest in its place: the first, since quotation marks within strings are escaped."""
+    return content.replace(_mark(old), _mark(new), 1)
+
+
+def _mark(digest: str) -> bytes:
+    return f'"sha256":"{digest}"'.encode()
+
+
+def _first_format_is_whole(tensors: Mapping[str, torch.Tensor], header: Mapping[str, str]) -> bool:
+    """Whether tensors and tree are as they were written; the very first files noted no checksum."""
+    if not {"tree"} <= set(header) <= {"format", "kind", "tree", "versions", "checksum"}:
+        return False
+    found = fingerprint(dict(tensors) | {header["tree"]: torch.zeros(0)})
+    return header.get("checksum", found) == found
 
 
 def fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -67,12 +131,24 @@ def fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 def load_weights(module: torch.nn.Module, weights: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Loads `weights` into `module`. Raises UserError naming `path` if a name or shape does not fit."""
-    try:
-        module.load_state_dict(dict(weights))
-    except RuntimeError as error:
-        detail = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} holds weights of another shape ({detail}); give the run it was trained in") from error
+    """Loads `weights` into `module`. Raises UserError naming `path` as `check_weights` does."""
+    check_weights(module, weights, path)
+    module.load_state_dict(dict(weights))
+
+
+def check_weights(module: torch.nn.Module, weights: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Raises UserError naming `path` if a name, shape or type does not fit `module`, or a number is not finite."""
+    schema.check(weights, schema.weights, path)
+    asked = {name: (value.dtype, tuple(value.shape)) for name, value in module.state_dict().items()}
+    found = {name: (value.dtype, tuple(value.shape)) for name, value in weights.items()}
+    if odd := sorted(name for name in asked.keys() | found.keys() if asked.get(name) != found.get(name)):
+        told = f"{odd[0]} is {_told(found.get(odd[0]))}, not {_told(asked.get(odd[0]))}"
+        raise UserError(f"{path} holds weights of another shape ({told}); give the run it was trained in")
+
+
+def _told(what: tuple[torch.dtype, tuple[int, ...]] | None) -> str:
+    """A tensor's type and shape for people."""
+    return f"{str(what[0]).removeprefix('torch.')} {what[1]}" if what else "absent"
 
 
 def _pack(node: Any, tensors: dict[str, torch.Tensor]) -> Any:
@@ -98,10 +174,25 @@ def _pack(node: Any, tensors: dict[str, torch.Tensor]) -> Any:
 def _unpack(node: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(node, list):
         return [_unpack(value, tensors) for value in node]
-    if isinstance(node, dict):
-        if "$tensor" in node:
-            return tensors[node["$tensor"]]
-        if "$array" in node:
-            return tensors[node["$array"]].numpy()
-        return {key: _unpack(value, tensors) for key, value in node["$dict"]}
-    return node
+    if not isinstance(node, dict):
+        return node
+    if len(node) != 1:
+        raise schema.Wrong("its tree has an odd node")
+    kind, value = next(iter(node.items()))
+    if kind == "$dict":
+        return {key: _unpack(part, tensors) for key, part in _pairs(value)}
+    if kind not in ("$tensor", "$array") or not isinstance(value, str) or value not in tensors:
+        raise schema.Wrong("its tree names a tensor that is not there")
+    if kind == "$tensor":
+        return tensors[value]
+    if tensors[value].dtype == torch.bfloat16:
+        raise schema.Wrong("its tree has an array of numbers that numpy lacks")
+    return tensors[value].numpy()
+
+
+def _pairs(value: Any) -> list[Any]:
+    plain = (str, int, float, bool, type(None))
+    pairs = value if isinstance(value, list) else [None]
+    if not all(isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], plain) for pair in pairs):
+        raise schema.Wrong("its tree has a dict without names")
+    return pairs

@@ -25,6 +25,11 @@ class UserError(Exception):
     """Something that the user can put right. The message names the file or flag and says what would be right."""
 
 
+def printable(text: str) -> str:
+    """`text` without control characters, so that a name out of a stranger's file cannot steer a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
 def nearest(word: str, known: list[str]) -> str:
     """The end of a sentence about an unknown `word`: the nearest known one, then all of them."""
     close = get_close_matches(word, known, n=1, cutoff=0.5)
@@ -76,5 +81,5 @@ def _nobody_reads() -> bool:
 
 
 def _say(line: str, code: int) -> int:
-    print(line, file=sys.stderr)
+    print(printable(" ".join(line.splitlines())), file=sys.stderr)
     return code

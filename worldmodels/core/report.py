@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from worldmodels.core.errors import printable
+
 SPELT = {"─": "-", "±": "+-", "τ": "tau", "²": "2", "→": "->", "×": "x", "…": "...", "·": ".", "√": "sqrt "}
 """What is written where a terminal or a file cannot hold a character."""
 
@@ -69,9 +71,9 @@ def played_anew(failures: Sequence[str]) -> list[str]:
 
 
 def say(*lines: str) -> None:
-    """Prints beside progress bars without tearing them."""
+    """Prints beside progress bars without tearing them; control characters that a file may hold are shown, not sent."""
     for line in lines:
-        tqdm.write(line)
+        tqdm.write(printable(line))
 
 
 def paths(**named: Path) -> str:

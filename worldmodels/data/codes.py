@@ -3,10 +3,10 @@
 data/<env>/codes/<fingerprint of V>/ holds one file per shard: `embed` float16 (N, E), a row per frame.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -14,9 +14,18 @@ from tqdm import tqdm
 from worldmodels.core.checkpoint import fingerprint
 from worldmodels.core.device import autocast
 from worldmodels.core.errors import UserError
-from worldmodels.data.store import Rollouts, Shard, whole_hdf5
+from worldmodels.core.files import write_bytes
+from worldmodels.data import hdf5
+from worldmodels.data.store import Rollouts, Shard
 
-FORMAT = "worldmodels-codes-1"
+CODES = hdf5.Kind(
+    noun="file of codes",
+    format="worldmodels-codes-1",
+    attributes=("rollouts",),
+    datasets={"embed": ("float16", (None, None))},
+    foreign="move it out of the codes folder",
+    remedy="delete it and run 02_train_vision.py again",
+)
 ENCODE_BATCH, MULTIPLE = 512, 64  # frames
 
 
@@ -40,7 +49,7 @@ class Codes:
 
     def __init__(self, folder: Path, rollouts: Rollouts, vision: torch.nn.Module) -> None:
         self.rollouts, self.vision_fingerprint = rollouts, fingerprint(vision.state_dict())
-        self.folder = folder / self.vision_fingerprint
+        self.folder, self._embed_size = folder / self.vision_fingerprint, int(vision.embed_size)  # type: ignore[arg-type]
 
     def write(self, vision: Any, device: torch.device, precision: str) -> None:
         """Encodes every shard that has no codes yet."""
@@ -55,24 +64,21 @@ class Codes:
                         seen = vision.encode(torch.from_numpy(_filled(part)).to(device))
                     embed.append(seen[: len(part)].cpu().half().numpy())
                     bar.update(len(part))
-                with whole_hdf5(self._path(shard)) as file:
-                    file.attrs.update(format=FORMAT, rollouts=shard.fingerprint)
-                    rows = (min(ENCODE_BATCH, len(obs)), embed[0].shape[1])
-                    file.create_dataset("embed", data=np.concatenate(embed), chunks=rows, fletcher32=True)
+                write_bytes(self._path(shard), hdf5.pack(CODES, packed(np.concatenate(embed), shard)))
 
     def read(self, shard: Shard, frames: slice) -> np.ndarray:
         """Codes float16 (N, E) of some frames of a shard.
 
         Raises:
-            UserError: if the shard has no codes of this V.
+            UserError: if the shard has no codes of this V, or they cannot be read or are damaged.
         """
         if not self._is_there(shard):
             raise UserError(f"{self.folder} lacks codes of {shard.path.name}; run pipelines/02_train_vision.py again")
-        try:
-            with h5py.File(self._path(shard)) as file:
-                return file["embed"][frames]
-        except (OSError, KeyError) as error:
-            raise self._damaged(shard, error) from error
+        with hdf5.opened(self._path(shard), CODES) as file:
+            embed = file["embed"][frames]
+        if not np.isfinite(embed).all():
+            raise CODES.damaged(self._path(shard), "a code is not finite")
+        return embed
 
     def episodes(self, shard: Shard, held_out: bool = False) -> list[EpisodeCodes]:
         """The training episodes of a shard, or the one that is held out."""
@@ -103,17 +109,26 @@ class Codes:
         return self.folder / shard.path.name
 
     def _is_there(self, shard: Shard) -> bool:
+        """Whether there are codes of these very episodes; those of others are written anew."""
         path = self._path(shard)
         if not path.exists():
             return False
-        try:
-            with h5py.File(path) as file:
-                return file.attrs.get("format") == FORMAT and file.attrs["rollouts"] == shard.fingerprint
-        except OSError as error:
-            raise self._damaged(shard, error) from error
+        with hdf5.opened(path, CODES) as file:
+            of, shape = file.attrs["rollouts"], file["embed"].shape
+        if of == shard.fingerprint and shape != (frames := int(shard.obs_starts[-1]), self._embed_size):
+            raise CODES.damaged(path, f"its codes are {shape}, not {frames} of {self._embed_size} numbers")
+        return of == shard.fingerprint
 
-    def _damaged(self, shard: Shard, why: object) -> UserError:
-        return UserError(f"{self._path(shard)} is damaged ({why}); delete it and run 02_train_vision.py again")
+
+def packed(embed: np.ndarray, shard: Shard) -> Callable[[Any], None]:
+    """What puts the codes `embed` (N, E) of a shard's frames into a file."""
+
+    def fill(file: Any) -> None:
+        rows = (min(ENCODE_BATCH, len(embed)), embed.shape[1])
+        file.create_dataset("embed", data=embed, chunks=rows, fletcher32=True)
+        file.attrs["rollouts"] = shard.fingerprint
+
+    return fill
 
 
 def _filled(frames: np.ndarray) -> np.ndarray:

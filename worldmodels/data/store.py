@@ -1,18 +1,16 @@
 """Episodes on disk: HDF5 shards of a few dozen, whole or absent.
 
-Every dataset carries checksums, which HDF5 verifies when it is read.
+A seal over all of it is verified when it is opened, and a checksum of every chunk when that is read (data/hdf5.py).
 A shard holds its episodes end to end: `obs` has one row more per episode than `action` and `reward` (data/episode.py).
 Many writers need no lock, since each writes files of its own; a kill loses at most the shard in hand.
 The last episode of every shard is held out from training.
 """
 
 import hashlib
-import io
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,15 +21,51 @@ import hdf5plugin
 import numpy as np
 import torch
 
+from worldmodels.core import schema
 from worldmodels.core.allocator import apart
 from worldmodels.core.checkpoint import fingerprint, versions
 from worldmodels.core.errors import UserError
-from worldmodels.core.files import write_bytes
+from worldmodels.data import hdf5
 from worldmodels.data.episode import OBS_SHAPE, Episode
 
-FORMAT = "worldmodels-rollouts-1"
 FRAMES_PER_CHUNK = 32
 DIM = 64  # of 255; a collection without a brighter value is told of
+LONGEST, MOST = 2**40, 2**30  # steps of an episode, and episodes of a shard, which no sum overflows
+SHARD = hdf5.Kind(
+    noun="rollout shard",
+    format="worldmodels-rollouts-1",
+    attributes=("about",),
+    datasets={
+        "obs": ("uint8", (None, *OBS_SHAPE)),
+        "action": ("float32", (None, None)),
+        "reward": ("float32", (None,)),
+        "length": ("int64", (None,)),
+        "terminated": ("bool", (None,)),
+        "truncated": ("bool", (None,)),
+        "seed": ("int64", (None,)),
+    },
+    foreign="move it out of the rollouts folder",
+    remedy="delete it and run 01_collect.py again to collect its episodes anew",
+)
+ABOUT = schema.fields(
+    {
+        "clips": schema.each(schema.text()),
+        "videos": schema.text(4096),
+        "failures": schema.each(schema.text(2000)),
+        "levels": schema.each(schema.whole(0, 255), least=2),
+    },
+    schema.anything,
+    env=schema.text(),
+    policy=schema.text(),
+    seed=schema.whole(),
+    max_steps=schema.whole(1),
+    min_steps=schema.whole(0),
+    shard_size=schema.whole(1),
+    noise=schema.number(0),
+    returns=schema.each(schema.number(), least=1),
+    versions=schema.named(schema.text()),
+)
+"""What a shard says of its episodes, beside them; whoever packs one may add plain data of their own."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +99,13 @@ class Shard:
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Rows `start:stop` of the dataset `name` ("obs", "action" or "reward")."""
-        try:
-            with h5py.File(self.path) as file:
-                return _read_apart(file[name], start, stop)
-        except (OSError, KeyError) as error:
-            raise _damaged(self.path, error) from error
+        with hdf5.opened(self.path, SHARD) as file:
+            rows = _read_apart(file[name], start, stop)
+        if name == "reward" and not np.isfinite(rows).all():
+            raise SHARD.damaged(self.path, "a reward is not finite")
+        if name == "action" and not (np.abs(rows) <= 1).all():
+            raise SHARD.damaged(self.path, "an action lies outside of [-1, 1]")
+        return rows
 
     def episode(self, index: int) -> Episode:
         """The episode number `index` (negative counts from the end)."""
@@ -96,16 +132,21 @@ def pack_shard(episodes: Iterable[Episode], attributes: dict[str, Any]) -> bytes
 
     Args:
         episodes: at least one; asked for one at a time, and let go once compressed.
-        attributes: plain data for the record; must hold "env" (its name), may hold options, policy, seed; read once all
-            episodes have come. The returns are added, and the darkest and brightest value of all frames.
+        attributes: plain data for the record (ABOUT); read once all episodes have come. The returns, the darkest and
+            brightest value of all frames, and the versions are added.
 
     Raises:
         ValueError: if there is no episode.
     """
-    buffer, returns, appended = io.BytesIO(), list[float](), deque[Future]()
+    return hdf5.pack(SHARD, lambda file: _fill(file, episodes, attributes))
+
+
+def _fill(file: h5py.File, episodes: Iterable[Episode], attributes: dict[str, Any]) -> None:
+    returns = list[float]()
+    appended = deque[Future]()
     levels = list[tuple[int, int]]()  # the darkest and the brightest value of each episode
     columns: dict[str, list[np.ndarray]] = {}
-    with h5py.File(buffer, "w") as file, ThreadPoolExecutor(1) as beside:
+    with ThreadPoolExecutor(1) as beside:
         obs = file.create_dataset(
             "obs", (0, *OBS_SHAPE), np.uint8, maxshape=(None, *OBS_SHAPE), chunks=(FRAMES_PER_CHUNK, *OBS_SHAPE),
             compression=hdf5plugin.Zstd(clevel=1), fletcher32=True,
@@ -120,13 +161,11 @@ def pack_shard(episodes: Iterable[Episode], attributes: dict[str, Any]) -> bytes
         if not returns:
             raise ValueError("a shard holds at least one episode")
         levels += [job.result() for job in appended]
-        for name, parts in columns.items():
-            whole = np.concatenate(parts)
-            file.create_dataset(name, data=whole, chunks=whole.shape, fletcher32=True)
-        file.attrs["format"] = FORMAT
-        span = [min(low for low, _ in levels), max(high for _, high in levels)]
-        file.attrs["about"] = json.dumps(attributes | {"returns": returns, "levels": span, "versions": versions()})
-    return buffer.getvalue()
+    for name, parts in columns.items():
+        whole = np.concatenate(parts)
+        file.create_dataset(name, data=whole, chunks=whole.shape, fletcher32=True)
+    span = [min(low for low, _ in levels), max(high for _, high in levels)]
+    file.attrs["about"] = json.dumps(attributes | {"returns": returns, "levels": span, "versions": versions()})
 
 
 def _read_apart(dataset: h5py.Dataset, start: int, stop: int | None) -> np.ndarray:
@@ -155,32 +194,41 @@ def _row(episode: Episode) -> dict[str, np.ndarray]:
     }
 
 
-@contextmanager
-def whole_hdf5(path: Path) -> Iterator[h5py.File]:
-    """A file to fill, that is at `path` when the block ends, whole or not at all.
-
-    It is built in memory: when the disk is full, HDF5 fails in the middle of closing a file, and noisily.
-    """
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file:
-        yield file
-    write_bytes(path, buffer.getvalue())
-
-
 def open_shard(path: Path) -> Shard:
-    """Reads a shard's header. Raises UserError naming the file if it is damaged or not a shard of ours."""
+    """Reads a shard's header.
+
+    Raises:
+        UserError: naming the file, if it cannot be read, is damaged, or is not a shard of ours.
+    """
+    with hdf5.opened(path, SHARD) as file:
+        text = file.attrs["about"]
+        shard = Shard(path, {}, *(file[name][:] for name in ("length", "terminated", "truncated", "seed")))
+        sizes = {name: len(file[name]) for name in ("obs", "action", "reward")}
     try:
-        with h5py.File(path) as file:
-            if file.attrs.get("format") != FORMAT:
-                raise UserError(f"{path} is not a rollout shard ({FORMAT}); move it out of the rollouts folder")
-            about = json.loads(file.attrs["about"])
-            shard = Shard(path, about, *(file[n][:] for n in ("length", "terminated", "truncated", "seed")))
-            frames, steps = len(file["obs"]), len(file["action"])
-    except (OSError, KeyError, ValueError) as error:
-        raise _damaged(path, error) from error
-    if frames != shard.obs_starts[-1] or steps != shard.lengths.sum():
-        raise _damaged(path, f"{frames} frames where {shard.obs_starts[-1]} are announced")
+        about = schema.parse(text)
+    except schema.Wrong as wrong:
+        raise SHARD.damaged(path, f"what it says of itself is unreadable: {wrong}") from wrong
+    schema.check(about, ABOUT, path)
+    if why := _contradiction(shard, sizes, about["returns"]):
+        raise SHARD.damaged(path, why)
+    shard.attributes.update(about)
     return shard
+
+
+def _contradiction(shard: Shard, sizes: dict[str, int], returns: list[float]) -> str:
+    """What in a shard's header cannot be, or does not go with the rest: "" if all is well."""
+    lengths, ends = shard.lengths, (shard.terminated, shard.truncated, shard.seeds, returns)
+    if not 1 <= len(lengths) <= MOST or any(len(lengths) != len(each) for each in ends):
+        return "its episodes are of another number than what it says of them"
+    if not ((lengths >= 1) & (lengths <= LONGEST // len(lengths))).all():
+        return "an episode has a length that cannot be"
+    if (shard.terminated & shard.truncated).any():
+        return "an episode is both terminated and truncated"
+    frames, steps = int(shard.obs_starts[-1]), int(lengths.sum())
+    asked = {"obs": frames, "action": steps, "reward": steps}
+    if wrong := [name for name in asked if sizes[name] != asked[name]]:
+        return f"{sizes[wrong[0]]} rows of {wrong[0]} where {asked[wrong[0]]} are announced"
+    return ""
 
 
 class Rollouts:
@@ -265,7 +313,3 @@ class Rollouts:
     def held_out(self) -> Iterator[Episode]:
         """The last episode of every shard."""
         return (shard.episode(-1) for shard in self.shards)
-
-
-def _damaged(path: Path, why: object) -> UserError:
-    return UserError(f"{path} is damaged ({why}); delete it and run 01_collect.py again to collect its episodes anew")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from worldmodels import models
-from worldmodels.core import distributed
+from worldmodels.core import distributed, schema
 from worldmodels.core.device import autocast, device_of
 from worldmodels.data.codes import ENCODE_BATCH
 from worldmodels.data.store import Rollouts, rollout_folder
@@ -51,7 +51,7 @@ class Nowhere:
     kind, folder = "estimate", Path()
     checkpoint_path = Path()
 
-    def resume(self) -> None:
+    def resume(self, holds: schema.Check) -> None:
         """Nothing came before."""
 
     def log(self, step: int, metrics: dict[str, float]) -> None:

@@ -4,11 +4,14 @@ from typing import Any
 
 import numpy as np
 
+from worldmodels.core import schema
 from worldmodels.core.seeding import rng
 
 FULL_COVARIANCE_LIMIT = 3000  # numbers; above it the matrix can neither be paid for nor learnt
 # Numbers that belong to the options and not to the search; a search made anew from the same options has them already.
 NOT_STATE = {"opts", "inopts", "inputargs", "logger", "gp", "boundary_handler", "timer", "_es_opts", "params"}
+
+LATER = {"mean_old_old"}  # arrays like the mean, which pycma makes in its second generation
 
 
 class CMAES:
@@ -62,9 +65,16 @@ class CMAES:
         """All that the search knows, as plain data and arrays; to be taken after `tell`."""
         return {"generation": self.generation, "numbers": _numbers(self._es)}
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Puts a search made with the same arguments where `state` was taken."""
+    def load(self, state: dict[str, Any], source: object = "the state of the search") -> None:
+        """Puts a search made with the same arguments where `state` was taken.
+
+        Raises:
+            UserError: naming `source`, if that search had other arguments or another version of pycma.
+        """
         self.tell(np.arange(len(self.ask())))  # pycma makes some of its attributes in its first generation
+        later = dict.fromkeys(LATER, schema.array("float64", len(self.mean)))
+        numbers = schema.like(_numbers(self._es), later)
+        schema.check(state, schema.fields(generation=schema.whole(1), numbers=numbers), source)
         self.generation = state["generation"]
         _restore(self._es, state["numbers"])
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor, nn
 
-from worldmodels.core import checkpoint
+from worldmodels.core import checkpoint, schema
 from worldmodels.core.device import product_dtype, resolved
 from worldmodels.core.errors import UserError
 from worldmodels.models.base import Memory, Trainable, Vision, WorldModel
@@ -42,6 +42,46 @@ STAGES = {"vision": "02_train_vision", "memory": "03_train_memory"}
 FILE = "model.safetensors"
 FILES = (f"vision/{FILE}", f"memory/{FILE}")
 """What of a run folder `load` reads."""
+
+
+SPEC = schema.fields(
+    {
+        "action_repeat": schema.whole(1, 1000),
+        "distractor": schema.one_of("none", "noise", "stills", "video"),
+        "videos": schema.text(4096),
+        "colour": schema.flag,
+        "split": schema.one_of("train", "test"),
+    },
+    name=schema.text(200),
+)
+"""An EnvSpec as plain data."""
+SIZE = schema.whole(0, 65536)
+RANGE = schema.each(schema.number(-1e30, 1e30), least=2)
+PLAIN = schema.any_of(schema.flag, schema.text(), schema.number(-1e30, 1e30))
+DATA = {
+    **dict.fromkeys(("code_size", "embed_size", "action_size"), SIZE),
+    **dict.fromkeys(("reward_range", "usual_rewards"), RANGE),
+}
+"""What a model's constructor takes beside its settings, from the data or from V."""
+HOLDS = {
+    "vision": schema.fields(
+        family=schema.text(200),
+        config=schema.named(schema.anything),  # its class says what it has: _built
+        weights=schema.weights,
+        env=schema.text(),
+        spec=SPEC,
+        clips=schema.each(schema.text()),
+    ),
+    "memory": schema.fields(
+        {"env": schema.text()},
+        family=schema.text(200),
+        config=schema.named(schema.anything),  # its class says what it has: _built
+        weights=schema.weights,
+        vision_fingerprint=schema.text(100),
+        starts=schema.tensor("float32", None, None),
+    ),
+}
+"""What a model's file holds, by its kind."""
 
 
 @overload
@@ -93,20 +133,35 @@ def load_module(folder: Path, kind: str) -> tuple[Any, dict[str, Any]]:
     if not path.is_file():
         raise UserError(f"{path} does not exist; run pipelines/{STAGES[kind]}.py first")
     tree = checkpoint.load(path, kind)
+    if kind == "vision" and not {"spec", "clips"} <= set(tree):
+        raise UserError(f"{path} was saved by another version; run stage 2 again with --fresh")
+    schema.check(tree, HOLDS[kind], path)
+    weights = tree.pop("weights")
+    with torch.device("meta"):  # which takes no memory, so that no file can ask for more than its own weights take
+        sizes = _built(tree, kind, path)
+    checkpoint.check_weights(sizes, weights, path)
+    module = _built(tree, kind, path)
+    checkpoint.load_weights(module, weights, path)
+    return module.eval(), tree
+
+
+def _built(tree: dict[str, Any], kind: str, path: Path) -> Any:
+    """The module that a file tells of, untrained."""
     family = tree["family"]
     if ":" not in family and family not in OURS:
         raise UserError(f"{path} holds a {family}, which this version does not know ({', '.join(OURS)})")
     try:
         cls = class_of(family, kind)
-        module = cls.from_config(named(family, kind).settings, tree["config"])
+        settings = named(family, kind).settings
+        asked = schema.fields(DATA | schema.of(settings), schema.any_of(PLAIN, schema.each(PLAIN)))
+        schema.check(tree["config"], asked, "config")
+        return cls.from_config(settings, tree["config"])
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    except TypeError as error:
-        raise UserError(f"{path} was saved by another version ({error})") from error
-    if kind == "vision" and not {"spec", "clips"} <= set(tree):
-        raise UserError(f"{path} was saved by another version; run stage 2 again with --fresh")
-    checkpoint.load_weights(module, tree.pop("weights"), path)
-    return module.eval(), tree
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever the parts of a model make of settings that cannot be: it is told
+        raise UserError(f"{path} was saved by another version or never ({error})") from error
 
 
 def load(run: Path, device: torch.device | None = None, env: str | None = None, precision: str = "auto") -> WorldModel:
@@ -129,6 +184,10 @@ def load(run: Path, device: torch.device | None = None, env: str | None = None, 
     if expected != found:
         raise UserError(f"{run}/memory was trained on codes of V {expected}, but {run}/vision is {found}; run stage 3")
     starts: Tensor = extra["starts"]
+    asked = (vision.code_size, vision.embed_size)
+    sizes = (memory.code_size, extra["config"].get("embed_size", vision.embed_size))
+    if sizes != asked or not len(starts) or starts.shape[1] != vision.embed_size:
+        raise UserError(f"{run}/memory does not fit {run}/vision, whose codes are of another size; run stage 3")
     return pair(vision, memory, starts, device, precision)
 
 

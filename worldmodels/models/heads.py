@@ -63,7 +63,7 @@ class RewardHead(nn.Module):
         self.net = mlp(inputs, units, layers, BINS, zero=True)
         low, high = -LIMIT, LIMIT
         if reward_range is not None:
-            low, high = symlog(torch.tensor(reward_range)).tolist()
+            low, high = symlog(torch.tensor(reward_range, device="cpu")).tolist()
             high = max(high, low + 1e-3)  # a constant reward has no range
         self.register_buffer("bins", torch.linspace(low, high, BINS), persistent=False)
 

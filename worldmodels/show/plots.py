@@ -17,7 +17,9 @@ SIZE = (7.0, 4.0)
 
 
 def curves(path: Path, history: History, names: Sequence[str], title: str) -> None:
-    """One panel per metric, over steps, three in a row."""
+    """One panel per metric, over steps, three in a row; nothing is drawn if there is none."""
+    if not names:
+        return
     wide = min(3, len(names))
     high = -(-len(names) // wide)
     size = (4.5 * wide, 3.5 * high)
@@ -50,6 +52,7 @@ def picture_grid(path: Path, rows: dict[str, np.ndarray]) -> None:
 def fitness(path: Path, history: History, title: str, references: dict[str, float] | None = None) -> None:
     """Fitness per generation: population mean and best, and the tested CMA mean."""
     figure, axis = plt.subplots(figsize=SIZE)
+    history = [h for h in history if h.keys() >= {"fitness_mean", "fitness_std", "fitness_best"}]
     generation, dot = [h["step"] for h in history], "o" if len(history) == 1 else ""
     axis.plot(generation, [h["fitness_mean"] for h in history], marker=dot, color="C0", label="population mean")
     axis.fill_between(
@@ -60,7 +63,8 @@ def fitness(path: Path, history: History, title: str, references: dict[str, floa
     )  # fmt: skip
     axis.plot(generation, [h["fitness_best"] for h in history], marker=dot, color="C0", ls=":", label="population best")
     for name, label, colour in (("test", "CMA mean, held-out seeds", "C1"), ("real", "CMA mean, real", "C3")):
-        points = [(h["step"], h[f"{name}_mean"], h[f"{name}_ci"]) for h in history if f"{name}_mean" in h]
+        mean, half = f"{name}_mean", f"{name}_ci"
+        points = [(h["step"], h[mean], h[half]) for h in history if h.keys() >= {mean, half}]
         if points:
             x, y, error = zip(*points, strict=True)
             axis.errorbar(x, y, error, fmt="o-", ms=4, capsize=2, color=colour, label=label)

@@ -7,7 +7,6 @@ are compared this way without evolving a controller for each.
 
 import dataclasses
 import functools
-import json
 from pathlib import Path
 
 import numpy as np
@@ -221,6 +220,6 @@ def _report(
     say(table(f"R² of a linear probe, {spec.label}; {about}", ("", *quantities, "mean but reward"), rows))
     file, chart = config.run[0] / "probe.json", config.run[0] / "probe.png"
     record = {"env": spec.label, "episodes": config.episodes, "policy": policy, "seed": config.seed, "r2": results}
-    files.write_text(file, json.dumps(record, indent=2) + "\n")
+    files.write_text(file, files.to_json(record, 2) + "\n")
     plots.grouped(chart, results, f"What a linear probe finds, {spec.label}", "R²")
     say(paths(table=file, plot=chart))

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from worldmodels import estimate, models
 from worldmodels.acting.controllerspec import FILE, ControllerSpec, load_controller, save_controller
-from worldmodels.core import seeding
+from worldmodels.core import schema, seeding
 from worldmodels.core.allocator import keep_freed_memory
 from worldmodels.core.device import device_of
 from worldmodels.core.errors import UserError
@@ -106,9 +106,9 @@ def _search(config: ControllerConfig, run: Run, search: CMAES, world: Evaluator,
     """All generations that are left; closes the run. Returns the mean that was the best of all tests."""
     best: dict[str, Any] = {"mean": -np.inf, "params": search.mean, "generation": 0}
     chosen = best  # the best of all tests; but where more generations follow, the test of the last one does not count
-    saved = run.resume()
+    saved = run.resume(state_of(len(search.mean)))
     if saved:
-        search.load(saved["search"])
+        search.load(saved["search"], run.checkpoint_path)
         best, chosen = saved["best"], saved["chosen"]
     with tqdm(total=config.generations, initial=search.generation, unit="gen", desc=f"evolve {run.folder.name}") as bar:
         while search.generation < config.generations:
@@ -143,6 +143,16 @@ def _generation(config: ControllerConfig, search: CMAES, world: Evaluator) -> di
 
 def _plot(config: ControllerConfig, run: Run) -> None:
     plots.fitness(run.folder / "fitness.png", run.history(), f"{config.spec.label}, {run.folder.name}")
+
+
+def state_of(num_params: int) -> schema.Check:
+    """What the checkpoints of this stage hold; the search checks its own part."""
+    tested = schema.fields(
+        mean=schema.number(finite=False),  # minus infinity before the first test
+        params=schema.array("float64", num_params),
+        generation=schema.whole(0),
+    )
+    return schema.fields(step=schema.whole(0), search=schema.anything, best=tested, chosen=tested)
 
 
 def _with_backgrounds(config: ControllerConfig) -> ControllerConfig:

@@ -51,8 +51,8 @@ def _report(
     config: MemoryConfig, run: Run, rollouts: Rollouts, examples: list[EpisodeCodes], device: torch.device
 ) -> None:
     model = models.load(config.run, device, precision=config.precision)
-    history = run.history()
-    rows = [(f"held-out {name[9:]}", f"{value:.4f}") for name, value in history[-1].items() if "held_out_" in name]
+    history, final = run.history(), run.final()
+    rows = [(f"held-out {name[9:]}", f"{value:.4f}") for name, value in final.items() if "held_out_" in name]
     predicted, happened, reward, paid = one_step(model, examples, config.seed)
     if config.model.termination:
         title = f"termination, {len(predicted)} held-out steps"
@@ -72,7 +72,7 @@ def _report(
                 _, lengths = blind_dreams(model, policy, 256, limit, config.seed, sample_end=sample_end)
                 rows += [(f"steps, dreamt at tau 1, {how}", str(summarise(lengths)))]
     film, curve = run.folder / "dream_beside_reality.mp4", run.folder / "curves.png"
-    shown = [name[9:] for name in history[-1] if name.startswith("held_out_") and name != "held_out_loss"]
+    shown = [name[9:] for name in final if name.startswith("held_out_") and name != "held_out_loss"]
     plots.curves(curve, history, shown, f"M on {config.spec.label}")
     say(table(f"M of {config.spec.label} after {config.steps} steps", ("", "value"), rows))
     films.attempt(lambda: films.open_loop(film, model, next(rollouts.held_out())))

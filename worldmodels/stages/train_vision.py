@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from worldmodels import estimate, models
-from worldmodels.core import distributed, seeding
+from worldmodels.core import distributed, files, seeding
 from worldmodels.core.device import autocast, device_of
 from worldmodels.core.report import paths, say, table
 from worldmodels.data.codes import Codes
@@ -29,6 +29,8 @@ def train_vision(config: VisionConfig) -> None:
     if rollouts.dark:
         say(f"note: {rollouts.dark}")
     device = device_of(config.device)
+    if distributed.is_main():
+        files.check_writable(config.data / "codes")  # which are written when V is trained, and that may take hours
     run = Run(config.run / "vision", config, "vision", rollouts=rollouts.fingerprint)
     torch.manual_seed(seeding.integer(config.seed, "vision", "weights"))
     vision = models.class_of(config.vision, "vision").build(config.model, rollouts)
@@ -55,7 +57,7 @@ def _report(
         shown = vision.decode(embed[:12, : vision.code_size]).cpu().numpy()
     grid, curve = run.folder / "reconstructions.png", run.folder / "curves.png"
     plots.picture_grid(grid, {"seen": examples[:12].numpy(), "reconstructed": shown})
-    final = run.history()[-1]  # whose last line is of the last step, with its held-out losses
+    final = run.final()
     losses = [name[9:] for name in final if name.startswith("held_out_")]
     plots.curves(curve, run.history(), [name for name in losses if name != "loss"], f"V on {config.spec.label}")
     rows = [(f"held-out {name}", f"{final[f'held_out_{name}']:.4g}") for name in losses]

@@ -6,23 +6,38 @@ The same command again goes on from the last checkpoint, to the bit. Of several 
 import errno
 import fcntl
 import json
+import math
 import shutil
 import time
 from pathlib import Path
 from typing import Any
 
-from worldmodels.core import checkpoint, distributed, files
+from worldmodels.core import checkpoint, distributed, files, schema
 from worldmodels.core.errors import UserError
 from worldmodels.core.report import say
 from worldmodels.settings.config import Stage, defaults, flag, plain
 
 LOCK = ".lock"
+CHECKPOINT, RESULTS = "checkpoint.safetensors", ("model.safetensors", "controller.safetensors")
 OURS = (
-    "config.json", "metrics.jsonl", "checkpoint.safetensors", "model.safetensors", "controller.safetensors",
-    "tensorboard", "curves.png", "reconstructions.png", "calibration.png", "fitness.png", "scores.png",
-    "dream_beside_reality.mp4", "dream.mp4", "reality.mp4",
+    CHECKPOINT, *RESULTS, "metrics.jsonl", "tensorboard", "curves.png", "reconstructions.png", "calibration.png",
+    "fitness.png", "scores.png", "dream_beside_reality.mp4", "dream.mp4", "reality.mp4", "config.json",
 )  # fmt: skip
-"""All that stages and `evaluate` leave in a run's folder."""
+"""All that stages and `evaluate` leave in a run's folder, in the order in which --fresh deletes it: what was learnt
+first, and last what tells with which settings, so that a kill in between passes off nothing old as new."""
+CONFIG = schema.fields(
+    None,
+    schema.anything,  # settings are compared with those that are asked for
+    built_on=schema.named(schema.text(100)),
+)
+LINE = schema.fields(
+    None,
+    schema.maybe(schema.number(finite=False)),
+    step=schema.whole(0),
+)
+"""A line of metrics.jsonl; null stands for a number that was not finite."""
+STATE = schema.fields(None, schema.anything, step=schema.whole(0))
+LARGEST_CONFIG = 1 << 20  # bytes
 LEADING = ("env", "distractor", "vision", "memory", "dream")
 NOUNS = {"rollouts": "other rollouts", "vision": "another V", "model": "another V or M"}
 
@@ -45,8 +60,8 @@ class Run:
         self.folder, self.kind = folder, kind
         if distributed.is_main():
             self._lock()
-            for path in folder.glob(".*.tmp"):  # what a killed process had in hand
-                path.unlink()
+            for path in (found for name in OURS for found in folder.glob(f".{name}.*.tmp")):
+                path.unlink()  # what a killed process had in hand
             if config.fresh:
                 self._clear()
         distributed.barrier()
@@ -61,7 +76,7 @@ class Run:
     @property
     def checkpoint_path(self) -> Path:
         """Where the state of the run lies: all that is needed to go on."""
-        return self.folder / "checkpoint.safetensors"
+        return self.folder / CHECKPOINT
 
     def save(self, tree: dict[str, Any]) -> None:
         """Saves the state of the run, atomically."""
@@ -69,12 +84,19 @@ class Run:
             return
         checkpoint.save(self.checkpoint_path, f"{self.kind} run", tree)
 
-    def resume(self) -> dict[str, Any] | None:
-        """The last state saved, or None; metrics logged after it are dropped, for they will be logged again."""
+    def resume(self, holds: schema.Check = STATE) -> dict[str, Any] | None:
+        """The last state saved, or None; metrics logged after it are dropped, for they will be logged again.
+
+        Args:
+            holds: what such a state must be: it has a "step", at least.
+
+        Raises:
+            UserError: if it is anything else, or damaged.
+        """
         if not self.checkpoint_path.exists():
             self._rewind(0)
             return None
-        tree = checkpoint.load(self.checkpoint_path, f"{self.kind} run")
+        tree = checkpoint.load(self.checkpoint_path, f"{self.kind} run", holds)
         self._rewind(tree["step"])
         return tree
 
@@ -84,10 +106,11 @@ class Run:
             return
         line = {"step": step, "time": round(time.time(), 2)} | {k: float(v) for k, v in metrics.items()}
         try:
-            with self._metrics.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+            with files.opened_to_write(self._metrics, "a") as file:
+                file.write(files.to_json(line) + "\n")
         except OSError as error:  # whose own text names no file when a write fails
-            raise UserError(f"{self._metrics} could not be written ({error.strerror}); free some space") from error
+            help_ = files.HELP.get(error.errno or 0, "see to its disk")
+            raise UserError(f"{self._metrics} could not be written ({error.strerror}): {help_}") from error
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter  # late: slow to import
 
@@ -96,11 +119,18 @@ class Run:
             self._writer.add_scalar(f"{self.kind}/{name}", value, step)
 
     def history(self) -> list[dict[str, float]]:
-        """All lines of metrics.jsonl, in order of step."""
-        return [json.loads(line) for line in self._lines()]
+        """All lines of metrics.jsonl that can be read, in order of step; nan where a number was not finite."""
+        lines = [line for line in map(_line, self._lines()) if line]
+        return [{name: math.nan if value is None else value for name, value in line.items()} for line in lines]
+
+    def final(self) -> dict[str, float]:
+        """The last line with held-out metrics, or nothing if there is none (any more)."""
+        return next((line for line in reversed(self.history()) if any("held_out_" in name for name in line)), {})
 
     def _lines(self) -> list[str]:
-        return self._metrics.read_text(errors="replace").splitlines() if self._metrics.exists() else []
+        if not self._metrics.exists():
+            return []
+        return files.read_bytes(self._metrics).decode(errors="replace").split("\n")
 
     def close(self) -> None:
         """Flushes TensorBoard's events."""
@@ -110,7 +140,7 @@ class Run:
     def _lock(self) -> None:
         """Keeps other processes out of the folder as long as this one lives."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._locked = (self.folder / LOCK).open("w")
+        self._locked = files.opened_to_write(self.folder / LOCK, "r+")
         try:
             fcntl.lockf(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -122,39 +152,48 @@ class Run:
     def _clear(self) -> None:
         """Deletes what a run leaves, and nothing else that may lie beside it."""
         for path in (self.folder / name for name in OURS):
-            if path.is_dir():
+            if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
 
     def _rewind(self, step: int) -> None:
+        """Drops the metrics logged after `step`, and lines that cannot be read; none that can."""
         if not distributed.is_main():
             return
-        kept = []
-        for line in self._lines():
-            try:
-                kept += [line] if json.loads(line)["step"] <= step else []
-            except (ValueError, TypeError, KeyError):  # the line in hand when the run was killed: logged again
-                break
-        files.write_text(self._metrics, "".join(line + "\n" for line in kept))
+        lines = self._lines()
+        known = [_line(text) for text in lines]
+        kept = [line for line in known if line and line["step"] <= step]
+        files.write_text(self._metrics, "".join(files.to_json(line) + "\n" for line in kept))
+        spoilt = known[:-1].count(None)  # the last one was in hand when it was killed, or is empty
+        if spoilt:
+            say(f"{self._metrics}: {spoilt} lines of it could not be read and are left out")
 
     def _agree(self, config: Stage, built_on: dict[str, str]) -> None:
         path = self.folder / "config.json"
-        if not path.exists() or not self.checkpoint_path.exists():  # nothing was learnt yet: nothing to agree with
+        if not any((self.folder / name).exists() for name in (CHECKPOINT, *RESULTS)):
+            return  # nothing was learnt yet: nothing to agree with
+        if not path.exists():
+            if self.checkpoint_path.exists():
+                raise UserError(
+                    f"{self.checkpoint_path} lies there without config.json, so that nobody knows what it was asked to "
+                    "learn; --fresh starts this stage anew"
+                )
             return
         try:
-            begun = json.loads(path.read_text())
-            before_built = dict(begun["built_on"])
-        except (ValueError, TypeError, KeyError) as error:
-            raise UserError(f"{path} is damaged ({error!r}); --fresh starts this stage anew") from error
+            begun = schema.parse(files.read_bytes(path, LARGEST_CONFIG))
+            CONFIG(begun)
+        except schema.Wrong as wrong:
+            raise UserError(f"{path} is damaged ({wrong}); --fresh starts this stage anew") from wrong
+        before_built = begun["built_on"]
         for name, value in built_on.items():
             if before_built.get(name) != value:
                 raise UserError(f"{self.folder} was begun with {NOUNS[name]} than now; start anew with --fresh")
         before, now = begun.get("processes", 1), distributed.world_size()
         if before != now:
             raise UserError(
-                f"{self.folder} was begun by {before} processes, not {now}; give torchrun "
-                f"--nproc_per_node={before}, or start anew with --fresh"
+                f"{self.folder} was begun by {_typed(before)} processes, not {now}; give torchrun "
+                f"--nproc_per_node={_typed(before)}, or start anew with --fresh"
             )
         asked = json.loads(json.dumps(config.identity()))
         begun = defaults(config) | begun  # settings that there are by now were then as they are by default
@@ -166,6 +205,17 @@ class Run:
                 )
 
 
+def _line(text: str) -> dict[str, Any] | None:
+    """A line of metrics.jsonl, or None if it is none."""
+    try:
+        line = schema.parse(text)
+        LINE(line)
+    except schema.Wrong:
+        return None
+    return line
+
+
 def _typed(value: Any) -> str:
     """A setting as it is typed on the command line."""
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    said = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return said if len(said) <= 200 else f"{said[:200]}..."

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from worldmodels.core import checkpoint, distributed, seeding
+from worldmodels.core import checkpoint, distributed, schema, seeding
 from worldmodels.core.allocator import keep_freed_memory
 from worldmodels.core.device import autocast
 from worldmodels.core.errors import UserError
@@ -25,6 +25,16 @@ LOG_EVERY = 25  # steps
 Batches = Callable[[int], Iterator[Batch]]
 """How many batches to pass over -> the batches after them, for ever."""
 HeldOut = Callable[[], dict[str, float]]
+STATE = schema.fields(
+    step=schema.whole(0),
+    weights=schema.weights,
+    optimizer=schema.fields(
+        state=schema.named(schema.weights, int),
+        param_groups=schema.each(schema.anything),
+    ),
+    carry=schema.named(schema.any_of(schema.tensor("bfloat16", None, None), schema.tensor("float32", None, None))),
+)
+"""What the checkpoints of stages 2 and 3 hold."""
 
 
 def learn(module: Trainable, source: Source, config: TrainConfig, run: Run) -> None:
@@ -66,10 +76,12 @@ def fit(
     module.to(device).train()
     optimizer = torch.optim.Adam(module.parameters(), config.learning_rate, fused=True)
     step, carry = 0, {}
-    saved = run.resume()
+    saved = run.resume(STATE)
     if saved:
         checkpoint.load_weights(module, saved["weights"], run.checkpoint_path)
-        optimizer.load_state_dict(saved["optimizer"])
+        _load_moments(optimizer, saved["optimizer"]["state"], run)
+        if any(len(value) < distributed.world_size() for value in saved["carry"].values()):
+            raise UserError(f"{run.checkpoint_path} goes on from too small a batch; start anew with --fresh")
         carry = {name: value.to(device) for name, value in distributed.share(saved["carry"]).items()}
         step = saved["step"]
     loss_of, rank = distributed.synchronised(module), distributed.rank()
@@ -83,6 +95,7 @@ def fit(
             batch = next(source)
             carry = {} if batch.pop("fresh", False) else carry
             batch = {name: value.to(device) for name, value in distributed.share(batch).items()}
+            _check_carry(carry, batch, module, run)
             rate = _learning_rate(config, step)
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -123,6 +136,27 @@ def fit(
     distributed.copy_from_main(module.buffers())
     module.eval()
     run.close()
+
+
+def _load_moments(optimizer: torch.optim.Optimizer, moments: dict[int, dict[str, torch.Tensor]], run: Run) -> None:
+    """Puts Adam where it was; its settings are those of the command. Raises UserError if it was another module's."""
+    own = optimizer.state_dict()["param_groups"]
+    parameters = dict(enumerate(optimizer.param_groups[0]["params"]))
+    for number, state in moments.items():  # parameters that no loss asks for have none
+        found = {name: (value.dtype, value.shape) for name, value in state.items()}
+        like = (parameters[number].dtype, parameters[number].shape) if number in parameters else None
+        if found != {"step": (torch.float32, torch.Size()), "exp_avg": like, "exp_avg_sq": like}:
+            raise UserError(f"{run.checkpoint_path} holds an optimizer of another model; start anew with --fresh")
+    optimizer.load_state_dict({"state": moments, "param_groups": own})
+
+
+def _check_carry(carry: dict[str, torch.Tensor], batch: dict[str, torch.Tensor], module: Any, run: Run) -> None:
+    """Raises UserError if a state carried on does not fit the next batch."""
+    if not carry:
+        return
+    shape = (len(next(iter(batch.values()))), getattr(module, "hidden_size", None))
+    if carry.keys() != {"h", "c"} or any(value.shape != shape for value in carry.values()):
+        raise UserError(f"{run.checkpoint_path} goes on from a batch of another size; start anew with --fresh")
 
 
 @contextlib.contextmanager
