@@ -1,6 +1,7 @@
 """Shared: a tiny but real world (ViZDoom rollouts, V, M), trained once per session."""
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers, and what it types, is forgotten after it."""
     monkeypatch.setattr(environments, "_RECORDS", dict(environments._RECORDS))
     monkeypatch.setattr(plugins, "_typed", {})
+    monkeypatch.delitem(sys.modules, "my_package", raising=False)
 
 
 @pytest.fixture(scope="session")

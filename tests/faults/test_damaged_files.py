@@ -6,6 +6,7 @@ import errno
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -200,3 +201,16 @@ def test_a_finished_stage_needs_no_metrics(world: World, tmp_path: Path) -> None
 def test_counts_tell_each_failure() -> None:
     counts = Counts(tried=3, told=1, silent=["a"], tracebacks=["b"])
     assert counts.failures == ["a", "b"] and str(counts) == "3 | 1 | 0 | 1 | 1 | 0"
+
+
+def test_a_child_that_hangs_ends_though_nobody_waits_for_it_any_more() -> None:
+    """The process that asked may have been killed: its child then kept a core busy for ever."""
+    hanging = (
+        "import time; from worldmodels.data import inspector; "
+        "inspector._look = lambda *question: time.sleep(600); inspector.PATIENCE = 1.0; inspector.main()"
+    )
+    child = subprocess.Popen([sys.executable, "-c", hanging], stdin=subprocess.PIPE)
+    assert child.stdin is not None
+    child.stdin.write(b'["x.h5", "", [], {}]\n')
+    child.stdin.flush()
+    assert child.wait(timeout=60) == -signal.SIGALRM

@@ -13,6 +13,7 @@ import json
 import os
 import resource
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -98,8 +99,10 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for line in sys.stdin:
+        signal.alarm(2 * int(PATIENCE))  # ends a child that hangs, though the process that asked was killed meanwhile
         path, format, attributes, datasets = json.loads(line)
         print(json.dumps(_look(path, format, attributes, datasets)), flush=True)
+        signal.alarm(0)
 
 
 def _look(path: str, format: str, attributes: list[str], datasets: dict[str, Any]) -> str:
