@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.measure import Row, Work, work
 from benchmarks.products import chain
-from worldmodels.acting.controllerspec import ControllerSpec
+from worldmodels.acting.controller_spec import ControllerSpec
 from worldmodels.core.checkpoint import fingerprint
 from worldmodels.evolution.evaluators import DreamEvaluator
 from worldmodels.models import load, pair, save_module

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from worldmodels import models
-from worldmodels.acting.controllerspec import ControllerSpec, load_controller
+from worldmodels.acting.controller_spec import ControllerSpec, load_controller
 from worldmodels.core.errors import command
 from worldmodels.core.report import say, summarise, table
 from worldmodels.core.seeding import integer, rng

@@ -19,7 +19,7 @@ from tests.conftest import World
 from tests.dreams.test_capture import by_hand
 from tests.training.test_train import metrics, stop_at
 from worldmodels import models
-from worldmodels.acting.controllerspec import ControllerSpec
+from worldmodels.acting.controller_spec import ControllerSpec
 from worldmodels.core.device import resolved
 from worldmodels.dreams import play
 from worldmodels.dreams.capture import Captured

@@ -38,7 +38,7 @@ def files(*folders: Path) -> dict[Path, int]:
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(costs, "PATIENCE", 0.3)
+    monkeypatch.setattr(costs, "LONG_ENOUGH", 0.3)
 
 
 def seconds(told: str) -> float:
@@ -106,7 +106,7 @@ def test_robust_models_are_measured_too(world: World, tmp_path: Path, capsys: py
 def test_the_estimate_of_stage_2_is_not_far_from_the_truth(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(costs, "PATIENCE", 1.0)
+    monkeypatch.setattr(costs, "LONG_ENOUGH", 1.0)
     config = dataclasses.replace(world.vision, run=tmp_path, steps=200, save_every=100)
     rows, _ = dry_run(config, capsys)
     began = time.monotonic()

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import World, make_episode, write_shard
 from tests.test_pipelines import ROOT, SIZES, run, start
 from worldmodels import commands, models
-from worldmodels.acting.controllerspec import FILE, ControllerSpec, load_controller, save_controller
+from worldmodels.acting.controller_spec import FILE, ControllerSpec, load_controller, save_controller
 from worldmodels.core.errors import UserError
 from worldmodels.envs import make_env
 from worldmodels.envs.distract import Background, NoiseBackground

@@ -9,7 +9,7 @@ from tests.conftest import World
 from tests.dreams.test_capture import by_hand
 from worldmodels import models
 from worldmodels.acting.agents import ModelAgent
-from worldmodels.acting.controllerspec import ControllerSpec
+from worldmodels.acting.controller_spec import ControllerSpec
 from worldmodels.core.seeding import Noise, rng
 from worldmodels.dreams.capture import Captured
 from worldmodels.dreams.dream import Dream

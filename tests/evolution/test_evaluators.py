@@ -6,7 +6,7 @@ import torch
 
 from tests.conftest import World
 from worldmodels import models
-from worldmodels.acting.controllerspec import ControllerSpec
+from worldmodels.acting.controller_spec import ControllerSpec
 from worldmodels.core.device import resolved
 from worldmodels.core.errors import UserError
 from worldmodels.evolution.evaluators import BaselineEvaluator, RealEvaluator

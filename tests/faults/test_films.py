@@ -11,7 +11,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from worldmodels.acting.controllerspec import load_controller
+from worldmodels.acting.controller_spec import load_controller
 from worldmodels.core import plugins
 from worldmodels.core.errors import UserError
 from worldmodels.envs import make_env

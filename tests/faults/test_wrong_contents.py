@@ -16,7 +16,7 @@ from tests.conftest import World
 from tests.faults.campaign import FileKind, campaign
 from tests.faults.kinds import ABOUT, codes_content, codes_of, episodes, kinds, sealed
 from worldmodels import models
-from worldmodels.acting.controllerspec import ControllerSpec, load_controller, save_controller
+from worldmodels.acting.controller_spec import ControllerSpec, load_controller, save_controller
 from worldmodels.core import checkpoint
 from worldmodels.core.errors import UserError
 from worldmodels.data import store

@@ -15,7 +15,7 @@ from tests.dreams.test_capture import by_hand
 from worldmodels import models
 from worldmodels.acting.agents import ModelAgent
 from worldmodels.acting.controller import Controller
-from worldmodels.acting.controllerspec import ControllerSpec
+from worldmodels.acting.controller_spec import ControllerSpec
 from worldmodels.core.errors import UserError
 from worldmodels.core.seeding import Noise, rng
 from worldmodels.data.codes import Codes

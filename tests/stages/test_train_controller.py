@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import World
 from tests.training.test_train import metrics, stop_at
 from worldmodels import models
-from worldmodels.acting.controllerspec import FILE, load_controller
+from worldmodels.acting.controller_spec import FILE, load_controller
 from worldmodels.core import checkpoint
 from worldmodels.core.errors import UserError
 from worldmodels.data.store import Rollouts

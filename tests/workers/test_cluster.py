@@ -21,7 +21,7 @@ from tests.conftest import World, descendants
 from tests.core.test_plugins import modules_of
 from tests.workers.test_local import die, errors_come_home, hang_once, square, threads
 from worldmodels import models
-from worldmodels.acting.controllerspec import ControllerSpec, save_controller
+from worldmodels.acting.controller_spec import ControllerSpec, save_controller
 from worldmodels.core import plugins
 from worldmodels.core.errors import UserError
 from worldmodels.evolution.evaluators import DreamEvaluator, RealEvaluator

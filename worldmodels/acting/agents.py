@@ -38,7 +38,8 @@ class BlindAgent:
     sees = False
 
     def __init__(self, policy: str, action_size: int) -> None:
-        self._make, self._action_size = POLICIES[policy], action_size
+        self._make = POLICIES[policy]
+        self._action_size = action_size
 
     def begin(self, seeds: list[int]) -> None:
         self._policies = [self._make(rng(seed, "policy"), self._action_size) for seed in seeds]
@@ -68,7 +69,9 @@ class ModelAgent:
         params: np.ndarray,
         action_noise: float = 0.0,
     ) -> None:
-        self.model, self._controller, self._inputs = model, controller, inputs
+        self.model = model
+        self._controller = controller
+        self._inputs = inputs
         self._params = torch.tensor(params, dtype=torch.float32)
         self._action_noise = action_noise
 

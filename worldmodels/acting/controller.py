@@ -21,18 +21,21 @@ class Controller:
 
     def __init__(self, feat_size: int, action_size: int, hidden_size: int = 0, bias: bool = True) -> None:
         sizes = [feat_size, hidden_size, action_size] if hidden_size else [feat_size, action_size]
-        self.feat_size, self.action_size = feat_size, action_size
+        self.feat_size = feat_size
+        self.action_size = action_size
         self.bias = bias or hidden_size > 0
         self._layers = list(pairwise(sizes))
         self.num_params = sum(inputs * outputs + self.bias * outputs for inputs, outputs in self._layers)
 
     def act(self, params: Tensor, feat: Tensor) -> Tensor:
         """Actions (B, A) in [-1, 1] of B rows with `params` (B, D) that see `feat` (B, F)."""
-        x, used = feat, 0
+        x = feat
+        used = 0
         for inputs, outputs in self._layers:
             bias: Tensor | float = 0.0
             if self.bias:
-                bias, used = params[:, used : used + outputs], used + outputs
+                bias = params[:, used : used + outputs]
+                used = used + outputs
             weight = params[:, used : used + inputs * outputs].unflatten(1, (inputs, outputs))
             used += inputs * outputs
             # one output (Doom) is a plain row-wise product; a batched product is many times slower there

@@ -19,7 +19,8 @@ def held(rng: np.random.Generator, action_size: int) -> Policy:
 
     Whenever the step is a multiple of `repeat`, a new action is drawn, and a new repeat from 1 to 10.
     """
-    repeat, action = 1, np.zeros(action_size, np.float32)
+    repeat = 1
+    action = np.zeros(action_size, np.float32)
 
     def act(step: int) -> np.ndarray:
         nonlocal repeat, action
@@ -40,7 +41,8 @@ def varied(rng: np.random.Generator, action_size: int) -> Policy:
     """
     longest = round(10 ** rng.uniform(1, np.log10(200)))
     swings = rng.random() < 0.5
-    until, action = 0, rng.choice(np.array([-1, 1], np.float32), action_size)
+    until = 0
+    action = rng.choice(np.array([-1, 1], np.float32), action_size)
 
     def act(step: int) -> np.ndarray:
         nonlocal until, action

@@ -93,7 +93,8 @@ def _side_by_side(
     told = {row: info["truth"] if truth else None for row, (_, info) in begun.items()}
     tapes = {row: Tape(seeds[row], first, record, told[row]) for row, first in obs.items()}
     agent.begin(seeds)
-    rows, step = list(begun), 0
+    rows = list(begun)
+    step = 0
     while rows:
         actions = agent.act([obs[row] for row in rows], rows, step)
         if agent.sees and not np.isfinite(actions).all():

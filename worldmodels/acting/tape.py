@@ -31,9 +31,12 @@ class Tape:
     """One episode as it happens."""
 
     def __init__(self, seed: int, obs: np.ndarray, record: bool, truth: Truth | None = None) -> None:
-        self._seed, self._record = seed, record
-        self._shown, self._obs = list[np.ndarray](), list[np.ndarray]()  # as they came, and made small, some at a time
-        self._actions, self._rewards = list[np.ndarray](), list[float]()
+        self._seed = seed
+        self._record = record
+        self._shown = list[np.ndarray]()
+        self._obs = list[np.ndarray]()  # as they came, and made small, some at a time
+        self._actions = list[np.ndarray]()
+        self._rewards = list[float]()
         self._truths = list[Truth]()
         self.done = self._terminated = False
         self._keep(obs, truth)
@@ -51,7 +54,8 @@ class Tape:
         if self._record:
             self._actions.append(np.array(action, np.float32))
         self._keep(obs, truth)
-        self._terminated, self.done = terminated, terminated or truncated
+        self._terminated = terminated
+        self.done = terminated or truncated
 
     def _keep(self, obs: np.ndarray, truth: Truth | None) -> None:
         if truth is not None:

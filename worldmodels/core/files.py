@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,10 @@ HELP = {
     errno.ESTALE: "its network disk is gone; mount it again",
 }
 """What may help if a file cannot be read or written; none of these says anything about what it holds."""
+
+
+ASIDE = re.compile(r"\..+\.(\d{1,9})\.tmp")
+"""The name of a file that is being written: .NAME.PROCESS.tmp"""
 
 
 @contextmanager
@@ -65,6 +70,38 @@ def check_writable(folder: Path) -> None:
     of work."""
     write_bytes(folder / ".writable", b"")
     (folder / ".writable").unlink()
+
+
+def sweep(folder: Path) -> None:
+    """Removes what processes were writing in `folder` when they were killed, and nothing of those that still live.
+
+    A command calls it before it writes there itself; so what bears its own number is left over, too, from another
+    that had the same (in containers they repeat). Only the processes of this machine are known to live.
+
+    Raises:
+        UserError: if one of these files cannot be removed.
+    """
+    for path in folder.glob(".*.tmp"):
+        found = ASIDE.fullmatch(path.name)
+        if not found or _is_at_work(int(found[1])):
+            continue
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(f"{path} was left by a process that was killed; remove it ({error.strerror})") from error
+
+
+def _is_at_work(process: int) -> bool:
+    """Whether another process of that number lives."""
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 @contextmanager

@@ -26,17 +26,20 @@ def one_step(
         Predicted probability of termination, whether it terminated, predicted reward, reward; each (steps,), the
         steps of all episodes.
     """
-    count, longest = len(episodes), max(len(e.action) for e in episodes)
+    count = len(episodes)
+    longest = max(len(e.action) for e in episodes)
     embeds = [torch.from_numpy(e.embed).float() for e in episodes]
     actions = [torch.from_numpy(e.action) for e in episodes]
     noise = Noise([integer(seed, "one step", i) for i in range(count)], model.noise_size, model.starts.device)
-    ends, rewards = [], []
+    ends = []
+    rewards = []
     for t, state in zip(range(longest), perceive(model, embeds, actions, noise), strict=False):
         action = rows_at(actions, t).to(model.starts.device)
         dreamt = model.imagine(state, action, noise.draw())
         ends.append(dreamt.end.cpu().numpy())
         rewards.append(dreamt.reward.cpu().numpy())
-    end, reward = np.stack(ends, 1), np.stack(rewards, 1)  # (E, T)
+    end = np.stack(ends, 1)
+    reward = np.stack(rewards, 1)  # (E, T)
     lengths = [len(e.action) for e in episodes]
     happened = [np.arange(n) == (n - 1 if e.terminated else -1) for n, e in zip(lengths, episodes, strict=True)]
     return (

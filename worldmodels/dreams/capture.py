@@ -56,7 +56,8 @@ class Captured:
     """
 
     def __init__(self, step: Step, record: Record = cuda_graph) -> None:
-        self._step, self._record = step, record
+        self._step = step
+        self._record = record
         self._recorded: dict[tuple[int, frozenset[str]], Recording] = {}
 
     def __call__(self, state: State, *others: Tensor) -> Any:
@@ -72,7 +73,8 @@ class Captured:
         return recording.results
 
     def _begin(self, state: State, others: tuple[Tensor, ...]) -> Recording:
-        own_state, own = {name: value.clone() for name, value in state.items()}, [value.clone() for value in others]
+        own_state = {name: value.clone() for name, value in state.items()}
+        own = [value.clone() for value in others]
         places = {value.untyped_storage().data_ptr() for value in (*own_state.values(), *own)}
 
         def apart(value: Tensor, before: Tensor | None) -> Tensor:

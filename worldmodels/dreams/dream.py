@@ -25,7 +25,9 @@ class Dream:
     """
 
     def __init__(self, model: WorldModel, tau: float = 1.0, sample_end: bool = False) -> None:
-        self.model, self.tau, self._sample_end = model, tau, sample_end
+        self.model = model
+        self.tau = tau
+        self._sample_end = sample_end
         self.device = model.starts.device
         self.state: State = {}
 

@@ -201,7 +201,8 @@ class DreamEnv(VectorEnv):
 
     def _final(self, mask: np.ndarray) -> dict[str, Any]:
         """What Gymnasium wants to be told of the rows in `mask`, whose episodes are over."""
-        obs, info = self._see(), dict[str, Any]()
+        obs = self._see()
+        info = dict[str, Any]()
         for row in _rows(mask):
             info = self._add_info(info, {"final_obs": obs[row], "final_info": {}}, row)
         return info
@@ -245,7 +246,9 @@ class LatentEnv(gymnasium.Env):
                 raise ValueError(f"the environment has {space}; the model was trained on the shape {shape}")
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": env.metadata.get("render_fps", FPS)}
         self.render_mode = "rgb_array"
-        self.env, self._model, self._inputs = env, model, inputs
+        self.env = env
+        self._model = model
+        self._inputs = inputs
         self._max_steps = _whole("max_steps", max_steps, 1)
         self._eyes: Eyes | None = None
 

@@ -53,7 +53,9 @@ class Player:
     """
 
     def __init__(self, dream: Dream, act: Act, max_steps: int, lean: bool = False) -> None:
-        self.dream, self._max_steps, self._lean = dream, max_steps, lean
+        self.dream = dream
+        self._max_steps = max_steps
+        self._lean = lean
         self.records = lean and dream.device.type == RECORDED
         self.advance = functools.partial(_advance, dream, act)
         self.step = Captured(self.advance) if self.records else self.advance
@@ -96,7 +98,8 @@ class _Batch:
         self.rows = torch.arange(size, device=device)  # the dreams still in the batch
         self.given = torch.zeros(0) if callable(given) else given
         self.alive = torch.ones_like(self.rows, dtype=torch.bool)
-        self.paid, self.lasted = self._returns.clone(), self._lengths.clone()
+        self.paid = self._returns.clone()
+        self.lasted = self._lengths.clone()
 
     def given_at(self, step: int) -> Tensor:
         return self._brings(step)[self.rows] if self._brings else self.given
@@ -115,7 +118,8 @@ class _Batch:
         return Lives(self._returns, self._lengths)
 
     def _write_down(self) -> None:
-        self._returns[self.rows], self._lengths[self.rows] = self.paid, self.lasted
+        self._returns[self.rows] = self.paid
+        self._lengths[self.rows] = self.lasted
 
 
 def _advance(

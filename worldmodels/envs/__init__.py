@@ -84,7 +84,8 @@ def _found(place: str) -> Any:
 
 
 def _fits(env: gymnasium.Env) -> bool:
-    shown, taken = env.observation_space, env.action_space
+    shown = env.observation_space
+    taken = env.action_space
     if not (isinstance(shown, spaces.Box) and isinstance(taken, spaces.Box)):
         return False
     is_picture = shown.dtype == np.uint8 and len(shown.shape) == 3 and shown.shape[2] == 3

@@ -38,7 +38,8 @@ class CarRacing(ImageEnv):
 
     def __init__(self, background: Background | None = None, truth: bool = False, **options: Any) -> None:
         self._track = FastCarRacing(render_mode="rgb_array", **options)
-        self._background, self._tell = background, truth
+        self._background = background
+        self._tell = truth
         super().__init__(gymnasium.wrappers.TimeLimit(self._track, MAX_STEPS))
         self.observation_space = spaces.Box(0, 255, (ROWS, car_racing.STATE_W, 3), np.uint8)
 
@@ -71,7 +72,8 @@ class CarRacing(ImageEnv):
 
 def _truth(env: Any) -> dict[str, np.ndarray]:
     """Speed in m/s; offset to the right of the middle of the road in m; angle to the road in radians, in (-pi, pi]."""
-    hull, track = env.car.hull, np.array(env.track)  # track: (N, 4) of alpha, beta, x, y
+    hull = env.car.hull
+    track = np.array(env.track)  # track: (N, 4) of alpha, beta, x, y
     away = np.array(hull.position) - track[:, 2:]
     nearest = int((away**2).sum(1).argmin())
     beta = track[nearest, 1]  # the road runs along (-sin beta, cos beta)
@@ -115,7 +117,8 @@ class FastCarRacing(car_racing.CarRacing):
         return self._shrink()
 
     def _draw_field(self, away: float, zoom: float, translation: tuple[float, float], angle: float) -> None:
-        edge, color = car_racing.PLAYFIELD, _whole(self.bg_color)
+        edge = car_racing.PLAYFIELD
+        color = _whole(self.bg_color)
         if away + REACH / zoom < edge:  # it fills the window
             # by numpy, since Surface.fill writes past the cache, and what is drawn on it then takes twice as long
             pygame.surfarray.pixels2d(self._window)[:, CUT:] = self._window.map_rgb(color)

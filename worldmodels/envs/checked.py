@@ -30,7 +30,8 @@ class Checked(gymnasium.Wrapper):
     """
 
     def __init__(self, name: str, make: Callable[[], gymnasium.Env]) -> None:
-        self._name, self._make = name, make
+        self._name = name
+        self._make = make
         super().__init__(self._made())
         self._seed: int | None = None
         self._step = 0
@@ -39,7 +40,8 @@ class Checked(gymnasium.Wrapper):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         """Raises Misstep."""
-        self._seed, self._step = seed, 0
+        self._seed = seed
+        self._step = 0
         if self._broken:
             self._renew()
         try:

@@ -114,7 +114,8 @@ class VideoBackground:
         frame = clip[self._next]
         self._next += 1
         if self._next == len(clip):
-            self._clip, self._next = (self._clip + 1) % len(self._clips), 0
+            self._clip = (self._clip + 1) % len(self._clips)
+            self._next = 0
         if (height, width) != (SIDE, SIDE):
             frame = np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
         return frame

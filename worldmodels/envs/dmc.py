@@ -20,7 +20,8 @@ from worldmodels.envs.distract import Background
 RENDERERS = {"egl": "EGL", "osmesa": "OSMesa"}  # those that need no display, and their libraries
 INSTALL = "please run 'apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri'"
 SHADOWS = 256  # texels; the suite's 2048 are most of a frame's cost and look alike at this size
-SLICES, STACKS = 20, 12  # of spheres and capsules; the suite's 28 and 16 take up to twice as long and look alike
+SLICES = 20
+STACKS = 12  # of spheres and capsules; the suite's 28 and 16 take up to twice as long and look alike
 CAMERAS = {"quadruped": 2}  # elsewhere 0
 UNBOUNDED = 1e9  # an actuator that goes further has no range, and gets [-1, 1]
 HIDDEN = 5  # a geom group that is not drawn
@@ -79,8 +80,11 @@ class ControlSuite(gymnasium.Env):
         if name not in known:
             raise UserError(f"--env dmc:{name} is unknown; {nearest(name, known)}")
         self._env = suite.load(domain, task, task_kwargs={"random": 0})
-        self._repeat, self._background, self._tell = action_repeat, background, truth
-        self._model, self._data = self._env.physics.model.ptr, self._env.physics.data.ptr
+        self._repeat = action_repeat
+        self._background = background
+        self._tell = truth
+        self._model = self._env.physics.model.ptr
+        self._data = self._env.physics.data.ptr
         self._view = _View(self._model, CAMERAS.get(domain, 0), hide_scenery=background is not None)
         spec = self._env.action_spec()
         bounded = np.abs([spec.minimum, spec.maximum]).max(0) < UNBOUNDED
@@ -99,7 +103,8 @@ class ControlSuite(gymnasium.Env):
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
         unit = (np.clip(action, -1, 1).astype(np.float64) + 1) / 2
-        native, reward = self._low + unit * (self._high - self._low), 0.0
+        native = self._low + unit * (self._high - self._low)
+        reward = 0.0
         for _ in range(self._repeat):
             time_step = self._env.step(native)
             reward += time_step.reward or 0.0
@@ -149,12 +154,17 @@ class _View:
             _View._context = _opened()
             atexit.register(_View._context.free)  # before the display is closed, which mujoco does at exit
         _View._context.make_current()
-        quality, size = model.vis.quality, model.vis.global_
+        quality = model.vis.quality
+        size = model.vis.global_
         quality.offsamples, quality.shadowsize, size.offwidth, size.offheight = 0, SHADOWS, *OBS_SHAPE[:2]
-        quality.numslices, quality.numstacks = SLICES, STACKS
-        self._model, self._option, self._hide = model, mujoco.MjvOption(), hide_scenery
+        quality.numslices = SLICES
+        quality.numstacks = STACKS
+        self._model = model
+        self._option = mujoco.MjvOption()
+        self._hide = hide_scenery
         self._camera = mujoco.MjvCamera()
-        self._camera.type, self._camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, camera
+        self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
+        self._camera.fixedcamid = camera
         self._option.flags[mujoco.mjtVisFlag.mjVIS_RANGEFINDER] = 0  # sensors' rays are no part of the picture
         self._scene = mujoco.MjvScene(model, maxgeom=1000)
         if hide_scenery:
@@ -168,7 +178,8 @@ class _View:
             raise cannot_draw(error) from error
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._gl)
         self._rect = mujoco.MjrRect(0, 0, *OBS_SHAPE[:2])
-        self._rgb, self._depth = np.empty(OBS_SHAPE, np.uint8), np.empty(OBS_SHAPE[:2], np.float32)
+        self._rgb = np.empty(OBS_SHAPE, np.uint8)
+        self._depth = np.empty(OBS_SHAPE[:2], np.float32)
 
     def draw(self, data: Any) -> tuple[np.ndarray, np.ndarray]:
         """The picture uint8 (64, 64, 3), and bool (64, 64) where nothing is drawn (with scenery hidden)."""

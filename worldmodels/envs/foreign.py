@@ -56,7 +56,8 @@ class Foreign(gymnasium.Wrapper):
         self._luck = Luck()
         with self._luck:
             env = make()
-        self._limit, self._steps = float("inf"), 0
+        self._limit = float("inf")
+        self._steps = 0
         while isinstance(env, OrderEnforcing | PassiveEnvChecker | TimeLimit):
             if isinstance(env, TimeLimit):
                 self._limit = env._max_episode_steps

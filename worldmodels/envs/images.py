@@ -109,7 +109,8 @@ class ImageEnv(gymnasium.Env):
             raise Misstep("a picture that is none: it has no numbers")
         levels = (picture.astype(np.float32) - self._darkest) * (255 / (self._brightest - self._darkest))
         if not (levels.min() >= -0.5 and levels.max() <= 255.5):  # which NaN is not, either
-            shown, declared = (picture.min(), picture.max()), (self._darkest, self._brightest)
+            shown = (picture.min(), picture.max())
+            declared = (self._darkest, self._brightest)
             raise Misstep("a picture of {:g} to {:g}, where its space says {:g} to {:g}".format(*shown, *declared))
         return levels.clip(0, 255).round().astype(np.uint8)
 

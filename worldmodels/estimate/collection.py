@@ -10,8 +10,8 @@ from worldmodels.acting.agents import Agent
 from worldmodels.acting.rollout import Outcome, rollout
 from worldmodels.core.seeding import integer
 from worldmodels.data.store import pack_shard
-from worldmodels.envs.pool import pooled
-from worldmodels.estimate.costs import FRAME, PATIENCE, Cost, Size, own_memory, show
+from worldmodels.envs.reused import reused
+from worldmodels.estimate.costs import FRAME, LONG_ENOUGH, Cost, Size, own_memory, show
 from worldmodels.settings.config import CollectConfig
 
 EPISODES = 8  # that are played
@@ -31,8 +31,8 @@ def collection(
     """
     torch.set_num_threads(1)  # as in a worker
     rows = min(EPISODES, config.shard_size)
-    pool = pooled(config.spec, min(lockstep, rows))
-    sample = _sample(config, pool, agent_of(pool), rows)
+    envs = reused(config.spec, min(lockstep, rows))
+    sample = _sample(config, envs, agent_of(envs), rows)
     steps = sum(o.length for o in sample.outcomes)
     lasting = sum(not o.terminated and sample.limit < config.max_steps for o in sample.outcomes)
     length = sum(config.max_steps if sample.cut_off(o) else o.length for o in sample.outcomes) / rows
@@ -40,14 +40,15 @@ def collection(
     began = time.perf_counter()
     per_frame = len(pack_shard([o.episode for o in sample.outcomes if o.episode], {})) / (steps + rows)
     packing = (time.perf_counter() - began) / (steps + rows)
-    frames, cores = episodes * (length + 1), max(1, config.workers)
+    frames = episodes * (length + 1)
+    cores = max(1, config.workers)
     costs = [
         Cost("reset", sample.start / rows, episodes, "measured", cores),
         Cost("step", max(0.0, sample.took - sample.start) / max(1, steps - rows), episodes * length, how, cores),
         Cost("frame compressed", packing, frames, "measured", cores),
     ]
     # twice: frames are put together for each episode, and a shard's bytes for the way home
-    shard = 2 * (length + 1) * (len(pool) * FRAME + min(config.shard_size, max(1, episodes)) * per_frame)
+    shard = 2 * (length + 1) * (len(envs) * FRAME + min(config.shard_size, max(1, episodes)) * per_frame)
     sizes = [
         Size("disk: rollouts", frames * per_frame, f"{frames:,.0f} frames of {per_frame:,.0f} bytes"),
         Size("memory: shards in hand", cores * shard, f"{cores} compressed, and the episodes being played"),
@@ -69,19 +70,20 @@ class Sample(NamedTuple):
         return outcome.length == self.limit and not outcome.terminated
 
 
-def _sample(config: CollectConfig, pool: list, agent: Agent, rows: int) -> Sample:
+def _sample(config: CollectConfig, envs: list, agent: Agent, rows: int) -> Sample:
     """Plays so many episodes, ever more of each, until that takes long enough to be believed."""
     seeds = [integer(config.seed, "estimate", i) for i in range(rows)]
 
     def play(steps: int) -> tuple[list[Outcome], float]:
         began = time.perf_counter()
-        outcomes = rollout(pool, agent, seeds, steps, record=True)
+        outcomes = rollout(envs, agent, seeds, steps, record=True)
         return outcomes, time.perf_counter() - began
 
     play(1)  # the first reset may be slow
-    limit, (outcomes, start) = 1, play(1)
+    limit = 1
+    (outcomes, start) = play(1)
     took = start
-    while limit < config.max_steps and took < PATIENCE and any(not o.terminated for o in outcomes):
-        limit = min(config.max_steps, max(2 * limit, int(limit * PATIENCE / took / 2)))
+    while limit < config.max_steps and took < LONG_ENOUGH and any(not o.terminated for o in outcomes):
+        limit = min(config.max_steps, max(2 * limit, int(limit * LONG_ENOUGH / took / 2)))
         outcomes, took = play(limit)
     return Sample(outcomes, limit, start, took)

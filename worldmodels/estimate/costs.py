@@ -9,7 +9,7 @@ from typing import NamedTuple
 from worldmodels.core import distributed
 from worldmodels.core.report import say, table
 
-PATIENCE = 2.0  # seconds that a speed is measured for
+LONG_ENOUGH = 2.0  # seconds that a speed is measured for
 FRAME = 64 * 64 * 3  # bytes
 
 
@@ -48,9 +48,9 @@ def seconds_per(work: Callable[[int], float], most: int = 10**9) -> float:
         began = time.perf_counter()
         done = work(count)
         took = time.perf_counter() - began
-        if took > PATIENCE / 2 or count == most:
+        if took > LONG_ENOUGH / 2 or count == most:
             return took / max(1.0, done)
-        count = min(most, int(count * min(10.0, max(2.0, PATIENCE / took))))
+        count = min(most, int(count * min(10.0, max(2.0, LONG_ENOUGH / took))))
 
 
 def own_memory() -> Size:

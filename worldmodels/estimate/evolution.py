@@ -8,12 +8,12 @@ import torch
 
 from worldmodels import models
 from worldmodels.acting.agents import ModelAgent
-from worldmodels.acting.controllerspec import ControllerSpec
+from worldmodels.acting.controller_spec import ControllerSpec
 from worldmodels.acting.policies import baselines
 from worldmodels.acting.rollout import rollout
 from worldmodels.core.device import device_of
 from worldmodels.core.seeding import integer, rng
-from worldmodels.envs.pool import pooled
+from worldmodels.envs.reused import reused
 from worldmodels.estimate.costs import Cost, Size, own_memory, seconds_per, show
 from worldmodels.estimate.training import MadeUp
 from worldmodels.evolution.cma_es import FULL_COVARIANCE_LIMIT
@@ -51,10 +51,11 @@ def _luck(config: ControllerConfig, count: int) -> list[int]:
 
 def _real_step(config: ControllerConfig, spec: ControllerSpec, model: WorldModel, params: np.ndarray) -> float:
     """Seconds of a step in the real environment, by as many candidates as play side by side."""
-    pool, seeds = pooled(config.spec, config.lockstep), _luck(config, config.lockstep)
+    envs = reused(config.spec, config.lockstep)
+    seeds = _luck(config, config.lockstep)
     rows = np.resize(params, (config.lockstep, params.shape[1])).astype(np.float32)
     agent = ModelAgent(model, spec.controller(model), spec.inputs, rows)
-    return seconds_per(lambda n: sum(o.length for o in rollout(pool, agent, seeds, n)), config.max_steps)
+    return seconds_per(lambda n: sum(o.length for o in rollout(envs, agent, seeds, n)), config.max_steps)
 
 
 def _real(config: ControllerConfig, step: float) -> list[Cost]:
@@ -105,8 +106,9 @@ def _model(config: ControllerConfig, device: torch.device) -> tuple[WorldModel, 
     """V and M on disk, or else new ones of the sizes that stages 2 and 3 have by this --preset."""
     if all((config.run / stage / models.FILE).exists() for stage in ("vision", "memory")):
         return models.load(config.run, device, config.spec.label, config.precision), f"V and M of {config.run}"
-    data = MadeUp(pooled(config.spec, 1)[0].action_space.shape[0])  # type: ignore[index]
-    v, m = usual(VisionConfig, config.env, config.preset), usual(MemoryConfig, config.env, config.preset)
+    data = MadeUp(reused(config.spec, 1)[0].action_space.shape[0])  # type: ignore[index]
+    v = usual(VisionConfig, config.env, config.preset)
+    m = usual(MemoryConfig, config.env, config.preset)
     vision = models.class_of(v.vision, "vision").build(v.model, data)
     lasting = dataclasses.replace(m.model, reward="alive", termination=False)
     memory = models.class_of(m.memory, "memory").build(lasting, data, vision)

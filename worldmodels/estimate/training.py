@@ -13,7 +13,7 @@ from worldmodels.core import distributed, schema
 from worldmodels.core.device import autocast, device_of
 from worldmodels.data.codes import ENCODE_BATCH
 from worldmodels.data.store import Rollouts, rollout_folder
-from worldmodels.envs.pool import pooled
+from worldmodels.envs.reused import reused
 from worldmodels.estimate.costs import FRAME, Cost, Size, own_memory, seconds_per, show
 from worldmodels.models import Trainable, Vision
 from worldmodels.settings.config import CollectConfig, MemoryConfig, TrainConfig, VisionConfig, usual
@@ -48,7 +48,8 @@ class MadeUp(NamedTuple):
 class Nowhere:
     """A run whose checkpoints and metrics go nowhere."""
 
-    kind, folder = "estimate", Path()
+    kind = "estimate"
+    folder = Path()
     checkpoint_path = Path()
 
     def resume(self, holds: schema.Check) -> None:
@@ -66,7 +67,8 @@ class Nowhere:
 
 def vision(config: VisionConfig, checked: int) -> None:
     """Measures gradient steps, encoding and reading; a check takes `checked` frames."""
-    data, device = data_of(config), device_of(config.device)
+    data = data_of(config)
+    device = device_of(config.device)
     module = models.class_of(config.vision, "vision").build(config.model, MadeUp(data.action_size))
     costs = _train(config, module, data.action_size, module.embed_size, checked, device)
     obs = torch.zeros(ENCODE_BATCH, 64, 64, 3, dtype=torch.uint8)
@@ -93,7 +95,8 @@ def vision(config: VisionConfig, checked: int) -> None:
 
 def memory(config: MemoryConfig, checked: int) -> None:
     """Measures gradient steps on a V's codes; a check takes `checked` steps."""
-    data, device = data_of(config), device_of(config.device)
+    data = data_of(config)
+    device = device_of(config.device)
     seen, source = _vision(config, data)
     config = models.settled(config, seen)
     module = models.class_of(config.memory, "memory").build(config.model, MadeUp(data.action_size), seen)
@@ -111,9 +114,10 @@ def data_of(config: TrainConfig) -> Data:
     """The rollouts on disk, or else those that stage 1 would collect by this --preset."""
     folder = rollout_folder(config.data)
     if not any(folder.glob("*.h5")):
-        action_size = pooled(config.spec, 1)[0].action_space.shape[0]  # type: ignore[index]
+        action_size = reused(config.spec, 1)[0].action_space.shape[0]  # type: ignore[index]
         asked = preset_of(CollectConfig, config.env, config.preset)
-        episodes, steps = asked.get("episodes", CollectConfig.episodes), asked["max_steps"]
+        episodes = asked.get("episodes", CollectConfig.episodes)
+        steps = asked["max_steps"]
         held_out = episodes // asked.get("shard_size", CollectConfig.shard_size)
         source = f"at most, by stage 1's --preset {config.preset}"
         return Data((episodes - held_out) * (steps + 1), episodes * (steps + 1), action_size, 0.0, source)
@@ -151,7 +155,8 @@ def _train(
 
     def step(count: int) -> float:
         whole = {name: value.repeat(distributed.world_size(), *[1] * (value.ndim - 1)) for name, value in batch.items()}
-        some, run = dataclasses.replace(steps, steps=count), Nowhere()
+        some = dataclasses.replace(steps, steps=count)
+        run = Nowhere()
         fit(module, lambda _: (dict(whole) for _ in itertools.count()), dict, some, run, device)  # type: ignore[arg-type]
         return count
 

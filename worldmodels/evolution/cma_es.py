@@ -27,7 +27,8 @@ class CMAES:
     def __init__(self, num_params: int, pop_size: int, sigma0: float, seed: int) -> None:
         import cma  # late: it takes as long to load as torch, and no worker needs it
 
-        self._seed, self.generation = seed, 0
+        self._seed = seed
+        self.generation = 0
         # pycma would take `seed: 0` for the clock; nan tells it to seed nothing, and it draws through `randn`.
         options = {
             "popsize": pop_size, "seed": np.nan, "randn": self._randn, "verbose": -9, "verb_log": 0,
@@ -59,7 +60,8 @@ class CMAES:
         if self._asked is None:
             raise RuntimeError("ask before you tell")
         self._es.tell(list(self._asked), (-np.asarray(fitness, np.float64)).tolist())  # pycma minimises
-        self._asked, self.generation = None, self.generation + 1
+        self._asked = None
+        self.generation = self.generation + 1
 
     def state(self) -> dict[str, Any]:
         """All that the search knows, as plain data and arrays; to be taken after `tell`."""

@@ -13,12 +13,12 @@ import torch
 
 from worldmodels import models
 from worldmodels.acting.agents import BlindAgent, ModelAgent
-from worldmodels.acting.controllerspec import ControllerSpec
+from worldmodels.acting.controller_spec import ControllerSpec
 from worldmodels.acting.rollout import rollout
 from worldmodels.acting.tape import Outcome
 from worldmodels.dreams.dream import Dream
 from worldmodels.dreams.play import Player, by_controller
-from worldmodels.envs.pool import pooled
+from worldmodels.envs.reused import reused
 from worldmodels.models.base import WorldModel
 from worldmodels.settings.envspec import EnvSpec
 from worldmodels.workers.local import Workers
@@ -75,7 +75,8 @@ class DreamEvaluator:
             self._task = functools.partial(DreamTask, there, models.fingerprint(spec.run), tau, sample_end)
 
     def evaluate(self, params: np.ndarray, seeds: list[int], done: Done | None = None) -> Scores:
-        table, blocks = Scores(*np.zeros((2, len(params), len(seeds)))), self.blocks(len(params), len(seeds))
+        table = Scores(*np.zeros((2, len(params), len(seeds))))
+        blocks = self.blocks(len(params), len(seeds))
         for index, scores in self._each([(params[rows], seeds[columns]) for rows, columns in blocks]):
             for whole, part in zip(table, scores, strict=True):
                 whole[blocks[index]] = part
@@ -112,16 +113,19 @@ class RealEvaluator:
     def __init__(
         self, workers: Workers, spec: ControllerSpec, lockstep: int = 8, failures: list[str] | None = None
     ) -> None:
-        self._workers, self._lockstep = workers, lockstep
+        self._workers = workers
+        self._lockstep = lockstep
         self._failures = [] if failures is None else failures
         version = models.fingerprint(spec.run)
         there = spec.for_worker(workers.send(spec.run, models.FILES))
         self._task = functools.partial(RealTask, there, version)
 
     def evaluate(self, params: np.ndarray, seeds: list[int], done: Done | None = None) -> Scores:
-        population, episodes = len(params), len(seeds)
+        population = len(params)
+        episodes = len(seeds)
         params = np.asarray(params, np.float32)
-        candidate, seed = np.repeat(np.arange(population), episodes), np.tile(seeds, population)
+        candidate = np.repeat(np.arange(population), episodes)
+        seed = np.tile(seeds, population)
         groups = (slice(i, i + self._lockstep) for i in range(0, population * episodes, self._lockstep))
         tasks = [self._task(params[candidate[group]], seed[group].tolist()) for group in groups]
         return _scores(self._workers.map(play_group, tasks, _count(done)), population, self._failures)
@@ -182,16 +186,17 @@ def dream_block(task: DreamTask) -> Scores:
 
 def play_group(task: RealTask) -> list[Outcome]:
     """A worker's task: what came of each pair of controller and seed."""
-    spec, model = task.spec, task.spec.model(task.version)
+    spec = task.spec
+    model = task.spec.model(task.version)
     agent = ModelAgent(model, spec.controller(model), spec.inputs, task.params)
-    return rollout(pooled(spec.env, len(task.seeds)), agent, task.seeds, spec.max_steps)
+    return rollout(reused(spec.env, len(task.seeds)), agent, task.seeds, spec.max_steps)
 
 
 def play_blind(task: BlindTask) -> list[Outcome]:
     """A worker's task: one episode after the other, for nobody sees for several."""
-    pool = pooled(task.env, 1)
-    agent = BlindAgent(task.policy, pool[0].action_space.shape[0])  # type: ignore[index]
-    return rollout(pool, agent, task.seeds, task.max_steps)
+    envs = reused(task.env, 1)
+    agent = BlindAgent(task.policy, envs[0].action_space.shape[0])  # type: ignore[index]
+    return rollout(envs, agent, task.seeds, task.max_steps)
 
 
 def _scores(groups: list[list[Outcome]], population: int, failures: list[str]) -> Scores:

@@ -16,7 +16,8 @@ def score_baselines(
     env: EnvSpec, max_steps: int, episodes: int, seed: int, workers: Workers, failures: list[str] | None = None
 ) -> dict[str, Summary]:
     """The trivial policies on the test seeds: what any score must be read against. Notes the environment's failures."""
-    seeds, policies = final_seeds(seed, episodes), baselines(env.name)
+    seeds = final_seeds(seed, episodes)
+    policies = baselines(env.name)
     with tqdm(total=episodes * len(policies), unit="episode", desc="baselines") as bar:
         return {
             label: summarise(

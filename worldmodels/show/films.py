@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from worldmodels.acting.agents import BlindAgent, ModelAgent
-from worldmodels.acting.controllerspec import ControllerSpec
+from worldmodels.acting.controller_spec import ControllerSpec
 from worldmodels.acting.rollout import Outcome, rollout
 from worldmodels.core.errors import UserError
 from worldmodels.core.report import say

@@ -53,7 +53,8 @@ def fitness(path: Path, history: History, title: str, references: dict[str, floa
     """Fitness per generation: population mean and best, and the tested CMA mean."""
     figure, axis = plt.subplots(figsize=SIZE)
     history = [h for h in history if h.keys() >= {"fitness_mean", "fitness_std", "fitness_best"}]
-    generation, dot = [h["step"] for h in history], "o" if len(history) == 1 else ""
+    generation = [h["step"] for h in history]
+    dot = "o" if len(history) == 1 else ""
     axis.plot(generation, [h["fitness_mean"] for h in history], marker=dot, color="C0", label="population mean")
     axis.fill_between(
         generation,
@@ -63,7 +64,8 @@ def fitness(path: Path, history: History, title: str, references: dict[str, floa
     )  # fmt: skip
     axis.plot(generation, [h["fitness_best"] for h in history], marker=dot, color="C0", ls=":", label="population best")
     for name, label, colour in (("test", "CMA mean, held-out seeds", "C1"), ("real", "CMA mean, real", "C3")):
-        mean, half = f"{name}_mean", f"{name}_ci"
+        mean = f"{name}_mean"
+        half = f"{name}_ci"
         points = [(h["step"], h[mean], h[half]) for h in history if h.keys() >= {mean, half}]
         if points:
             x, y, error = zip(*points, strict=True)
@@ -110,7 +112,8 @@ def grouped(path: Path, values: dict[str, dict[str, tuple[float, float]]], title
     width = 0.8 / len(values)
     for i, (series, row) in enumerate(values.items()):
         heights, errors = zip(*(row[name] for name in names), strict=True)
-        at, color = np.arange(len(names)) + (i + 0.5) * width - 0.4, plt.get_cmap("tab20")(i % 20)
+        at = np.arange(len(names)) + (i + 0.5) * width - 0.4
+        color = plt.get_cmap("tab20")(i % 20)
         axis.bar(at, heights, width, yerr=errors, capsize=2, label=series, color=color)
     axis.set_xticks(range(len(names)), names, fontsize=8)
     axis.set(ylabel=label, title=title, ylim=(0, None))
@@ -126,7 +129,9 @@ def calibration(path: Path, predicted: np.ndarray, happened: np.ndarray, title: 
     bins = [part for part in np.array_split(np.argsort(predicted), 12) if len(part)]
     figure, axis = plt.subplots(figsize=(4.5, 4.0))
     for part in bins:
-        x, events, n = predicted[part].mean(), happened[part].sum(), len(part)
+        x = predicted[part].mean()
+        events = happened[part].sum()
+        n = len(part)
         rate = max(events, 1) / n
         error = 2 * np.sqrt(rate * (1 - rate) / n)
         spread = [[min(error, rate * 0.9)], [error]]  # a logarithmic axis knows no zero

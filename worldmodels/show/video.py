@@ -15,7 +15,8 @@ from worldmodels.core.errors import UserError
 from worldmodels.core.files import atomic
 
 LABEL_HEIGHT = 20
-SEES, DREAMS = (60, 180, 75), (230, 60, 50)  # border: green with eyes open, red with eyes shut
+SEES = (60, 180, 75)
+DREAMS = (230, 60, 50)  # border: green with eyes open, red with eyes shut
 
 
 class Film:
@@ -29,13 +30,16 @@ class Film:
     """
 
     def __init__(self, path: Path, fps: int = 35) -> None:
-        self._path, self._atomic, self._fps = path, atomic(path), fps
+        self._path = path
+        self._atomic = atomic(path)
+        self._fps = fps
         self._ffmpeg: subprocess.Popen[bytes] | None = None
         self._size = (0, 0)
         self.length = 0
 
     def __enter__(self) -> "Film":
-        self._aside, self._words = self._atomic.__enter__(), tempfile.TemporaryFile()
+        self._aside = self._atomic.__enter__()
+        self._words = tempfile.TemporaryFile()
         return self
 
     def add(self, frame: np.ndarray) -> None:
@@ -54,7 +58,8 @@ class Film:
     def restart(self) -> None:
         """Lets go of all frames."""
         self._stop()
-        self._ffmpeg, self.length = None, 0
+        self._ffmpeg = None
+        self.length = 0
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         problem = error
@@ -73,7 +78,8 @@ class Film:
         return self._ffmpeg.stdin
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        size, rate = "{}x{}".format(*self._size), str(self._fps)
+        size = "{}x{}".format(*self._size)
+        rate = str(self._fps)
         raw = ["-f", "rawvideo", "-vcodec", "rawvideo", "-s", size, "-pix_fmt", "rgb24", "-r", rate, "-i", "-"]
         coded = ["-an", "-vcodec", "libx264", "-pix_fmt", "yuv420p", "-crf", "15", "-v", "warning", "-f", "mp4"]
         try:

@@ -15,21 +15,22 @@ from tqdm import tqdm
 
 from worldmodels import estimate, models
 from worldmodels.acting.agents import Agent, BlindAgent, ModelAgent
-from worldmodels.acting.controllerspec import ControllerSpec, load_controller
+from worldmodels.acting.controller_spec import ControllerSpec, load_controller
 from worldmodels.acting.policies import POLICIES, paper_policy
 from worldmodels.acting.rollout import TRIES, rollout
 from worldmodels.core.errors import UserError, nearest
-from worldmodels.core.files import write_bytes
+from worldmodels.core.files import sweep, write_bytes
 from worldmodels.core.report import paths, played_anew, say, summarise, table
 from worldmodels.core.seeding import integer
 from worldmodels.data.episode import Episode
 from worldmodels.data.store import Rollouts, Shard, open_shard, pack_shard, rollout_folder
 from worldmodels.envs.distract import train_clips
-from worldmodels.envs.pool import pooled
+from worldmodels.envs.reused import numbers_in_an_action, reused
 from worldmodels.settings.config import CollectConfig, flag
 from worldmodels.workers import make_workers
+from worldmodels.workers.local import Workers
 
-LOCKSTEP = 8  # environments that one worker steps side by side where a model sees for all of them; else one at a time
+LOCKSTEP = 8  # environments that a worker steps side by side if a model sees for all of them; else one
 ATTEMPTS = 20  # how often an episode shorter than --min-steps is collected anew
 
 
@@ -56,87 +57,152 @@ class Task:
 def collect(config: CollectConfig) -> None:
     """Collects until `--episodes` episodes of this policy are on disk, then says what is there."""
     policy, trained = _policy(config)
+    tasks = _tasks(config, policy, trained)
+    folder = rollout_folder(config.data)
+    _check(config, folder)
+    if config.dry_run:
+        _estimate(config, policy, tasks)
+        return
+    _prepare(config, policy, folder)
+    _play([task for task in tasks if not _is_there(task)], config)
+    _report(config, folder)
+
+
+def _tasks(config: CollectConfig, policy: str, trained: Trained | None) -> list[Task]:
+    """The shards that there are to be in the end, those on disk among them."""
     starts = range(0, config.episodes, config.shard_size)
     shards = [range(start, min(start + config.shard_size, config.episodes)) for start in starts]
-    tasks = [Task(config, _path(config, policy, those.start), policy, trained, those) for those in shards]
-    pooled(config.spec, 1)  # an unknown environment is told of here, once, and before anything is deleted
-    folder = rollout_folder(config.data)
+    return [Task(config, _path(config, policy, those.start), policy, trained, those) for those in shards]
+
+
+def _check(config: CollectConfig, folder: Path) -> None:
+    """Tells of an unknown environment, and of a folder of another one, before anything is deleted or added."""
+    reused(config.spec, 1)
     if any(folder.glob("*.h5")):
-        Rollouts(folder, config.spec.label)  # refuses a folder of another environment before anything is added to it
-    if config.dry_run:
-        missing = tasks if config.fresh else [task for task in tasks if not _is_there(task)]
-        episodes = sum(len(task.episodes) for task in missing)
-        estimate.collection(config, policy, episodes, lambda pool: _agent(tasks[0], pool), _lockstep(tasks[0]))
-        return
+        Rollouts(folder, config.spec.label)
+
+
+def _estimate(config: CollectConfig, policy: str, tasks: list[Task]) -> None:
+    """Measures and tells what the missing episodes would take."""
+    missing = tasks if config.fresh else [task for task in tasks if not _is_there(task)]
+    episodes = sum(len(task.episodes) for task in missing)
+    estimate.collection(config, policy, episodes, lambda envs: _agent(tasks[0], envs), _lockstep(tasks[0]))
+
+
+def _prepare(config: CollectConfig, policy: str, folder: Path) -> None:
+    """The folder, without what a killed process had in hand; with --fresh, without this policy's shards."""
     folder.mkdir(parents=True, exist_ok=True)  # if that cannot be, it is told of before anything is played
+    sweep(folder)
     if config.fresh:
         for path in folder.glob(_path(config, policy, 0).name.replace("000000", "*")):
             path.unlink()
-    missing = [task for task in tasks if not _is_there(task)]
+
+
+def _play(tasks: list[Task], config: CollectConfig) -> None:
+    """Has workers play the episodes of `tasks`, and writes each shard as it comes."""
+    episodes = sum(len(task.episodes) for task in tasks)
+    frames = 0
     with (
         make_workers(config.workers, config.ray, deadline=3600) as workers,
-        tqdm(total=sum(len(task.episodes) for task in missing), unit="episode", desc=f"collect {config.env}") as bar,
+        tqdm(total=episodes, unit="episode", desc=f"collect {config.env}") as bar,
     ):
-        if trained:
-            there = workers.send(trained.spec.run, models.FILES)
-            sent = replace(trained, spec=trained.spec.for_worker(there))
-            missing = [replace(task, trained=sent) for task in missing]
-        frames = 0
+        tasks = _for_workers(tasks, workers)
         began = time.monotonic()
-        for index, shard in workers.each(collect_shard, missing):
-            write_bytes(missing[index].path, shard)
-            frames += int(open_shard(missing[index].path).obs_starts[-1])
-            bar.update(len(missing[index].episodes))
+        for index, shard in workers.each(collect_shard, tasks):
+            task = tasks[index]
+            write_bytes(task.path, shard)
+            frames += int(open_shard(task.path).obs_starts[-1])
+            bar.update(len(task.episodes))
             bar.set_postfix_str(f"{frames / (time.monotonic() - began):.0f} frames/s")
+
+
+def _for_workers(tasks: list[Task], workers: Workers) -> list[Task]:
+    """The same tasks, for workers who find V and M of a trained controller where those were sent."""
+    if not tasks or tasks[0].trained is None:  # all are of one policy
+        return tasks
+    trained = tasks[0].trained
+    there = workers.send(trained.spec.run, models.FILES)
+    sent = replace(trained, spec=trained.spec.for_worker(there))
+    return [replace(task, trained=sent) for task in tasks]
+
+
+def _report(config: CollectConfig, folder: Path) -> None:
+    """Says what is on disk, of all policies."""
     rollouts = Rollouts(folder, config.spec.label)
-    returns: dict[str, list[float]] = {}  # of each policy
-    for shard in rollouts.shards:
-        returns.setdefault(shard.attributes["policy"], []).extend(shard.attributes["returns"])
-    lengths = np.concatenate([shard.lengths for shard in rollouts.shards])
-    size = sum(shard.path.stat().st_size for shard in rollouts.shards)
-    rows = [
-        ("episodes", rollouts.num_episodes),
-        ("frames", rollouts.num_steps + rollouts.num_episodes),
-        ("steps per episode", summarise(lengths)),
-        *((f"return of {name} ({len(values)})", summarise(np.array(values))) for name, values in returns.items()),
-        ("on disk", f"{size / 1e6:.0f} MB in {len(rollouts.shards)} shards"),
-    ]
     failures = [told for shard in rollouts.shards for told in shard.attributes.get("failures", ())]
-    rows += [("episodes played anew after an error", len(failures))] if failures else []
-    say(table(f"Rollouts of {config.spec.label}", ("", "mean ± std"), rows))
+    say(table(f"Rollouts of {config.spec.label}", ("", "mean ± std"), _rows(rollouts, failures)))
     say(*played_anew(failures))
     if rollouts.dark:
         say(f"note: {rollouts.dark}")
     say(paths(rollouts=rollouts.folder))
 
 
+def _rows(rollouts: Rollouts, failures: list[str]) -> list[tuple[str, object]]:
+    """The table of what there is."""
+    returns: dict[str, list[float]] = {}  # of each policy
+    for shard in rollouts.shards:
+        returns.setdefault(shard.attributes["policy"], []).extend(shard.attributes["returns"])
+    lengths = np.concatenate([shard.lengths for shard in rollouts.shards])
+    size = sum(shard.path.stat().st_size for shard in rollouts.shards)
+    rows: list[tuple[str, object]] = [
+        ("episodes", rollouts.num_episodes),
+        ("frames", rollouts.num_steps + rollouts.num_episodes),
+        ("steps per episode", summarise(lengths)),
+    ]
+    for name, values in returns.items():
+        rows += [(f"return of {name} ({len(values)})", summarise(np.array(values)))]
+    rows += [("on disk", f"{size / 1e6:.0f} MB in {len(rollouts.shards)} shards")]
+    if failures:
+        rows += [("episodes played anew after an error", len(failures))]
+    return rows
+
+
 def collect_shard(task: Task) -> bytes:
     """A worker's task: plays the episodes of one shard."""
-    config, pool = task.config, pooled(task.config.spec, min(_lockstep(task), len(task.episodes)))
-    agent = _agent(task, pool)
+    envs = reused(task.config.spec, min(_lockstep(task), len(task.episodes)))
+    agent = _agent(task, envs)
     failures = list[str]()
-    attributes = {
-        "env": config.spec.label, "policy": task.policy, "seed": config.seed, "max_steps": config.max_steps,
-        "min_steps": config.min_steps, "shard_size": config.shard_size, "noise": config.noise if task.trained else 0.0,
-        "clips": sorted(train_clips(config.spec)), "videos": config.spec.videos, "failures": failures,
-    }  # fmt: skip
-    groups = (task.episodes[i : i + len(pool)] for i in range(0, len(task.episodes), len(pool)))
-    episodes = (one for those in groups for one in _played(task, those, pool, agent, failures))
-    return pack_shard(episodes, attributes)
+    groups = (task.episodes[i : i + len(envs)] for i in range(0, len(task.episodes), len(envs)))
+    episodes = (one for those in groups for one in _played(task, those, envs, agent, failures))
+    return pack_shard(episodes, _attributes(task, failures))
 
 
-def _played(task: Task, episodes: range, pool: list[gymnasium.Env], agent: Agent, failures: list[str]) -> list[Episode]:
-    """Some episodes of a shard, each played anew until it is long enough; notes how the environment failed meanwhile.
+def _attributes(task: Task, failures: list[str]) -> dict[str, Any]:
+    """What a shard says of itself; `failures` may still grow until it is packed."""
+    config = task.config
+    return {
+        "env": config.spec.label,
+        "policy": task.policy,
+        "seed": config.seed,
+        "max_steps": config.max_steps,
+        "min_steps": config.min_steps,
+        "shard_size": config.shard_size,
+        "noise": config.noise if task.trained else 0.0,
+        "clips": sorted(train_clips(config.spec)),
+        "videos": config.spec.videos,
+        "failures": failures,
+    }
+
+
+def _played(
+    task: Task,
+    episodes: range,
+    envs: list[gymnasium.Env],
+    agent: Agent,
+    failures: list[str],
+) -> list[Episode]:
+    """Some episodes of a shard, each played anew until it is long enough; adds to `failures` what went wrong.
 
     Raises:
-        UserError: if hardly any is long enough, or more fail than the shard has episodes: then what is left would not
-            be what the environment is like.
+        UserError: if hardly any is long enough, or more fail than the shard has episodes: then what is left
+            would not be what the environment is like.
     """
-    config, kept = task.config, dict[int, Episode]()
+    config = task.config
+    kept = dict[int, Episode]()
     for attempt in range(ATTEMPTS):
         todo = [index for index in episodes if index not in kept]
         seeds = [integer(config.seed, "collect", task.policy, index, attempt) for index in todo]
-        outcomes = rollout(pool, agent, seeds, config.max_steps, record=True)
+        outcomes = rollout(envs, agent, seeds, config.max_steps, record=True)
         failures += [told for outcome in outcomes for told in outcome.failures]
         if len(failures) > max(TRIES, len(task.episodes)):
             raise UserError(f"{failures[-1]}; more than half of the episodes fail like that")
@@ -151,10 +217,11 @@ def _lockstep(task: Task) -> int:
     return LOCKSTEP if task.trained else 1
 
 
-def _agent(task: Task, pool: list) -> Agent:
+def _agent(task: Task, envs: list[gymnasium.Env]) -> Agent:
     if task.trained is None:
-        return BlindAgent(task.policy, pool[0].action_space.shape[0])
-    spec, model = task.trained.spec, task.trained.spec.model(task.trained.version)
+        return BlindAgent(task.policy, numbers_in_an_action(envs[0]))
+    spec = task.trained.spec
+    model = task.trained.spec.model(task.trained.version)
     return ModelAgent(model, spec.controller(model), spec.inputs, task.trained.params, task.config.noise)
 
 
@@ -181,13 +248,19 @@ def _path(config: CollectConfig, policy: str, start: int) -> Path:
 
 
 def _is_there(task: Task) -> bool:
-    """Whether the shard is on disk, whole, with as many episodes as asked; a shorter last one is made anew."""
+    """Whether the shard is on disk, whole, with as many episodes as asked; a shorter last one is made anew.
+
+    Raises:
+        UserError: if it was collected with other settings.
+    """
     if not task.path.exists():
         return False
     shard: Shard = open_shard(task.path)
-    asked: dict[str, Any] = {name: getattr(task.config, name) for name in ("max_steps", "min_steps", "shard_size")}
-    asked |= {"noise": task.config.noise} if task.trained else {}
-    for name, value in asked.items():
+    settings = ["max_steps", "min_steps", "shard_size"]
+    if task.trained:
+        settings.append("noise")
+    for name in settings:
+        value = getattr(task.config, name)
         if shard.attributes[name] != value:
             found = f"{task.path} was collected with {flag(name)} {shard.attributes[name]}, not {value}"
             raise UserError(f"{found}; give that again, or another --data, or --fresh")

@@ -1,13 +1,14 @@
 """What does a representation know?  worldmodels probe --run RUN [RUN ...]
 
-Ridge regression from frozen features (HRSSM section 7) to the true physical state and to the reward. It is fitted on
-fresh episodes of a blind policy before training backgrounds, and scored on others before test backgrounds. Two models
-are compared this way without evolving a controller for each.
+Ridge regression from frozen features (HRSSM section 7) to the true physical state and to the reward. It is fitted
+on fresh episodes of a blind policy in front of training backgrounds, and scored on others in front of test
+backgrounds. Two models are compared this way without evolving a controller for each.
 """
 
 import dataclasses
-import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from worldmodels.core.errors import UserError, nearest
 from worldmodels.core.report import paths, say, table
 from worldmodels.core.seeding import Noise, integer, rng
 from worldmodels.envs.distract import check_test_clips
-from worldmodels.envs.pool import pooled
+from worldmodels.envs.reused import numbers_in_an_action, reused
 from worldmodels.evolution.evaluators import BlindTask
 from worldmodels.models.base import WorldModel
 from worldmodels.models.perceive import perceive
@@ -40,6 +41,10 @@ RESAMPLES = 200
 GROUP = 4  # episodes per worker's task
 
 
+Results = dict[str, dict[str, tuple[float, float]]]
+"""column -> quantity -> (R², half width of its interval)"""
+
+
 @dataclasses.dataclass(frozen=True)
 class Seen:
     """One episode as it was seen, and as it truly was."""
@@ -49,41 +54,56 @@ class Seen:
     truth: dict[str, np.ndarray]  # name -> float32 (T+1, n); "reward" on arrival
 
 
-def probe(config: ProbeConfig) -> dict[str, dict[str, tuple[float, float]]]:
+def probe(config: ProbeConfig) -> Results:
     """Plays, fits and scores; prints the table and draws it.
 
     Returns:
         column -> quantity -> (R², half width of its 95 % confidence interval over test episodes).
     """
     torch.set_num_threads(max(1, config.workers))
-    device = device_of(config.device)
-    specs = {run: _spec(run, config) for run in config.run}
-    spec = specs[config.run[0]]
-    for run, other in specs.items():
-        if dataclasses.replace(other, videos=spec.videos) != spec:
-            raise UserError(
-                f"--run {run} was trained in {other.label}, {config.run[0]} in {spec.label}; not comparable"
-            )
+    spec = _common_spec(config)
     policy = _policy(config, spec.name)
-    loaded = {run: models.load(run, device, spec.label, "fp32") for run in config.run}
-    parts = {run: config.inputs or model.default_inputs for run, model in loaded.items()}
-    for run, inputs in parts.items():  # before anything is played
-        if unknown := [part for part in inputs if part not in loaded[run].feat_sizes]:
-            raise UserError(f"--inputs {unknown[0]} is not a feature of {run}: {', '.join(loaded[run].feat_sizes)}")
+    loaded = {run: models.load(run, device_of(config.device), spec.label, "fp32") for run in config.run}
+    inputs = {run: _inputs(config, run, model) for run, model in loaded.items()}  # refused before anything is played
     with Workers(config.workers) as workers, tqdm(total=2 * config.episodes, unit="episode", desc="play") as bar:
         fitted = _play_all(workers, spec, policy, config, "fit", bar)
         scored = _play_all(workers, spec.tested(), policy, config, "score", bar)
-    results: dict[str, dict[str, tuple[float, float]]] = {}
-    named = {run: run.name for run in config.run}
-    named = named if len(set(named.values())) == len(named) else {run: str(run) for run in config.run}
-    for run, model in loaded.items():
-        inputs = parts[run]
-        ours = {"code": ("code",), " ".join(inputs): inputs}
-        known, tested = (features(model, seen, tuple(ours.values()), config.seed) for seen in (fitted, scored))
-        for column, fit_on, score_on in zip(ours, known, tested, strict=True):
-            results[f"{named[run]}: {column}"] = r_squared(fit_on, score_on, fitted, scored, config.seed)
+    results: Results = {}
+    for run, name in _names(config.run).items():
+        kinds = {"code": ("code",), " ".join(inputs[run]): inputs[run]}
+        fit_on = features(loaded[run], fitted, tuple(kinds.values()), config.seed)
+        score_on = features(loaded[run], scored, tuple(kinds.values()), config.seed)
+        for i, kind in enumerate(kinds):
+            results[f"{name}: {kind}"] = r_squared(fit_on[i], score_on[i], fitted, scored, config.seed)
     _report(config, spec, policy, results)
     return results
+
+
+def _common_spec(config: ProbeConfig) -> EnvSpec:
+    """The environment that all runs were trained in. Raises UserError if they were trained in several."""
+    first = config.run[0]
+    specs = {run: _spec(run, config) for run in config.run}
+    for run, other in specs.items():
+        if dataclasses.replace(other, videos=specs[first].videos) != specs[first]:
+            raise UserError(
+                f"--run {run} was trained in {other.label}, {first} in {specs[first].label}; not comparable",
+            )
+    return specs[first]
+
+
+def _inputs(config: ProbeConfig, run: Path, model: WorldModel) -> tuple[str, ...]:
+    """The parts of a model's features that are probed. Raises UserError if it has no such part."""
+    parts = config.inputs or model.default_inputs
+    for part in parts:
+        if part not in model.feat_sizes:
+            raise UserError(f"--inputs {part} is not a feature of {run}: {', '.join(model.feat_sizes)}")
+    return parts
+
+
+def _names(runs: tuple[Path, ...]) -> dict[Path, str]:
+    """What runs are called in the table: the folder's name, or its whole path where two have the same."""
+    names = {run: run.name for run in runs}
+    return names if len(set(names.values())) == len(names) else {run: str(run) for run in runs}
 
 
 @torch.no_grad()
@@ -108,77 +128,107 @@ def features(
     for state in perceive(model, embeds, [torch.from_numpy(e.action) for e in episodes], noise):
         for kind, rows in found.items():
             rows.append(model.features(state, kind).float().cpu().numpy())
-    lengths = [len(e.obs) for e in episodes]
-    series = {kind: np.stack(rows, 1) for kind, rows in found.items()}
     codes = [embed[:, : model.code_size].float().cpu().numpy() for embed in embeds]
-    return [codes if kind not in series else [row[:n] for row, n in zip(series[kind], lengths, strict=True)]
-            for kind in kinds]  # fmt: skip
+    return [_by_episode(found[kind], episodes) if kind in found else codes for kind in kinds]
+
+
+def _by_episode(rows: list[np.ndarray], episodes: list[Seen]) -> list[np.ndarray]:
+    """What was found of all episodes at each step, (E, F), as what was found of each: (T+1, F)."""
+    whole = np.stack(rows, 1)
+    return [series[: len(episode.obs)] for series, episode in zip(whole, episodes, strict=True)]
 
 
 def r_squared(
-    fit_on: list[np.ndarray], score_on: list[np.ndarray], fitted: list[Seen], scored: list[Seen], seed: int
+    fit_on: list[np.ndarray],
+    score_on: list[np.ndarray],
+    fitted: list[Seen],
+    scored: list[Seen],
+    seed: int,
 ) -> dict[str, tuple[float, float]]:
     """R² of every quantity on the scored episodes, with the half width of its bootstrap confidence interval.
 
     A quantity of several numbers counts in mean over those that vary.
     """
-    weights = _ridge(fit_on, [_targets(e) for e in fitted])
-    errors, spreads = [], []
+    predict = _ridge(fit_on, [_targets(e) for e in fitted])
     truth = [_targets(e) for e in scored]
     center = np.concatenate(truth).mean(0)
-    for feat, true in zip(score_on, truth, strict=True):
-        errors.append(((weights(feat) - true) ** 2).sum(0))
-        spreads.append(((true - center) ** 2).sum(0))
-    error, spread, generator = np.array(errors), np.array(spreads), rng(seed, "bootstrap")
+    errors = [((predict(feat) - true) ** 2).sum(0) for feat, true in zip(score_on, truth, strict=True)]
+    error = np.array(errors)  # (episodes, targets)
+    spread = np.array([((true - center) ** 2).sum(0) for true in truth])
     varies = spread.sum(0) > 1e-6 * len(np.concatenate(truth))
+    generator = rng(seed, "bootstrap")
     draws = [generator.integers(len(error), size=len(error)) for _ in range(RESAMPLES)]
-    result, start = {}, 0
+    samples = [np.arange(len(error)), *draws]  # the episodes as they are come first
+    result: dict[str, tuple[float, float]] = {}
+    start = 0
     for name, values in scored[0].truth.items():
-        columns = np.arange(start, start := start + values.shape[1])
-        columns = columns[varies[columns]]
+        end = start + values.shape[1]
+        columns = np.arange(start, end)[varies[start:end]]
+        start = end
         if len(columns):
-            score = [float(np.mean(1 - error[i][:, columns].sum(0) / spread[i][:, columns].sum(0)))
-                     for i in [np.arange(len(error)), *draws] if (spread[i][:, columns].sum(0) > 0).all()]  # fmt: skip
-            result[name] = (score[0], float(1.96 * np.std(score[1:])))
+            score, *others = _scores(error[:, columns], spread[:, columns], samples)
+            result[name] = (score, float(1.96 * np.std(others)))
     return result
 
 
-def _ridge(feats: list[np.ndarray], targets: list[np.ndarray]) -> "functools.partial[np.ndarray]":
-    """A linear map fitted to standardised features; its strength is the one that serves held-back episodes best."""
+def _scores(error: np.ndarray, spread: np.ndarray, samples: list[np.ndarray]) -> list[float]:
+    """R² of a quantity in each sample of episodes, but for those in which one of its numbers stands still."""
+    scores = []
+    for episodes in samples:
+        varied = spread[episodes].sum(0)
+        if (varied > 0).all():
+            scores.append(float(np.mean(1 - error[episodes].sum(0) / varied)))
+    return scores
+
+
+def _ridge(feats: list[np.ndarray], targets: list[np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    """A linear map, (N, F) to (N, targets), fitted to standardised features.
+
+    Each target has a strength of its own: that which serves the first quarter of the episodes best, when fitted to
+    the others.
+    """
+    from sklearn.linear_model import Ridge  # late: only the probe needs it
+    from sklearn.preprocessing import StandardScaler
+
     back = max(1, len(feats) // 4)
-    x, y = np.concatenate(feats[back:]).astype(np.float64), np.concatenate(targets[back:]).astype(np.float64)
-    mean, std, level, scale = x.mean(0), x.std(0) + 1e-6, y.mean(0), y.std(0) + 1e-9
-    scaled = (x - mean) / std
-    values, vectors = np.linalg.eigh(scaled.T @ scaled)
-    turned = vectors.T @ (scaled.T @ ((y - level) / scale))
-    held_x = (np.concatenate(feats[:back]) - mean) / std @ vectors
-    held_y = (np.concatenate(targets[:back]) - level) / scale
-    maps = [turned / (values[:, None].clip(0) + strength) for strength in STRENGTHS]
-    errors = np.array([((held_x @ m - held_y) ** 2).mean(0) for m in maps])  # (strengths, targets)
-    best = np.stack([maps[choice][:, i] for i, choice in enumerate(errors.argmin(0))], 1)
-    return functools.partial(_apply, mean, std, vectors @ best * scale, level)
-
-
-def _apply(mean: np.ndarray, std: np.ndarray, weights: np.ndarray, level: np.ndarray, feat: np.ndarray) -> np.ndarray:
-    return (feat - mean) / std @ weights + level
+    x = np.concatenate(feats[back:]).astype(np.float64)
+    scaler = StandardScaler().fit(x)
+    scaler.scale_ = np.sqrt(scaler.var_) + 1e-6  # so that what hardly varies is not blown up
+    x = scaler.transform(x)
+    y = np.concatenate(targets[back:]).astype(np.float64)
+    held_x = scaler.transform(np.concatenate(feats[:back]).astype(np.float64))
+    held_y = np.concatenate(targets[:back])
+    errors = [((Ridge(strength).fit(x, y).predict(held_x) - held_y) ** 2).mean(0) for strength in STRENGTHS]
+    best = STRENGTHS[np.argmin(errors, 0)]  # (targets,)
+    ridge = Ridge(best).fit(x, y)
+    return lambda feat: ridge.predict(scaler.transform(feat.astype(np.float64)))
 
 
 def _targets(seen: Seen) -> np.ndarray:
     return np.concatenate(list(seen.truth.values()), 1)
 
 
-def _play_all(workers: Workers, spec: EnvSpec, policy: str, config: ProbeConfig, purpose: str, bar: tqdm) -> list[Seen]:
+def _play_all(
+    workers: Workers,
+    spec: EnvSpec,
+    policy: str,
+    config: ProbeConfig,
+    purpose: str,
+    bar: "tqdm[Any]",
+) -> list[Seen]:
     limit = preset_of(CollectConfig, spec.name, "laptop")["max_steps"]
     seeds = [integer(config.seed, "probe", purpose, i) for i in range(config.episodes)]
     tasks = [BlindTask(spec, policy, limit, seeds[i : i + GROUP]) for i in range(0, len(seeds), GROUP)]
-    return [seen for group in workers.map(play, tasks, lambda group: bar.update(len(group))) for seen in group]
+    groups = workers.map(play, tasks, lambda group: bar.update(len(group)))
+    return [seen for group in groups for seen in group]
 
 
 def play(task: BlindTask) -> list[Seen]:
     """A worker's task: a blind policy's episodes, one per seed."""
-    pool = pooled(task.env, 1, truth=True)
-    agent = BlindAgent(task.policy, pool[0].action_space.shape[0])  # type: ignore[index]
-    return [_seen(outcome) for outcome in rollout(pool, agent, task.seeds, task.max_steps, record=True, truth=True)]
+    envs = reused(task.env, 1, truth=True)
+    agent = BlindAgent(task.policy, numbers_in_an_action(envs[0]))
+    outcomes = rollout(envs, agent, task.seeds, task.max_steps, record=True, truth=True)
+    return [_seen(outcome) for outcome in outcomes]
 
 
 def _seen(outcome: Outcome) -> Seen:
@@ -208,18 +258,26 @@ def _policy(config: ProbeConfig, env: str) -> str:
     return policy
 
 
-def _report(
-    config: ProbeConfig, spec: EnvSpec, policy: str, results: dict[str, dict[str, tuple[float, float]]]
-) -> None:
+def _report(config: ProbeConfig, spec: EnvSpec, policy: str, results: Results) -> None:
     quantities = list(next(iter(results.values())))
     rows = []
     for series, result in results.items():
         state = np.mean([score for name, (score, _) in result.items() if name != "reward"])
-        rows += [(series, *(f"{score:.3f} ± {width:.3f}" for score, width in result.values()), f"{state:.3f}")]
+        scores = [f"{score:.3f} ± {width:.3f}" for score, width in result.values()]
+        rows += [(series, *scores, f"{state:.3f}")]
     about = f"{config.episodes} episodes of the {policy} policy to fit, {config.episodes} to score, ± 95 %"
     say(table(f"R² of a linear probe, {spec.label}; {about}", ("", *quantities, "mean but reward"), rows))
-    file, chart = config.run[0] / "probe.json", config.run[0] / "probe.png"
-    record = {"env": spec.label, "episodes": config.episodes, "policy": policy, "seed": config.seed, "r2": results}
+    folder = config.run[0]
+    file = folder / "probe.json"
+    chart = folder / "probe.png"
+    files.sweep(folder)
+    record = {
+        "env": spec.label,
+        "episodes": config.episodes,
+        "policy": policy,
+        "seed": config.seed,
+        "r2": results,
+    }
     files.write_text(file, files.to_json(record, 2) + "\n")
     plots.grouped(chart, results, f"What a linear probe finds, {spec.label}", "R²")
     say(paths(table=file, plot=chart))

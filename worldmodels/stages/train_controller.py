@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from worldmodels import estimate, models
-from worldmodels.acting.controllerspec import FILE, ControllerSpec, load_controller, save_controller
+from worldmodels.acting.controller_spec import FILE, ControllerSpec, load_controller, save_controller
 from worldmodels.core import schema, seeding
 from worldmodels.core.allocator import keep_freed_memory
 from worldmodels.core.device import device_of
@@ -109,7 +109,8 @@ def _search(config: ControllerConfig, run: Run, search: CMAES, world: Evaluator,
     saved = run.resume(state_of(len(search.mean)))
     if saved:
         search.load(saved["search"], run.checkpoint_path)
-        best, chosen = saved["best"], saved["chosen"]
+        best = saved["best"]
+        chosen = saved["chosen"]
     with tqdm(total=config.generations, initial=search.generation, unit="gen", desc=f"evolve {run.folder.name}") as bar:
         while search.generation < config.generations:
             line = _generation(config, search, world)
@@ -133,7 +134,8 @@ def _search(config: ControllerConfig, run: Run, search: CMAES, world: Evaluator,
 
 def _generation(config: ControllerConfig, search: CMAES, world: Evaluator) -> dict[str, float]:
     """Asks, evaluates, tells; what there is to say of it."""
-    generation, began = search.generation, time.monotonic()
+    generation = search.generation
+    began = time.monotonic()
     candidates = search.ask()
     scores = world.evaluate(candidates, _seeds(config, "train", config.episodes, generation))
     fitness = scores.returns.mean(1)
@@ -214,7 +216,9 @@ def _film(config: ControllerConfig, folder: Path, reality: bool) -> None:
     """Films the controller in `folder`, in the real environment too if that can be filmed."""
     spec, params, _ = load_controller(folder)
     model = models.load(config.run, device_of(config.device), config.spec.label, config.precision)
-    seed, real, dream = final_seeds(config.seed, 1)[0], folder / "reality.mp4", folder / "dream.mp4"
+    seed = final_seeds(config.seed, 1)[0]
+    real = folder / "reality.mp4"
+    dream = folder / "dream.mp4"
     if reality:
         films.attempt(lambda: films.reality(real, model, spec, params, seed))
     if config.dream:

@@ -5,7 +5,7 @@ import torch
 
 from worldmodels import estimate, models
 from worldmodels.acting.policies import POLICIES
-from worldmodels.core import distributed, seeding
+from worldmodels.core import distributed, files, seeding
 from worldmodels.core.device import device_of
 from worldmodels.core.report import paths, say, summarise, table
 from worldmodels.data.codes import Codes, EpisodeCodes
@@ -31,6 +31,7 @@ def train_memory(config: MemoryConfig) -> None:
     codes = Codes(config.data / "codes", rollouts, vision)
     device = device_of(config.device)
     if distributed.is_main():
+        files.sweep(codes.folder)
         codes.write(vision.to(device), device, config.precision)  # of episodes collected since V was trained
     distributed.barrier()
     built_on = {"vision": codes.vision_fingerprint, "rollouts": rollouts.fingerprint}
@@ -51,7 +52,8 @@ def _report(
     config: MemoryConfig, run: Run, rollouts: Rollouts, examples: list[EpisodeCodes], device: torch.device
 ) -> None:
     model = models.load(config.run, device, precision=config.precision)
-    history, final = run.history(), run.final()
+    history = run.history()
+    final = run.final()
     rows = [(f"held-out {name[9:]}", f"{value:.4f}") for name, value in final.items() if "held_out_" in name]
     predicted, happened, reward, paid = one_step(model, examples, config.seed)
     if config.model.termination:
@@ -65,13 +67,15 @@ def _report(
     if config.model.termination:
         blind = [shard for shard in rollouts.shards if shard.attributes["policy"] in POLICIES]
         if blind:
-            policy, limit = blind[0].attributes["policy"], blind[0].attributes["max_steps"]
+            policy = blind[0].attributes["policy"]
+            limit = blind[0].attributes["max_steps"]
             real = np.concatenate([s.lengths for s in blind if s.attributes["policy"] == policy])
             rows += [(f"steps, {policy} policy, real", str(summarise(real)))]
             for how, sample_end in (("the model decides", False), ("--sample-end", True)):
                 _, lengths = blind_dreams(model, policy, 256, limit, config.seed, sample_end=sample_end)
                 rows += [(f"steps, dreamt at tau 1, {how}", str(summarise(lengths)))]
-    film, curve = run.folder / "dream_beside_reality.mp4", run.folder / "curves.png"
+    film = run.folder / "dream_beside_reality.mp4"
+    curve = run.folder / "curves.png"
     shown = [name[9:] for name in final if name.startswith("held_out_") and name != "held_out_loss"]
     plots.curves(curve, history, shown, f"M on {config.spec.label}")
     say(table(f"M of {config.spec.label} after {config.steps} steps", ("", "value"), rows))

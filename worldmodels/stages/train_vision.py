@@ -44,6 +44,7 @@ def train_vision(config: VisionConfig) -> None:
     spec = config.spec if config.spec.videos else config.spec.with_videos(videos)
     models.save_module(vision, run.folder, "vision", env=spec.label, spec=spec.plain(), clips=clips)
     codes = Codes(config.data / "codes", rollouts, vision)
+    files.sweep(codes.folder)
     codes.write(vision, device, config.precision)
     _report(config, run, rollouts, codes, vision, device)
 
@@ -55,7 +56,8 @@ def _report(
     with torch.no_grad(), autocast(device, config.precision):
         embed = vision.encode(examples.to(device))
         shown = vision.decode(embed[:12, : vision.code_size]).cpu().numpy()
-    grid, curve = run.folder / "reconstructions.png", run.folder / "curves.png"
+    grid = run.folder / "reconstructions.png"
+    curve = run.folder / "curves.png"
     plots.picture_grid(grid, {"seen": examples[:12].numpy(), "reconstructed": shown})
     final = run.final()
     losses = [name[9:] for name in final if name.startswith("held_out_")]

@@ -25,7 +25,7 @@ from worldmodels.core.report import say
 from worldmodels.workers.backlog import Backlog
 from worldmodels.workers.local import ONE_THREAD, Answer, Workers, attempt
 
-PATIENCE = 10.0  # seconds that the head of a cluster has to answer
+TO_ANSWER = 10.0  # seconds that the head of a cluster has to answer
 LOOK = 5.0  # seconds between looks at which nodes there are
 Luggage = tuple[tuple[str, ...], Any]
 """Names of files, and a reference to their contents in Ray's object store."""
@@ -86,8 +86,10 @@ class RayWorkers(Workers):
 
     def each(self, function: Callable[[Any], Any], tasks: list[Any]) -> Iterator[tuple[int, Any]]:
         """As `map`, but yields each result as it comes, with its task's index, and keeps none."""
-        backlog, running = Backlog(len(tasks)), dict[Any, Running]()  # by the task's reference
-        nodes, looked = self._nodes(), time.monotonic()
+        backlog = Backlog(len(tasks))
+        running = dict[Any, Running]()  # by the task's reference
+        nodes = self._nodes()
+        looked = time.monotonic()
         answers = deque[tuple[int, Answer]]()
         try:
             while backlog or running or answers:
@@ -99,7 +101,8 @@ class RayWorkers(Workers):
                 if backlog and not running:  # until a node comes
                     time.sleep(LOOK)
                 if time.monotonic() - looked >= LOOK or not nodes:
-                    nodes, looked = self._nodes(), time.monotonic()
+                    nodes = self._nodes()
+                    looked = time.monotonic()
                     self._forsake(nodes, running, backlog)
                 answers.extend(self._arrived(nodes, running, backlog))
         finally:
@@ -181,14 +184,15 @@ def _connect(address: str) -> Any:
     try:
         host, port = canonicalize_bootstrap_address_or_die(address).rsplit(":", 1)
         # asked here, because Ray itself would try for minutes
-        socket.create_connection((host, int(port)), PATIENCE).close()
+        socket.create_connection((host, int(port)), TO_ANSWER).close()
         environment = {"env_vars": ONE_THREAD, "py_modules": [worldmodels], "excludes": ["__pycache__"]}
         ray.init(f"{host}:{port}", runtime_env=environment, logging_level=logging.WARNING)
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split()).split(". ")[0]
         advice = "on this machine, run 'ray start --head', or 'ray start --address HEAD:6379' to join one"
         raise UserError(f"--ray {address}: no cluster to join ({reason}); {advice}") from error
-    nodes, cpus = sum(node["Alive"] for node in ray.nodes()), int(ray.cluster_resources().get("CPU", 0))
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    cpus = int(ray.cluster_resources().get("CPU", 0))
     say(f"Ray cluster at {host}:{port}: {nodes} nodes, {cpus} CPUs")
     return ray
 
@@ -210,7 +214,8 @@ def _carry_out(order: Order) -> Any:
 
     different = {name: theirs for name, theirs in _versions().items() if theirs != order.versions[name]}
     if different:
-        node, found = ray.util.get_node_ip_address(), ", ".join(f"{n} {v}" for n, v in different.items())
+        node = ray.util.get_node_ip_address()
+        found = ", ".join(f"{n} {v}" for n, v in different.items())
         needed = ", ".join(f"{name} {order.versions[name]}" for name in different)
         raise UserError(f"--ray: node {node} has {found}, but here it is {needed}; install the same")
     for folder, (names, files) in order.luggage.items():

@@ -23,7 +23,7 @@ from worldmodels.core.errors import UserError
 from worldmodels.core.plugins import carried
 from worldmodels.workers.backlog import Backlog
 
-PATIENCE = 5.0  # seconds that an idle worker has to tidy up
+TO_TIDY_UP = 5.0  # seconds that an idle worker has to tidy up
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
@@ -32,7 +32,7 @@ class WorkerError(RuntimeError):
 
 
 class Workers:
-    """A pool of `num` spawned processes, started when first needed; with 0, tasks run in this process.
+    """`num` spawned processes, started when first needed; with 0, tasks run in this process.
 
     Args:
         num: processes.
@@ -40,8 +40,9 @@ class Workers:
     """
 
     def __init__(self, num: int, deadline: float = 900.0) -> None:
-        self._num, self._deadline = num, deadline
-        self._pool: list[_Worker] = []
+        self._num = num
+        self._deadline = deadline
+        self._workers: list[_Worker] = []
 
     @property
     def here(self) -> bool:
@@ -74,11 +75,11 @@ class Workers:
 
     def close(self) -> None:
         """Ends all processes; those that are idle may tidy up first."""
-        for worker in self._pool:
+        for worker in self._workers:
             worker.connection.close()
-        for worker in self._pool:
+        for worker in self._workers:
             worker.end()
-        self._pool = []
+        self._workers = []
 
     def __enter__(self) -> "Workers":
         return self
@@ -92,8 +93,8 @@ class Workers:
             yield from ((index, function(task)) for index, task in enumerate(tasks))
             return
         backlog = Backlog(len(tasks), "try fewer --workers")
-        while len(self._pool) < min(self._num, len(tasks)):
-            self._pool.append(_Worker())
+        while len(self._workers) < min(self._num, len(tasks)):
+            self._workers.append(_Worker())
         busy: dict[Connection, _Worker] = {}
         answers: list[tuple[int, Answer]] = []
         try:
@@ -107,13 +108,13 @@ class Workers:
         finally:
             for worker in busy.values():  # left in the middle of a task: nobody will read its answer
                 worker.kill()
-                self._pool.remove(worker)
+                self._workers.remove(worker)
 
     def _employ(
         self, busy: "dict[Connection, _Worker]", backlog: Backlog, function: Callable[[Any], Any], tasks: list[Any]
     ) -> None:
         """Gives a task to every worker that is idle."""
-        for worker in self._pool:
+        for worker in self._workers:
             if worker.connection not in busy and (index := backlog.take()) is not None:
                 worker.start(index, function, tasks, self._deadline)
                 busy[worker.connection] = worker
@@ -140,7 +141,7 @@ class Workers:
     def _replace(self, worker: "_Worker", backlog: Backlog, how: str) -> None:
         """Another worker in its place; its task waits again."""
         code = worker.kill()
-        self._pool[self._pool.index(worker)] = _Worker()
+        self._workers[self._workers.index(worker)] = _Worker()
         backlog.lost(worker.task, how, f"exit code {code}")
 
 
@@ -148,7 +149,9 @@ class Answer:
     """What a worker sends back: a result, or what went wrong."""
 
     def __init__(self, result: Any = None, mistake: str = "", trace: str = "") -> None:
-        self.result, self.mistake, self.trace = result, mistake, trace
+        self.result = result
+        self.mistake = mistake
+        self.trace = trace
 
     def open(self) -> Any:
         if self.mistake:
@@ -172,14 +175,16 @@ class _Worker:
     def __init__(self) -> None:
         context = mp.get_context("spawn")  # fork breaks torch, EGL and pygame
         self.connection, theirs = context.Pipe()
-        self.task, self.due = -1, float("inf")
+        self.task = -1
+        self.due = float("inf")
         with _environment(ONE_THREAD):
             self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
             self._process.start()
         theirs.close()
 
     def start(self, index: int, function: Callable[[Any], Any], tasks: list[Any], deadline: float) -> None:
-        self.task, self.due = index, time.monotonic() + deadline
+        self.task = index
+        self.due = time.monotonic() + deadline
         with contextlib.suppress(BrokenPipeError):  # it died while idle: `answer` will meet the end of file
             self.connection.send((carried(function), tasks[index]))
 
@@ -191,7 +196,7 @@ class _Worker:
             return None
 
     def end(self) -> None:
-        self._process.join(timeout=PATIENCE)
+        self._process.join(timeout=TO_TIDY_UP)
         self.kill()
 
     def kill(self) -> int | None:
