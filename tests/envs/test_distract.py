@@ -112,7 +112,7 @@ def test_a_test_clip_that_v_was_trained_before_is_refused(clips: Path) -> None:
     check_test_clips(spec("doom", "video", clips), known)
     (clips / "clip4.mp4").rename(clips / "a.mp4")
     (clips / "clip3.mp4").unlink()  # now clip2, of which V learnt, would be for tests
-    with pytest.raises(UserError, match=r"clip2\.mp4 is (for tests|a test clip), but V was trained before it"):
+    with pytest.raises(UserError, match=r"clip2\.mp4 is (for tests|a test clip), but V was trained in front of it"):
         check_test_clips(spec("doom", "video", clips), known)
     assert not train_clips(spec("doom", "noise"))
 

@@ -1,4 +1,7 @@
-"""Who acts in a rollout: policies that see nothing, or V, M and C together. One agent plays a group of episodes."""
+"""Who acts in a rollout: policies that see nothing, or V, M and C together.
+
+One agent plays a group of episodes.
+"""
 
 from typing import Protocol
 

@@ -9,8 +9,8 @@ from torch import Tensor
 class Controller:
     """Linear, or with one hidden layer of tanh units (the paper's ablation); the output is squashed by tanh.
 
-    It holds no numbers itself: every row brings its own. The layout of `params` is the authors' (CLASSIC 1.5): per
-    layer first the biases, then the weights with one row per input.
+    It holds no numbers itself: every row brings its own. The layout of `params` is the authors'
+    (CLASSIC 1.5): per layer first the biases, then the weights with one row per input.
 
     Args:
         feat_size: F.
@@ -35,10 +35,12 @@ class Controller:
             bias: Tensor | float = 0.0
             if self.bias:
                 bias = params[:, used : used + outputs]
-                used = used + outputs
+                used += outputs
             weight = params[:, used : used + inputs * outputs].unflatten(1, (inputs, outputs))
             used += inputs * outputs
-            # one output (Doom) is a plain row-wise product; a batched product is many times slower there
-            x = (x * weight[..., 0]).sum(1, keepdim=True) if outputs == 1 else torch.einsum("bf,bfa->ba", x, weight)
+            if outputs == 1:  # Doom: a batched product would be many times slower than this row-wise one
+                x = (x * weight[..., 0]).sum(1, keepdim=True)
+            else:
+                x = torch.einsum("bf,bfa->ba", x, weight)
             x = torch.tanh(x + bias)
         return x

@@ -1,4 +1,4 @@
-"""What a controller is but its numbers, and a trained one on disk: with V and M, all that it takes to act."""
+"""What makes a controller, without its numbers; and a trained one on disk, with them."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,7 +44,7 @@ HOLDS = schema.fields(
 
 @dataclass(frozen=True)
 class ControllerSpec:
-    """A controller in full, but its numbers: where it acts, by which V and M, from what. It travels to workers."""
+    """A controller without its numbers: where it acts, by which V and M, from which inputs."""
 
     env: EnvSpec
     run: Path  # folder with vision/ and memory/
@@ -58,12 +58,17 @@ class ControllerSpec:
     def of(cls, config: ControllerConfig, model: WorldModel) -> "ControllerSpec":
         """As stage 4 is asked to have it."""
         return cls(
-            config.spec, config.run.resolve(), config.inputs or model.default_inputs, config.hidden_size, config.bias,
-            config.max_steps, config.precision,
-        )  # fmt: skip
+            config.spec,
+            config.run.resolve(),
+            config.inputs or model.default_inputs,
+            config.hidden_size,
+            config.bias,
+            config.max_steps,
+            config.precision,
+        )
 
     def for_worker(self, run: Path) -> "ControllerSpec":
-        """The same for a worker, who finds the run there; "auto" means what it means here, on whatever processor."""
+        """The same for a worker, who finds the run at `run`; "auto" means there what it means here."""
         return replace(self, run=run, precision=resolved(self.precision, torch.device("cpu")))
 
     def model(self, version: str) -> WorldModel:
@@ -78,7 +83,8 @@ class ControllerSpec:
         """The controller that fits `model`. Raises UserError if the model lacks one of the inputs."""
         for part in self.inputs:
             if part not in model.feat_sizes:
-                raise UserError(f"--inputs {part} is not among this model's features: {', '.join(model.feat_sizes)}")
+                known = ", ".join(model.feat_sizes)
+                raise UserError(f"--inputs {part} is not among this model's features: {known}")
         width = sum(model.feat_sizes[part] for part in self.inputs)
         return Controller(width, model.action_size, self.hidden_size, self.bias)
 
@@ -86,10 +92,16 @@ class ControllerSpec:
 def save_controller(path: Path, spec: ControllerSpec, params: np.ndarray, about: dict[str, Any]) -> None:
     """Saves a controller with all it takes to act but V and M, which lie in the run folder two levels up."""
     tree = {
-        "params": np.asarray(params, np.float32), "env": spec.env.plain(), "inputs": list(spec.inputs),
-        "hidden_size": spec.hidden_size, "bias": spec.bias, "max_steps": spec.max_steps,
-        "precision": spec.precision, "model": models.fingerprint(spec.run), "about": about,
-    }  # fmt: skip
+        "params": np.asarray(params, np.float32),
+        "env": spec.env.plain(),
+        "inputs": list(spec.inputs),
+        "hidden_size": spec.hidden_size,
+        "bias": spec.bias,
+        "max_steps": spec.max_steps,
+        "precision": spec.precision,
+        "model": models.fingerprint(spec.run),
+        "about": about,
+    }
     checkpoint.save(path, "controller", tree)
 
 
@@ -102,19 +114,16 @@ def load_controller(folder: Path) -> tuple[ControllerSpec, np.ndarray, dict[str,
     Raises:
         UserError: if there is none, there are several, it was evolved for another V or M, or is damaged.
     """
-    found = [folder] if (folder / FILE).exists() else sorted(p.parent for p in folder.glob(f"controller/*/{FILE}"))
-    if len(found) != 1:
-        if found:
-            raise UserError(f"--run {folder} holds several controllers; give one of: {', '.join(map(str, found))}")
-        raise UserError(f"--run {folder} holds no controller; run pipelines/04_train_controller.py first")
-    folder = found[0].resolve()
+    folder = _only_one(folder)
     tree = checkpoint.load(folder / FILE, "controller")
     if not isinstance(tree.get("env"), dict):
         raise UserError(f"{folder / FILE} was saved by another version; run stage 4 again with --fresh")
     schema.check(tree, HOLDS, folder / FILE)
     run = folder.parents[1]
     if models.fingerprint(run) != tree["model"]:
-        raise UserError(f"{folder} was evolved for another V or M than {run} holds now; run stage 4 again with --fresh")
+        raise UserError(
+            f"{folder} was evolved for another V or M than {run} holds now; run stage 4 again with --fresh",
+        )
     spec = ControllerSpec(
         EnvSpec(**tree["env"]),
         run,
@@ -125,6 +134,20 @@ def load_controller(folder: Path) -> tuple[ControllerSpec, np.ndarray, dict[str,
         tree["precision"],
     )
     needed = spec.controller(models.load(run, precision="fp32")).num_params
-    if len(tree["params"]) != needed:
-        raise UserError(f"{folder / FILE} holds {len(tree['params'])} numbers, but its controller has {needed}")
+    held = len(tree["params"])
+    if held != needed:
+        raise UserError(f"{folder / FILE} holds {held} numbers, but its controller has {needed}")
     return spec, tree["params"], tree["about"] | {"folder": str(folder)}
+
+
+def _only_one(folder: Path) -> Path:
+    """The folder of the controller: this one, or that of the only controller of a run."""
+    if (folder / FILE).exists():
+        return folder.resolve()
+    found = sorted(path.parent for path in folder.glob(f"controller/*/{FILE}"))
+    if len(found) > 1:
+        several = ", ".join(map(str, found))
+        raise UserError(f"--run {folder} holds several controllers; give one of: {several}")
+    if not found:
+        raise UserError(f"--run {folder} holds no controller; run pipelines/04_train_controller.py first")
+    return found[0].resolve()

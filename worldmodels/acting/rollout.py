@@ -17,8 +17,8 @@ from worldmodels.envs.images import to_obs
 
 TRIES = 10  # episodes that fail one after another before it is the rule
 Watch = Callable[[int, gymnasium.Env, np.ndarray], None]
-"""Called with (step, env, obs) before each step of the first row, for those who film an agent that sees; from step 0
-again where its episode is played anew."""
+"""Called with (step, env, obs) before each step of the first row, for those who film an agent that sees; from
+step 0 again where its episode is played anew."""
 
 
 def rollout(
@@ -32,11 +32,12 @@ def rollout(
 ) -> list[Outcome]:
     """Plays one episode per seed, as many side by side as there are environments.
 
-    Where an environment fails, that episode alone is played anew, from a seed that follows from its own; so all who are
-    given a seed meet the same luck in its place, wherever they are played.
+    Where an environment fails, that episode alone is played anew, from a seed that follows from its own; so
+    all who are given a seed meet the same luck in its place, wherever they are played.
 
     Args:
-        envs: reused, so make them once; what they show may be of any size, uint8 (H, W, 3), new at every step.
+        envs: they are reused, so make them once; what they show is uint8 (H, W, 3), of any size, a new array
+            at every step.
         agent: decides for all rows of a group at once.
         seeds: of the episodes; also what the agent's randomness comes from.
         max_steps: an episode that lasts as long is truncated.
@@ -73,7 +74,8 @@ def _until_whole(
         rows = [row for row in rows if row not in whole]
         if not rows:
             return [whole[row] for row in range(len(seeds))]
-    raise UserError(f"{failures[rows[0]][-1]}; and so {TRIES} times on end: this environment cannot be played")
+    last = failures[rows[0]][-1]
+    raise UserError(f"{last}; and so {TRIES} times on end: this environment cannot be played")
 
 
 def _side_by_side(
@@ -98,7 +100,9 @@ def _side_by_side(
     while rows:
         actions = agent.act([obs[row] for row in rows], rows, step)
         if agent.sees and not np.isfinite(actions).all():
-            raise UserError("an action is not a number: V, M or C holds weights that are not numbers; train them anew")
+            raise UserError(
+                "an action is not a number: V, M or C holds weights that are not numbers; train them anew",
+            )
         if watch and rows[0] == 0:
             watch(step, envs[0], obs[0])
         step += 1
@@ -113,7 +117,7 @@ def _side_by_side(
     return failed | {row: tape.outcome() for row, tape in tapes.items() if row not in failed}
 
 
-def _tried(calls: dict[int, partial], failed: dict[int, Misstep]) -> dict[int, Any]:
+def _tried(calls: dict[int, partial[Any]], failed: dict[int, Misstep]) -> dict[int, Any]:
     """What comes of each row's call; of a row whose environment fails, only `failed` knows from then on."""
     came = dict[int, Any]()
     for row, call in calls.items():
@@ -125,5 +129,5 @@ def _tried(calls: dict[int, partial], failed: dict[int, Misstep]) -> dict[int, A
 
 
 def _shown(pictures: list[np.ndarray], agent: Agent) -> list[np.ndarray]:
-    """What goes to an agent and its tape: small if the agent sees; else the tape makes it small, later, with others."""
+    """What an agent and its tape get: observations if it sees; else pictures, which the tape shrinks."""
     return list(to_obs(pictures)) if agent.sees and pictures else pictures

@@ -7,8 +7,7 @@ import numpy as np
 from worldmodels.data.episode import Episode
 from worldmodels.envs.images import to_obs
 
-AT_ONCE = 16  # pictures that are made small together where nobody looks at them before: they still lie in the cache
-
+AT_ONCE = 16  # pictures that are made small together, while they still lie in the cache
 
 Truth = dict[str, np.ndarray]
 """The true state that an environment tells: name -> float32 (n,)."""
@@ -24,7 +23,7 @@ class Outcome:
     terminated: bool
     episode: Episode | None = None
     truth: Truth | None = None  # (T+1, n) each: beside every frame of the episode
-    failures: tuple[str, ...] = ()  # what went wrong in the environment in episodes that this one was played for
+    failures: tuple[str, ...] = ()  # how the environment failed in those that this one was played instead of
 
 
 class Tape:
@@ -33,8 +32,8 @@ class Tape:
     def __init__(self, seed: int, obs: np.ndarray, record: bool, truth: Truth | None = None) -> None:
         self._seed = seed
         self._record = record
-        self._shown = list[np.ndarray]()
-        self._obs = list[np.ndarray]()  # as they came, and made small, some at a time
+        self._shown = list[np.ndarray]()  # as they came
+        self._obs = list[np.ndarray]()  # made small, some at a time
         self._actions = list[np.ndarray]()
         self._rewards = list[float]()
         self._truths = list[Truth]()
@@ -83,7 +82,8 @@ class Tape:
                 seed=self._seed,
             )
         truth = _in_a_row(self._truths) if self._truths else None
-        return Outcome(self._seed, float(np.sum(self._rewards)), len(self._rewards), self._terminated, episode, truth)
+        paid = float(np.sum(self._rewards))
+        return Outcome(self._seed, paid, len(self._rewards), self._terminated, episode, truth)
 
 
 def _in_a_row(truths: list[Truth]) -> Truth:

@@ -1,4 +1,4 @@
-"""Whether a model's dreams can be trusted: what it expects of held-out episodes, and how long its dreams last.
+"""Whether a model's dreams can be trusted: what it expects of held-out episodes, how long its dreams last.
 
 It asks the WorldModel only, so it serves every family.
 """
@@ -23,31 +23,40 @@ def one_step(
     """One step ahead, eyes open, along real episodes.
 
     Returns:
-        Predicted probability of termination, whether it terminated, predicted reward, reward; each (steps,), the
-        steps of all episodes.
+        Predicted probability of termination, whether it terminated, predicted reward, reward; each
+        (steps,), the steps of all episodes.
     """
     count = len(episodes)
     longest = max(len(e.action) for e in episodes)
     embeds = [torch.from_numpy(e.embed).float() for e in episodes]
     actions = [torch.from_numpy(e.action) for e in episodes]
     noise = Noise([integer(seed, "one step", i) for i in range(count)], model.noise_size, model.starts.device)
-    ends = []
+    ends = []  # (E,) each
     rewards = []
     for t, state in zip(range(longest), perceive(model, embeds, actions, noise), strict=False):
         action = rows_at(actions, t).to(model.starts.device)
         dreamt = model.imagine(state, action, noise.draw())
         ends.append(dreamt.end.cpu().numpy())
         rewards.append(dreamt.reward.cpu().numpy())
-    end = np.stack(ends, 1)
-    reward = np.stack(rewards, 1)  # (E, T)
-    lengths = [len(e.action) for e in episodes]
-    happened = [np.arange(n) == (n - 1 if e.terminated else -1) for n, e in zip(lengths, episodes, strict=True)]
     return (
-        np.concatenate([row[:n] for row, n in zip(end, lengths, strict=True)]),
-        np.concatenate(happened),
-        np.concatenate([row[:n] for row, n in zip(reward, lengths, strict=True)]),
-        np.concatenate([e.reward for e in episodes]),
+        _one_after_another(ends, episodes),
+        np.concatenate([_terminates(episode) for episode in episodes]),
+        _one_after_another(rewards, episodes),
+        np.concatenate([episode.reward for episode in episodes]),
     )
+
+
+def _one_after_another(at_each_step: list[np.ndarray], episodes: list[EpisodeCodes]) -> np.ndarray:
+    """What was found of all episodes at each step, (E,) each, as (steps,): that of the first episode, ..."""
+    rows = zip(np.stack(at_each_step, 1), episodes, strict=True)
+    return np.concatenate([row[: len(episode.action)] for row, episode in rows])
+
+
+def _terminates(episode: EpisodeCodes) -> np.ndarray:
+    """bool (T,): whether the world ended with each step."""
+    ends = np.zeros(len(episode.action), bool)
+    ends[-1:] = episode.terminated
+    return ends
 
 
 def blind_dreams(
@@ -59,7 +68,7 @@ def blind_dreams(
     tau: float = 1.0,
     sample_end: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What a blind policy dreams: returns float64 and lengths int64, both (episodes,); to be compared with reality.
+    """What a blind policy dreams, to be compared with reality: returns float64, lengths int64, (episodes,).
 
     A dream that is too kind to a policy as simple as this will be found out by evolution.
     """

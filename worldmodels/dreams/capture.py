@@ -10,9 +10,12 @@ from torch import Tensor
 from worldmodels.models.base import State
 
 Step = Callable[..., tuple[Any, ...]]
-"""(state, *tensors) -> (state, *tensors) in that order, perhaps not the last. Asks the host nothing, draws nothing."""
+"""(state, *tensors) -> (state, *tensors) in that order; the last may be left out.
+
+It asks the host for nothing and draws no random numbers.
+"""
 Record = Callable[[Callable[[], Any], torch.device], tuple[Any, Callable[[], None]]]
-"""A computation, and its device -> the tensors that it fills, and what fills them anew from the same inputs."""
+"""(a computation, its device) -> (the tensors that it fills, what fills them anew from the same inputs)."""
 WARM = 3  # runs before it is recorded, in which libraries set themselves up
 
 
@@ -48,7 +51,7 @@ def _aside(device: torch.device) -> torch.cuda.Stream:
 class Captured:
     """Computes what `step` does. It is recorded once for each number of rows, and replayed from then on.
 
-    What it returns is overwritten by the next call; given back to that call, it need not be copied by the caller.
+    The next call overwrites what a call returned; who only hands that on to the next call need not copy it.
 
     Args:
         step: whose tensors' shapes depend on the number of rows only.
@@ -79,7 +82,9 @@ class Captured:
 
         def apart(value: Tensor, before: Tensor | None) -> Tensor:
             """Else an input handed on under another name would be read after it was overwritten."""
-            return value if value is before or value.untyped_storage().data_ptr() not in places else value.clone()
+            if value is before or value.untyped_storage().data_ptr() not in places:
+                return value
+            return value.clone()
 
         def compute() -> Any:
             after, *rest = self._step(own_state, *own)

@@ -1,7 +1,7 @@
 """Dreams: a world model as an environment, many episodes as one batch.
 
-A dream begins where a real episode began, with its first observation seen through V. From there on the model's own
-expectation, at temperature tau, is all the world there is (CLASSIC 2.7).
+A dream begins where a real episode began, with its first observation seen through V. From there on the
+model's own expectation, at temperature tau, is all the world there is (CLASSIC 2.7).
 """
 
 import torch
@@ -15,8 +15,8 @@ from worldmodels.models.perceive import Eyes
 class Dream:
     """Rows of dreams that go on side by side.
 
-    Every seed is an episode with luck of its own; rows that dream the same seed meet the same start and the same
-    noise, so that candidates can be compared.
+    Every seed is an episode with luck of its own; rows that dream the same seed meet the same start and the
+    same noise, so that candidates can be compared.
 
     Args:
         model: what dreams.

@@ -1,7 +1,7 @@
 """A dream as a Gymnasium environment, and the real environment seen through V and M: the same two spaces.
 
-What is wrong is refused as Gymnasium's own environments do: ValueError or TypeError for arguments, ResetNeeded for a
-step before the first reset.
+What is wrong is refused as Gymnasium's own environments do: ValueError or TypeError for arguments,
+ResetNeeded for a step before the first reset.
 """
 
 import operator
@@ -19,6 +19,7 @@ from gymnasium.vector.utils import batch_space
 from worldmodels.core.seeding import Noise, integer
 from worldmodels.data.episode import OBS_SHAPE
 from worldmodels.dreams.dream import Dream
+from worldmodels.envs.checked import Info
 from worldmodels.models.base import WorldModel
 from worldmodels.models.perceive import Eyes
 
@@ -28,9 +29,10 @@ FPS = 35  # of pictures, where the environment names no rate: Doom's
 class DreamEnv(VectorEnv):
     """A dream as a Gymnasium vector environment, for any library that trains agents in those.
 
-    Observations are float32 (num_envs, F), features as a controller gets them. Actions are float32 (num_envs, A) in
-    [-1, 1], as in every environment of ours; what lies outside is clipped. `LatentEnv` is the real environment with the
-    same two spaces. Which episodes are dreamt follows from the seed alone, not from how rows begin anew.
+    Observations are float32 (num_envs, F), features as a controller gets them. Actions are float32
+    (num_envs, A) in [-1, 1], as in every environment of ours; what lies outside is clipped. `LatentEnv`
+    is the real environment with the same two spaces. Which episodes are dreamt follows from the seed
+    alone, not from how rows begin anew.
 
     Args:
         model: what dreams.
@@ -39,9 +41,10 @@ class DreamEnv(VectorEnv):
         tau: temperature, above 0.
         max_steps: steps after which an episode is truncated.
         sample_end: of Dream.
-        autoreset_mode: how a row goes on whose episode is over. NEXT_STEP: the next step begins another, ignores that
-            row's action and pays 0. SAME_STEP: the step that ends it begins another, and `info["final_obs"]` holds what
-            was seen last. DISABLED: it waits for `reset(options={"reset_mask": rows})`.
+        autoreset_mode: how a row goes on whose episode is over. NEXT_STEP: the next step begins another,
+            ignores that row's action and pays 0. SAME_STEP: the step that ends it begins another, and
+            `info["final_obs"]` holds what was seen last. DISABLED: it waits for
+            `reset(options={"reset_mask": rows})`.
         render_mode: "rgb_array" for `render`, or None.
 
     Raises:
@@ -62,7 +65,9 @@ class DreamEnv(VectorEnv):
         if not 0 < tau < np.inf:
             raise ValueError(f"tau {tau} is no temperature; it must be above 0 and finite")
         if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"render_mode {render_mode!r} is unknown; a dream can be seen as 'rgb_array', or None")
+            raise ValueError(
+                f"render_mode {render_mode!r} is unknown; a dream can be seen as 'rgb_array', or None",
+            )
         self.num_envs = _whole("num_envs", num_envs, 1)
         self._max_steps = _whole("max_steps", max_steps, 1)
         self._mode = AutoresetMode(autoreset_mode)
@@ -84,14 +89,14 @@ class DreamEnv(VectorEnv):
         """Begins all rows, or some.
 
         Args:
-            seed: one for all rows to derive theirs from, or one for each row. None goes on with the seed given before,
-                or with one of `np_random`'s if there was none.
-            options: "reset_mask", bool (num_envs,): the rows to begin, while the others stay as they are. Whatever else
-                it holds means nothing here.
+            seed: one for all rows to derive theirs from, or one for each row. None goes on with the seed
+                given before, or with one of `np_random`'s if there was none.
+            options: "reset_mask", bool (num_envs,): the rows to begin, while the others stay as they are.
+                Whatever else it holds means nothing here.
 
         Raises:
-            ValueError, TypeError: if a seed is no whole number from 0 on, there are not `num_envs` of them, or the mask
-                is none or chooses no row.
+            ValueError, TypeError: if a seed is no whole number from 0 on, there are not `num_envs` of them,
+                or the mask is none or chooses no row.
             ResetNeeded: if some rows are to begin before all have.
         """
         self._check_open()
@@ -111,14 +116,15 @@ class DreamEnv(VectorEnv):
         self._done[mask] = False
         return self._see(), {}
 
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Info]:
         """Advances all rows, but for those that begin anew.
 
         Args:
             actions: float32 (num_envs, A).
 
         Returns:
-            Observations float32 (num_envs, F), rewards float32, terminated bool and truncated bool (num_envs,), info.
+            Observations float32 (num_envs, F), rewards float32, terminated bool and
+            truncated bool (num_envs,), info.
 
         Raises:
             ValueError: if actions have another shape, or one is not a number.
@@ -128,7 +134,8 @@ class DreamEnv(VectorEnv):
         self._check_begun()
         restarting = self._done
         if self._mode == AutoresetMode.DISABLED and restarting.any():
-            raise ResetNeeded(f"the episodes of rows {_rows(restarting)} are over; reset them, by a reset_mask")
+            over = _rows(restarting)
+            raise ResetNeeded(f"the episodes of rows {over} are over; reset them, by a reset_mask")
         acting = _action(actions, self.action_space.shape, ~restarting)
         reward, terminated = (
             values.cpu().numpy() for values in self.dream.step(torch.from_numpy(acting).to(self.dream.device))
@@ -176,11 +183,13 @@ class DreamEnv(VectorEnv):
         return mask
 
     def _listed(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
-        """The seed of each row, None where it is to be derived; and from now on from the first that is given."""
+        """The seed of each row; None where it follows from the first seed that was given, now or before."""
         listed: list[int | None] = [None] * self.num_envs
         if isinstance(seed, Sequence | np.ndarray):
             if len(seed) != self.num_envs:
-                raise ValueError(f"a list of seeds must hold one for each of {self.num_envs} rows; got {len(seed)}")
+                raise ValueError(
+                    f"a list of seeds must hold one for each of {self.num_envs} rows; got {len(seed)}",
+                )
             listed = [None if one is None else _whole("a seed", one, 0) for one in seed]
             given = next((one for one in listed if one is not None), None)
         else:
@@ -189,7 +198,7 @@ class DreamEnv(VectorEnv):
             super().reset(seed=given)
             self._seed = given
             self._episodes_begun = 0
-        elif self._seed is None or self.np_random_seed == -1:  # as Gymnasium calls a generator that was set by hand
+        elif self._seed is None or self.np_random_seed == -1:  # -1: someone set the generator by hand
             self._seed = int(self.np_random.integers(2**31))
             self._episodes_begun = 0
         return listed
@@ -219,8 +228,8 @@ class DreamEnv(VectorEnv):
 class LatentEnv(gymnasium.Env):
     """An environment whose observations are features, so that what was trained in a DreamEnv can act in it.
 
-    Observations are float32 (F,). Actions are float32 (A,) in [-1, 1]; what lies outside is clipped. `render` draws
-    what the environment draws, uint8 (H, W, 3).
+    Observations are float32 (F,). Actions are float32 (A,) in [-1, 1]; what lies outside is clipped. `render`
+    draws what the environment draws, uint8 (H, W, 3).
 
     Args:
         env: from `make_env`.
@@ -229,8 +238,8 @@ class LatentEnv(gymnasium.Env):
         max_steps: steps after which an episode is truncated.
 
     Raises:
-        ValueError, TypeError: if an argument is not what is said here, or the environment is not of the kind that the
-            model was trained on.
+        ValueError, TypeError: if an argument is not what is said here, or the environment is not of the kind
+            that the model was trained on.
     """
 
     def __init__(
@@ -252,17 +261,18 @@ class LatentEnv(gymnasium.Env):
         self._max_steps = _whole("max_steps", max_steps, 1)
         self._eyes: Eyes | None = None
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[np.ndarray, Info]:
         seed = None if seed is None else _whole("a seed", seed, 0)
         super().reset(seed=seed)
         episode_seed = int(self.np_random.integers(2**31)) if seed is None else seed
         obs, info = self.env.reset(seed=episode_seed, options=options)
-        self._noise = Noise([integer(episode_seed, "latent")], self._model.noise_size, self._model.starts.device)
+        device = self._model.starts.device
+        self._noise = Noise([integer(episode_seed, "latent")], self._model.noise_size, device)
         self._eyes = Eyes(self._model, 1)
         self._steps = 0
         return self._see(self._eyes, obs), info
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, Info]:
         eyes = self._begun()
         action = _action(action, self.action_space.shape)
         obs, reward, terminated, truncated, info = self.env.step(action)
@@ -285,7 +295,8 @@ class LatentEnv(gymnasium.Env):
 
     def _see(self, eyes: Eyes, obs: np.ndarray) -> np.ndarray:
         eyes.see(torch.as_tensor(np.array(obs))[None], self._noise.draw())
-        return eyes.features(self._inputs).cpu().numpy()[0]
+        features: np.ndarray = eyes.features(self._inputs)[0].cpu().numpy()
+        return features
 
 
 def _spaces(model: WorldModel, inputs: tuple[str, ...]) -> tuple[spaces.Box, spaces.Box]:
@@ -293,7 +304,9 @@ def _spaces(model: WorldModel, inputs: tuple[str, ...]) -> tuple[spaces.Box, spa
     if isinstance(inputs, str) or not inputs or not set(inputs) <= set(model.feat_sizes):
         raise ValueError(f"inputs must be a tuple of some of {', '.join(model.feat_sizes)}; got {inputs!r}")
     width = sum(model.feat_sizes[part] for part in inputs)
-    return spaces.Box(-np.inf, np.inf, (width,), np.float32), spaces.Box(-1, 1, (model.action_size,), np.float32)
+    observed = spaces.Box(-np.inf, np.inf, (width,), np.float32)
+    acted = spaces.Box(-1, 1, (model.action_size,), np.float32)
+    return observed, acted
 
 
 def _whole(name: str, value: Any, least: int) -> int:

@@ -47,9 +47,9 @@ class Player:
         dream: the world.
         act: who acts in it.
         max_steps: a dream that lasts as long ends there.
-        lean: for many rows that nobody watches. Rows that have ended leave the batch; on a GPU a step, `act` included,
-            is one CUDA graph, and the host looks only now and then who still dreams. Else all rows stay, so that not
-            even rounding depends on who ends when.
+        lean: for many rows that nobody watches. Rows that have ended leave the batch; on a GPU a step, `act`
+            included, is one CUDA graph, and the host looks only now and then who still dreams. Else all rows
+            stay, so that not even rounding depends on who ends when.
     """
 
     def __init__(self, dream: Dream, act: Act, max_steps: int, lean: bool = False) -> None:
@@ -123,7 +123,14 @@ class _Batch:
 
 
 def _advance(
-    dream: Dream, act: Act, state: State, given: Tensor, alive: Tensor, paid: Tensor, lasted: Tensor, noise: Tensor
+    dream: Dream,
+    act: Act,
+    state: State,
+    given: Tensor,
+    alive: Tensor,
+    paid: Tensor,
+    lasted: Tensor,
+    noise: Tensor,
 ) -> tuple[State, Tensor, Tensor, Tensor, Tensor]:
     """One step of all rows; a row that ends is paid for its last step."""
     state, reward, terminated = dream.following(state, act(state, given), noise)

@@ -1,7 +1,7 @@
 """`make_env`, the only door to environments.
 
-Every environment behind it shows `obs` uint8 (64, 64, 3), unless asked not to shrink it, takes an `action` float32 (A,)
-in [-1, 1], speaks Gymnasium's API, and draws a `frame` for people with `render()`.
+Every environment behind it shows `obs` uint8 (64, 64, 3), unless asked not to shrink it, takes an `action`
+float32 (A,) in [-1, 1], speaks Gymnasium's API, and draws a `frame` for people with `render()`.
 """
 
 import functools
@@ -20,20 +20,22 @@ from worldmodels.envs.images import ImageEnv, Shrunk
 from worldmodels.settings.environments import Environment, ask_for, record_of, records
 from worldmodels.settings.envspec import EnvSpec, usual_repeat
 
+NEEDED = "needed: uint8 (H, W, 3), and float32 (A,) in [-1, 1]"
+
 
 def make_env(env: str | EnvSpec, shrink: bool = True, **options: Any) -> gymnasium.Env:
-    """The environment called `env`: doom, carracing, dmc:<domain>-<task>, or any Gymnasium id that shows images.
+    """The environment called `env`: doom, carracing, dmc:DOMAIN-TASK, or any Gymnasium id that shows images.
 
     Args:
-        env: its name (`package:Id-v0` imports `package` first, as Gymnasium does), or an EnvSpec for action repeats and
-            moving backgrounds. An EnvSpec imports nothing, for it may come out of a file.
-        shrink: False leaves `obs` as large as the environment draws it, uint8 (H, W, 3), for `rollout`, which makes
-            many small at a time.
+        env: its name (`package:Id-v0` imports `package` first, as Gymnasium does), or an EnvSpec for action
+            repeats and moving backgrounds. An EnvSpec imports nothing, for it may come out of a file.
+        shrink: False leaves `obs` as large as the environment draws it, uint8 (H, W, 3), for `rollout`,
+            which makes many small at a time.
         options: passed on to the environment.
 
     Raises:
-        UserError: if there is no such environment, its spaces do not fit, it cannot do what the spec asks for, or it
-            is of a module that no person typed.
+        UserError: if there is no such environment, its spaces do not fit, it cannot do what the spec asks
+            for, or it is of a module that no person typed.
     """
     if isinstance(env, str):
         ask_for(env)
@@ -49,11 +51,11 @@ def _made(spec: EnvSpec, options: dict[str, Any]) -> gymnasium.Env:
         return ImageEnv(Foreign(functools.partial(_gymnasium, spec.name, given)))
     make = _found(record.make) if isinstance(record.make, str) else record.make
     rest = [spec.name.removeprefix(record.name)] if record.is_family else []
-    made = make(*rest, **given)
+    made: gymnasium.Env = make(*rest, **given)
     if not _fits(made):
+        both = f"shows {made.observation_space} and takes {made.action_space}"
         raise UserError(
-            f"--env {spec.name}: what its record makes shows {made.observation_space} and takes {made.action_space}; "
-            "needed: uint8 (H, W, 3), and float32 (A,) in [-1, 1]"
+            f"--env {spec.name}: what its record makes {both}; {NEEDED}",
         )
     return made
 
@@ -65,7 +67,9 @@ def _asked(spec: EnvSpec, record: Environment) -> dict[str, Any]:
         given["action_repeat"] = spec.action_repeat
     elif spec.action_repeat > 1:
         able = [other.title for other in records() if other.action_repeat]
-        raise UserError(f"--action-repeat {spec.action_repeat} is for {', '.join(able)}; --env {spec.name} takes 1")
+        raise UserError(
+            f"--action-repeat {spec.action_repeat} is for {', '.join(able)}; --env {spec.name} takes 1",
+        )
     if spec.distractor != "none" and not record.distractors:
         able = [other.title for other in records() if other.distractors]
         raise UserError(
@@ -99,7 +103,8 @@ def _gymnasium(name: str, options: dict[str, Any]) -> gymnasium.Env:
     try:
         return gymnasium.make(name, render_mode="rgb_array", disable_env_checker=True, **options)
     except (TypeError, ValueError) as error:
-        raise UserError(f"--env {name} could not be made: {error} (its constructor must accept {takes})") from error
+        needed = f"its constructor must accept {takes}"
+        raise UserError(f"--env {name} could not be made: {error} ({needed})") from error
     except ModuleNotFoundError as error:
         raise UserError(f"--env {name}: {error}; install it into this environment") from error
     except gymnasium.error.Error as error:
@@ -107,6 +112,6 @@ def _gymnasium(name: str, options: dict[str, Any]) -> gymnasium.Env:
             raise UserError(f"--env {name}: {error}") from error
         near = nearest(name, known).split("known:")[0].strip() or "try"
         raise UserError(
-            f"--env {name} is unknown; {near} {', '.join(ours)}, or any Gymnasium id; if a module of your own "
-            "registers it, add --plugin MODULE"
+            f"--env {name} is unknown; {near} {', '.join(ours)}, or any Gymnasium id; "
+            "if a module of your own registers it, add --plugin MODULE"
         ) from error

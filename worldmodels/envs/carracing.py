@@ -3,6 +3,7 @@
 Gymnasium's CarRacing-v3 with the paper's picture (CLASSIC 1.1), the bar of indicators cut off.
 """
 
+import itertools
 import os
 from typing import Any
 
@@ -12,6 +13,7 @@ from gymnasium import spaces
 from gymnasium.envs.box2d import car_racing
 
 from worldmodels.core.seeding import rng
+from worldmodels.envs.checked import Info
 from worldmodels.envs.distract import Background
 from worldmodels.envs.images import ImageEnv
 
@@ -24,6 +26,7 @@ MAX_STEPS = 1000
 W, H = car_racing.WINDOW_W, car_racing.WINDOW_H
 CUT = H * (car_racing.STATE_H - ROWS) // car_racing.STATE_H  # pixels of the window that are cut off
 KEPT = pygame.Rect(0, CUT, W, H - CUT)  # y upwards: the window is drawn upside down
+ROUNDING = 2  # pixels by which what is drawn may stick out
 REACH = float(np.hypot(W / 2, H))  # pixels from the car to any point of the window, and more
 
 
@@ -43,14 +46,14 @@ class CarRacing(ImageEnv):
         super().__init__(gymnasium.wrappers.TimeLimit(self._track, MAX_STEPS))
         self.observation_space = spaces.Box(0, 255, (ROWS, car_racing.STATE_W, 3), np.uint8)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[np.ndarray, Info]:
         gymnasium.Env.reset(self, seed=seed)
         if self._background:  # by a stream of its own, for the track is laid from the same seed
             self._background.begin(rng(int(self.np_random.integers(2**31)), "background"))
         obs, info = super().reset(seed=seed, options=options)
         return obs, info | self._info()
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, Info]:
         obs, reward, terminated, truncated, info = super().step(action)
         return obs, reward, terminated, truncated, info | self._info()
 
@@ -66,14 +69,14 @@ class CarRacing(ImageEnv):
         steer, gas, brake = np.asarray(action, np.float32)
         return np.array([steer, (gas + 1) / 2, max(brake, 0.0)], np.float32)
 
-    def _info(self) -> dict[str, Any]:
+    def _info(self) -> Info:
         return {"truth": _truth(self._track)} if self._tell else {}
 
 
 def _truth(env: Any) -> dict[str, np.ndarray]:
-    """Speed in m/s; offset to the right of the middle of the road in m; angle to the road in radians, in (-pi, pi]."""
+    """Speed in m/s; metres to the right of the road's middle; angle to the road in radians, in (-pi, pi]."""
     hull = env.car.hull
-    track = np.array(env.track)  # track: (N, 4) of alpha, beta, x, y
+    track = np.array(env.track)  # (N, 4): alpha, beta, x, y
     away = np.array(hull.position) - track[:, 2:]
     nearest = int((away**2).sum(1).argmin())
     beta = track[nearest, 1]  # the road runs along (-sin beta, cos beta)
@@ -86,28 +89,32 @@ def _truth(env: Any) -> dict[str, np.ndarray]:
 class FastCarRacing(car_racing.CarRacing):
     """Gymnasium's environment, to the pixel in the rows that are kept, at more than three times its speed.
 
-    What it saves: Gymnasium turns every polygon of the track and the grass, some 700, to find the thirty or so that can
-    be seen, where numpy finds them at once; it draws the field as a polygon, where it fills the whole window; it turns
-    the window upside down before it is made small; and it draws what is cut off. People see Gymnasium's own picture.
+    What it saves: Gymnasium turns every polygon of the track and the grass, some 700, to find the thirty or
+    so that can be seen, where numpy finds them at once; it draws the field as a polygon, where it fills the
+    whole window; it turns the window upside down before it is made small; and it draws what is cut off.
+    People see Gymnasium's own picture.
     """
 
     car: Any
 
     def _create_track(self) -> bool:
-        if not super()._create_track():
+        if not super()._create_track():  # type: ignore[no-untyped-call]
             return False  # Gymnasium tries again
         self._window = pygame.Surface((W, H))
         self._kept = self._window.subsurface(KEPT)
         polygons = [*((square, self.grass_color) for square in _grass()), *self.road_poly]
         self._colors = [color for _, color in polygons]  # a tile changes its colour once it was visited
-        self._corners = np.ascontiguousarray(np.transpose([corners for corners, _ in polygons]))  # (2, 4, N), x and y
+        corners = np.transpose([corners for corners, _ in polygons])  # (2, 4, N): x and y
+        self._corners = np.ascontiguousarray(corners)
         return True
 
     def _render(self, mode: str) -> Any:
         if mode != "state_pixels":
             return super()._render(mode)
         angle = -self.car.hull.angle
-        zoom = 0.1 * car_racing.SCALE * max(1 - self.t, 0) + car_racing.ZOOM * car_racing.SCALE * min(self.t, 1)
+        far = 0.1 * car_racing.SCALE  # an episode begins with a look from far away
+        near = car_racing.ZOOM * car_racing.SCALE
+        zoom = far * max(1 - self.t, 0) + near * min(self.t, 1)
         x, y = self.car.hull.position
         shift = pygame.math.Vector2((-x * zoom, -y * zoom)).rotate_rad(angle)
         translation = (W / 2 + shift[0], H / 4 + shift[1])
@@ -120,7 +127,7 @@ class FastCarRacing(car_racing.CarRacing):
         edge = car_racing.PLAYFIELD
         color = _whole(self.bg_color)
         if away + REACH / zoom < edge:  # it fills the window
-            # by numpy, since Surface.fill writes past the cache, and what is drawn on it then takes twice as long
+            # by numpy: Surface.fill writes past the cache, and what is drawn then takes twice as long
             pygame.surfarray.pixels2d(self._window)[:, CUT:] = self._window.map_rgb(color)
         else:
             self._window.fill(0)
@@ -130,7 +137,9 @@ class FastCarRacing(car_racing.CarRacing):
     def _draw_polygons(self, zoom: float, translation: tuple[float, float], angle: float) -> None:
         at = _to_screen(self._corners, zoom, translation, angle)
         (left, top), (right, bottom) = at.min(1), at.max(1)
-        seen = np.flatnonzero((right >= -2) & (left <= W + 2) & (bottom >= CUT - 2) & (top <= H + 2))  # 2 of rounding
+        across = (right >= -ROUNDING) & (left <= W + ROUNDING)
+        along = (bottom >= CUT - ROUNDING) & (top <= H + ROUNDING)
+        seen = np.flatnonzero(across & along)
         for index, corners in zip(seen.tolist(), at[:, :, seen].T.tolist(), strict=True):
             self._draw(corners, _whole(self._colors[index]))
 
@@ -141,7 +150,8 @@ class FastCarRacing(car_racing.CarRacing):
     def _shrink(self) -> np.ndarray:
         """uint8 (96, 96, 3), black where the indicators would be.
 
-        Pygame shrinks first each row, then each column, in whole numbers; the way up matters to the second alone.
+        Pygame shrinks first each row, then each column, in whole numbers; the way up matters to the second
+        alone.
         """
         narrow = pygame.transform.smoothscale(self._kept, (car_racing.STATE_W, KEPT.height))
         upright = pygame.transform.flip(narrow, False, True)
@@ -152,10 +162,12 @@ class FastCarRacing(car_racing.CarRacing):
 
 
 def _to_screen(points: np.ndarray, zoom: float, translation: tuple[float, float], angle: float) -> np.ndarray:
-    """Float64 (2, ...) in metres to pixels, by the same operations in the order of Gymnasium's, to the last bit."""
+    """Float64 (2, ...) in metres to pixels; in the order of Gymnasium's operations, so equal to the bit."""
     cos, sin = pygame.math.Vector2(1, 0).rotate_rad(angle)
     x, y = points
-    return np.stack([(cos * x - sin * y) * zoom + translation[0], (sin * x + cos * y) * zoom + translation[1]])
+    across = (cos * x - sin * y) * zoom + translation[0]
+    up = (sin * x + cos * y) * zoom + translation[1]
+    return np.stack([across, up])
 
 
 def _whole(color: Any) -> list[int]:
@@ -166,4 +178,5 @@ def _grass() -> list[list[tuple[float, float]]]:
     """Every other square of every other row."""
     size = car_racing.GRASS_DIM
     square = [(size, 0), (0, 0), (0, size), (size, size)]
-    return [[(size * x + dx, size * y + dy) for dx, dy in square] for x in range(-20, 20, 2) for y in range(-20, 20, 2)]
+    corners = itertools.product(range(-20, 20, 2), repeat=2)
+    return [[(size * x + dx, size * y + dy) for dx, dy in square] for x, y in corners]

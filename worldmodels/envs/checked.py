@@ -15,6 +15,10 @@ LARGEST = float(np.finfo(np.float32).max)  # rewards are kept as float32
 SHOWN = 200  # characters of an error's own words
 
 
+Info = dict[str, Any]
+"""What an environment tells beside pictures and rewards."""
+
+
 class Misstep(UserError):
     """An environment raised, or gave what nobody can use. An episode, not a run, is lost by it."""
 
@@ -22,7 +26,7 @@ class Misstep(UserError):
 class Checked(gymnasium.Wrapper):
     """Lets through what fits, and says of all else which environment, seed and step it was.
 
-    An environment that raised is made anew before its next episode, for nobody knows what state it was left in.
+    An environment that raised is made anew before its next episode, for nobody knows in what state it is.
 
     Args:
         name: of the environment, as `--env` has it.
@@ -38,7 +42,7 @@ class Checked(gymnasium.Wrapper):
         self._broken = False
         self._shape = self.env.observation_space.shape
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[np.ndarray, Info]:
         """Raises Misstep."""
         self._seed = seed
         self._step = 0
@@ -51,7 +55,7 @@ class Checked(gymnasium.Wrapper):
         self._look(obs)
         return obs, info
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, Info]:
         """Raises Misstep."""
         self._step += 1
         try:
@@ -89,7 +93,7 @@ class Checked(gymnasium.Wrapper):
         return Misstep(f"--env {self._name}, seed {self._seed}, {when}: {what}")
 
     def _renew(self) -> None:
-        with contextlib.suppress(Exception):  # it is broken, which was told; what matters is the one in its place
+        with contextlib.suppress(Exception):  # that it is broken was told; another takes its place
             self.env.close()
         self.env = self._made()
         self._broken = False
@@ -106,4 +110,6 @@ class Checked(gymnasium.Wrapper):
 def _words(error: Exception) -> str:
     """One line of an error: its kind, what it says, and where it was raised."""
     at = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:SHOWN]} ({Path(at.filename).name}:{at.lineno})"
+    said = " ".join(str(error).split())[:SHOWN]
+    place = f"{Path(at.filename).name}:{at.lineno}"
+    return f"{type(error).__name__}: {said} ({place})"

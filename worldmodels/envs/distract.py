@@ -1,8 +1,9 @@
 """Backgrounds that move and mean nothing: noise, panned stills, videos (HRSSM section 9).
 
-An environment that can tell what lies behind its actors asks a Background for the next picture and puts it there.
-Training and test backgrounds are disjoint. Each episode starts at a moment of its own, drawn from the episode's seed
-(the published code lets its background run on across episodes, which makes results depend on the order of episodes).
+An environment that can tell what lies behind its actors asks a Background for the next picture and puts it
+there. Training and test backgrounds are disjoint. Each episode starts at a moment of its own, drawn from
+the episode's seed (the published code lets its background run on across episodes, which makes results
+depend on the order of episodes).
 """
 
 import functools
@@ -111,13 +112,13 @@ class VideoBackground:
 
     def picture(self, height: int, width: int) -> np.ndarray:
         clip = self._clips[self._clip]
-        frame = clip[self._next]
+        frame: np.ndarray = clip[self._next]
         self._next += 1
         if self._next == len(clip):
             self._clip = (self._clip + 1) % len(self._clips)
             self._next = 0
         if (height, width) != (SIDE, SIDE):
-            frame = np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
+            return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
         return frame
 
 
@@ -125,8 +126,8 @@ def split_clips(folder: Path) -> dict[str, list[Path]]:
     """The clips for training and those for tests.
 
     Args:
-        folder: holds train/ and test/ with clips, or clips of which the last quarter by name are for tests. Each may
-            lie in sub-folders.
+        folder: holds train/ and test/ with clips, or clips of which the last quarter by name are for
+            tests. Each may lie in sub-folders.
 
     Raises:
         UserError: if there are too few, or one clip is in both.
@@ -138,7 +139,9 @@ def split_clips(folder: Path) -> dict[str, list[Path]]:
     contents = {_content(path): path for path in found["train"]}
     for path in found["test"]:
         if twin := contents.get(_content(path)):
-            raise UserError(f"--distractor-videos: {path} and {twin} are the same clip; tests need clips of their own")
+            raise UserError(
+                f"--distractor-videos: {path} and {twin} are the same clip; tests need clips of their own",
+            )
     return found
 
 
@@ -156,12 +159,20 @@ def _clips_below(folder: Path) -> list[Path]:
 
 def _instead(folder: Path) -> str:
     """What is needed, and what is there."""
+    kinds = " ".join(CLIPS)
+    places = "in train/ and test/, or at least two in the folder itself, sub-folders included"
+    return f"needed: {kinds} {places}; {_there(folder)}"
+
+
+def _there(folder: Path) -> str:
+    """What is in a folder without clips."""
+    if not folder.is_dir():
+        return "there is no such folder"
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    there = f"there: {', '.join(files[:NAMED])}{' ...' if len(files) > NAMED else ''}" if files else "there is no file"
-    return (
-        f"needed: {' '.join(CLIPS)} in train/ and test/, or at least two in the folder itself, sub-folders included; "
-        + (there if folder.is_dir() else "there is no such folder")
-    )
+    if not files:
+        return "there is no file"
+    more = " ..." if len(files) > NAMED else ""
+    return f"there: {', '.join(files[:NAMED])}{more}"
 
 
 def train_clips(spec: EnvSpec) -> dict[str, Path]:
@@ -176,7 +187,7 @@ def check_test_clips(spec: EnvSpec, known: Collection[str]) -> None:
 
     Args:
         spec: the environment, whose clips may not be those it was collected with.
-        known: contents of the clips that V was trained before (`train_clips`).
+        known: contents of the clips that V was trained in front of (`train_clips`).
 
     Raises:
         UserError: naming a test clip that is among them.
@@ -184,9 +195,8 @@ def check_test_clips(spec: EnvSpec, known: Collection[str]) -> None:
     if spec.distractor == "video":
         for path in split_clips(_folder(spec.videos))["test"]:
             if _content(path) in known:
-                raise UserError(
-                    f"--distractor-videos: {path} is for tests, but V was trained before it; give other clips"
-                )
+                known_clip = f"{path} is for tests, but V was trained in front of it"
+                raise UserError(f"--distractor-videos: {known_clip}; give other clips")
 
 
 @functools.lru_cache(maxsize=4)
@@ -196,7 +206,9 @@ def _clips(folder: str, split: str, colour: bool) -> tuple[np.ndarray, ...]:
 
 def _folder(videos: str) -> Path:
     if not videos:
-        raise UserError("--distractor video needs --distractor-videos DIR with clips (or take --distractor stills)")
+        raise UserError(
+            "--distractor video needs --distractor-videos DIR with clips (or take --distractor stills)",
+        )
     return Path(videos)
 
 
@@ -206,7 +218,8 @@ def _read(path: Path, colour: bool) -> np.ndarray:
     try:
         reader = imageio_ffmpeg.read_frames(str(path), output_params=scale)
         next(reader)
-        frames = [np.frombuffer(data, np.uint8).reshape(SIDE, SIDE, 3) for data in itertools.islice(reader, FRAMES)]
+        parts = itertools.islice(reader, FRAMES)
+        frames = [np.frombuffer(part, np.uint8).reshape(SIDE, SIDE, 3) for part in parts]
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(f"{path} could not be read as a video; replace or remove it") from error
     if not frames:

@@ -1,7 +1,7 @@
 """dm_control's suite, seen from a camera: `dmc:walker-walk` is task walk of domain walker.
 
-Rendered by MuJoCo without a display, at the size of an observation and without what costs much and shows little there
-(multisampling, fine shadows): HRSSM section 9.
+Rendered by MuJoCo without a display, at the size of an observation and without what costs much and shows
+little there (multisampling, fine shadows): HRSSM section 9.
 """
 
 import atexit
@@ -15,20 +15,25 @@ from gymnasium import spaces
 
 from worldmodels.core.errors import UserError, nearest
 from worldmodels.data.episode import OBS_SHAPE
+from worldmodels.envs.checked import Info
 from worldmodels.envs.distract import Background
 
 RENDERERS = {"egl": "EGL", "osmesa": "OSMesa"}  # those that need no display, and their libraries
 INSTALL = "please run 'apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri'"
 SHADOWS = 256  # texels; the suite's 2048 are most of a frame's cost and look alike at this size
-SLICES = 20
-STACKS = 12  # of spheres and capsules; the suite's 28 and 16 take up to twice as long and look alike
+SLICES = 20  # of spheres and capsules; the suite's 28 take up to twice as long and look alike
+STACKS = 12  # likewise; the suite has 16
 CAMERAS = {"quadruped": 2}  # elsewhere 0
 UNBOUNDED = 1e9  # an actuator that goes further has no range, and gets [-1, 1]
 HIDDEN = 5  # a geom group that is not drawn
 
 
 def choose_renderer() -> None:
-    """Sets MUJOCO_GL, which must be done before mujoco is imported. Raises UserError if nothing can draw headless."""
+    """Sets MUJOCO_GL, which must be done before mujoco is imported.
+
+    Raises:
+        UserError: if nothing here can draw without a display.
+    """
     if "MUJOCO_GL" not in os.environ:
         found = _renderers()
         if not found:
@@ -45,7 +50,8 @@ def cannot_draw(why: object) -> UserError:
         advice = f"leave MUJOCO_GL unset, or set it to {others[0]}, which is installed"
     elif os.environ.get("PYOPENGL_PLATFORM", chosen) != chosen:
         advice = "leave PYOPENGL_PLATFORM unset"
-    return UserError(f"dmc environments cannot draw by MUJOCO_GL={chosen} ({str(why).splitlines()[0]}); {advice}")
+    reason = str(why).splitlines()[0]
+    return UserError(f"dmc environments cannot draw by MUJOCO_GL={chosen} ({reason}); {advice}")
 
 
 def _renderers() -> list[str]:
@@ -61,8 +67,9 @@ except (ImportError, AttributeError, RuntimeError) as error:  # what PyOpenGL ra
 
 
 class ControlSuite(gymnasium.Env):
-    """Action (A,) in [-1, 1], scaled to each actuator's range. Reward: 0 to 1 per step of control, summed over repeats.
+    """Action (A,) in [-1, 1], scaled to each actuator's range.
 
+    Reward: 0 to 1 per step of control, summed over repeats.
     The time limit (1000 steps of control in most tasks) truncates; few tasks terminate.
 
     Args:
@@ -73,7 +80,11 @@ class ControlSuite(gymnasium.Env):
     """
 
     def __init__(
-        self, name: str, action_repeat: int = 2, background: Background | None = None, truth: bool = False
+        self,
+        name: str,
+        action_repeat: int = 2,
+        background: Background | None = None,
+        truth: bool = False,
     ) -> None:
         domain, _, task = name.partition("-")
         known = [f"{d}-{t}" for d, t in suite.ALL_TASKS]
@@ -88,11 +99,12 @@ class ControlSuite(gymnasium.Env):
         self._view = _View(self._model, CAMERAS.get(domain, 0), hide_scenery=background is not None)
         spec = self._env.action_spec()
         bounded = np.abs([spec.minimum, spec.maximum]).max(0) < UNBOUNDED
-        self._low, self._high = np.where(bounded, spec.minimum, -1), np.where(bounded, spec.maximum, 1)
+        self._low = np.where(bounded, spec.minimum, -1)
+        self._high = np.where(bounded, spec.maximum, 1)
         self.observation_space = spaces.Box(0, 255, OBS_SHAPE, np.uint8)
         self.action_space = spaces.Box(-1, 1, spec.shape, np.float32)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[np.ndarray, Info]:
         super().reset(seed=seed)
         self._env.task.random.seed(int(self.np_random.integers(2**31)))
         if self._background:
@@ -101,7 +113,7 @@ class ControlSuite(gymnasium.Env):
         self._view.terrain()
         return self._see(), self._info(time_step)
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, Info]:
         unit = (np.clip(action, -1, 1).astype(np.float64) + 1) / 2
         native = self._low + unit * (self._high - self._low)
         reward = 0.0
@@ -122,7 +134,7 @@ class ControlSuite(gymnasium.Env):
         self._view.close()
         self._env.close()
 
-    def _info(self, time_step: Any) -> dict[str, Any]:
+    def _info(self, time_step: Any) -> Info:
         if not self._tell:
             return {}
         truth = {name: np.ravel(value).astype(np.float32) for name, value in time_step.observation.items()}
@@ -144,6 +156,16 @@ def _opened() -> Any:
         raise cannot_draw(error) from error
 
 
+def _set_quality(visual: Any) -> None:
+    """A picture as large as an observation, without what costs much and shows little there."""
+    visual.quality.offsamples = 0
+    visual.quality.shadowsize = SHADOWS
+    visual.quality.numslices = SLICES
+    visual.quality.numstacks = STACKS
+    visual.global_.offwidth = OBS_SHAPE[0]
+    visual.global_.offheight = OBS_SHAPE[1]
+
+
 class _View:
     """Draws one model from one camera, 64x64."""
 
@@ -154,24 +176,17 @@ class _View:
             _View._context = _opened()
             atexit.register(_View._context.free)  # before the display is closed, which mujoco does at exit
         _View._context.make_current()
-        quality = model.vis.quality
-        size = model.vis.global_
-        quality.offsamples, quality.shadowsize, size.offwidth, size.offheight = 0, SHADOWS, *OBS_SHAPE[:2]
-        quality.numslices = SLICES
-        quality.numstacks = STACKS
+        _set_quality(model.vis)
         self._model = model
         self._option = mujoco.MjvOption()
         self._hide = hide_scenery
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._camera.fixedcamid = camera
-        self._option.flags[mujoco.mjtVisFlag.mjVIS_RANGEFINDER] = 0  # sensors' rays are no part of the picture
+        self._option.flags[mujoco.mjtVisFlag.mjVIS_RANGEFINDER] = 0  # sensors' rays are no part of it
         self._scene = mujoco.MjvScene(model, maxgeom=1000)
         if hide_scenery:
-            scenery = np.isin(model.geom_type, (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD))
-            model.geom_group[scenery] = HIDDEN
-            self._option.geomgroup[HIDDEN] = 0
-            self._scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = 0
+            self._hide_scenery()
         try:
             self._gl = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         except mujoco.FatalError as error:  # a context that opened, and is none (glfw without a display)
@@ -180,6 +195,13 @@ class _View:
         self._rect = mujoco.MjrRect(0, 0, *OBS_SHAPE[:2])
         self._rgb = np.empty(OBS_SHAPE, np.uint8)
         self._depth = np.empty(OBS_SHAPE[:2], np.float32)
+
+    def _hide_scenery(self) -> None:
+        """Neither floor nor sky is drawn from now on."""
+        floors = (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD)
+        self._model.geom_group[np.isin(self._model.geom_type, floors)] = HIDDEN
+        self._option.geomgroup[HIDDEN] = 0
+        self._scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = 0
 
     def draw(self, data: Any) -> tuple[np.ndarray, np.ndarray]:
         """The picture uint8 (64, 64, 3), and bool (64, 64) where nothing is drawn (with scenery hidden)."""

@@ -1,7 +1,7 @@
 """Doom TakeCover: monsters at the far wall throw fireballs; step aside, survive.
 
-ViZDoom's take_cover scenario with the paper's picture and action (CLASSIC 2.1, 2.2, 2.6), at the skill that matches
-the authors' data with today's engine (4: CLASSIC 2.8).
+ViZDoom's take_cover scenario with the paper's picture and action (CLASSIC 2.1, 2.2, 2.6), at the skill that
+matches the authors' data with today's engine (4: CLASSIC 2.8).
 """
 
 import contextlib
@@ -14,13 +14,13 @@ import threading
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import gymnasium
 import numpy as np
 import vizdoom
 from gymnasium import spaces
 
+from worldmodels.envs.checked import Info
 from worldmodels.envs.distract import Background
 
 TIMEOUT = 2100  # tics of 1/35 s: a minute
@@ -34,18 +34,23 @@ FLAT = 1  # the label of floor and ceiling; walls are 0, things have numbers of 
 class Doom(gymnasium.Env):
     """Action (1,): below -1/3 step left, above 1/3 step right, else stay. Reward 1 per tic survived.
 
-    The picture is taken at 160x120, ViZDoom's smallest, with the status bar drawn and cut off, which gives the view
-    the authors' geometry. After death the game shows nothing; the last picture is shown once more.
+    The picture is taken at 160x120, ViZDoom's smallest, with the status bar drawn and cut off, which gives
+    the view the authors' geometry. After death the game shows nothing; the last picture is shown once more.
 
     Args:
         skill: ViZDoom's, 1 to 5.
         timeout: tics after which an episode is truncated.
         background: drawn where floor and ceiling are; walls, monsters and fireballs stay.
-        truth: tell the true state in `info["truth"]`: health, place, monsters in view, the nearest fireball in view.
+        truth: tell the true state in `info["truth"]`: health, place, monsters in view, the nearest fireball
+            in view.
     """
 
     def __init__(
-        self, skill: int = 4, timeout: int = TIMEOUT, background: Background | None = None, truth: bool = False
+        self,
+        skill: int = 4,
+        timeout: int = TIMEOUT,
+        background: Background | None = None,
+        truth: bool = False,
     ) -> None:
         self.observation_space = spaces.Box(0, 255, SHAPE, np.uint8)
         self.action_space = spaces.Box(-1, 1, (1,), np.float32)
@@ -62,7 +67,7 @@ class Doom(gymnasium.Env):
         self._end = weakref.finalize(self, game.close)  # also runs when the interpreter exits
         return game
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[np.ndarray, Info]:
         super().reset(seed=seed)
         self.game.set_seed(int(self.np_random.integers(2**31)))
         self.game.new_episode()
@@ -70,7 +75,7 @@ class Doom(gymnasium.Env):
             self._background.begin(np.random.default_rng(int(self.np_random.integers(2**31))))
         return self._see(), self._info()
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, Info]:
         lateral = float(np.asarray(action).reshape(()) if np.ndim(action) == 0 else action[0])
         reward = self.game.make_action([lateral < -THRESHOLD, lateral > THRESHOLD])  # buttons: left, right
         terminated = self.game.is_player_dead()
@@ -88,13 +93,14 @@ class Doom(gymnasium.Env):
     def _see(self) -> np.ndarray:
         state = self.game.get_state()
         if state is not None:
-            self._picture = state.screen_buffer[: SHAPE[0]]  # below is the status bar; a copy of the game's already
+            # below is the status bar; ViZDoom's buffer is a copy of the game's already
+            self._picture = state.screen_buffer[: SHAPE[0]]
             if self._background:
                 flat = np.asarray(state.labels_buffer)[: SHAPE[0]] == FLAT
                 self._picture[flat] = self._background.picture(*flat.shape)[flat]
         return self._picture
 
-    def _info(self) -> dict[str, Any]:
+    def _info(self) -> Info:
         state = self.game.get_state() if self._tell else None
         if state is not None:  # after death the last truth stands, as the last picture does
             self._truth = _truth(self.game, state)
@@ -103,16 +109,20 @@ class Doom(gymnasium.Env):
 
 def _truth(game: vizdoom.DoomGame, state: vizdoom.GameState) -> dict[str, np.ndarray]:
     """Lengths in units of the game, whose room is some 700 wide and deep."""
-    x, y = (game.get_game_variable(v) for v in (vizdoom.GameVariable.POSITION_X, vizdoom.GameVariable.POSITION_Y))
+    x = game.get_game_variable(vizdoom.GameVariable.POSITION_X)
+    y = game.get_game_variable(vizdoom.GameVariable.POSITION_Y)
     things = state.labels or []
     names = [thing.object_name for thing in things]
     balls = [(o.object_position_x - x, o.object_position_y - y) for o in things if "Ball" in o.object_name]
     ahead, aside = min(balls, key=lambda ball: np.hypot(*ball), default=(1000.0, 0.0))
     truth = {
-        "health": game.get_game_variable(vizdoom.GameVariable.HEALTH), "place": y,
+        "health": game.get_game_variable(vizdoom.GameVariable.HEALTH),
+        "place": y,
         "monsters": sum("Imp" in name and "Ball" not in name for name in names),
-        "fireballs": len(balls), "fireball distance": ahead, "fireball offset": aside,
-    }  # fmt: skip
+        "fireballs": len(balls),
+        "fireball distance": ahead,
+        "fireball offset": aside,
+    }
     return {name: np.array([value], np.float32) for name, value in truth.items()}
 
 
@@ -134,7 +144,8 @@ def _start(skill: int, timeout: int, labels: bool) -> vizdoom.DoomGame:
     game.set_doom_skill(skill)
     game.set_episode_timeout(timeout)
     game.set_doom_game_path(str(ENGINE.parent / "freedoom2.wad"))
-    leashed = shutil.which("setpriv") is not None  # else not Linux: engines end with us only if we end in peace
+    # without setpriv, which is Linux's, engines end with us only if we end in peace
+    leashed = shutil.which("setpriv") is not None
     game.set_vizdoom_path(str(LEASH if leashed else ENGINE))
     os.environ["WORLDMODELS_DOOM_ENGINE"] = str(ENGINE)
     game.set_doom_config_path(os.devnull)  # it reads settings, and writes them when it ends

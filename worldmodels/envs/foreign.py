@@ -1,7 +1,8 @@
 """Environments of others, found by a Gymnasium id: their habits, and the API of today.
 
-What they may do: draw from numpy's and Python's global generators; speak the API of old (`reset()` without a seed that
-gives a picture alone, `step()` that gives four things); give arrays of one for numbers, and None for no info.
+What they may do: draw from numpy's and Python's global generators; speak the API of old (`reset()`
+without a seed that gives a picture alone, `step()` that gives four things); give arrays of one for
+numbers, and None for no info.
 """
 
 import inspect
@@ -14,7 +15,7 @@ import gymnasium
 import numpy as np
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
-from worldmodels.envs.checked import Misstep
+from worldmodels.envs.checked import Info, Misstep
 
 GLOBAL: Any = np.random  # whose stubs leave out the two functions that are asked of it
 
@@ -22,8 +23,9 @@ GLOBAL: Any = np.random  # whose stubs leave out the two functions that are aske
 class Luck:
     """The global generators of numpy and Python as one environment finds them, whoever else draws from them.
 
-    They are in their places while the block runs, so what an environment draws depends on its seed alone: neither on
-    the episodes before in the same process nor on the environments beside it. Takes 20 to 35 µs a block.
+    They are in their places while the block runs, so what an environment draws depends on its
+    seed alone: neither on the episodes before in the same process nor on the environments beside
+    it. Takes 20 to 35 µs a block.
     """
 
     def __init__(self) -> None:
@@ -63,11 +65,11 @@ class Foreign(gymnasium.Wrapper):
                 self._limit = env._max_episode_steps
             env = env.env
         super().__init__(env)
-        takes = inspect.signature(env.reset).parameters.values()
-        anything = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in takes)
-        self._asked = [name for name in ("seed", "options") if anything or name in {one.name for one in takes}]
+        takes = inspect.signature(env.reset).parameters
+        anything = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in takes.values())
+        self._asked = [name for name in ("seed", "options") if anything or name in takes]
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Any, Info]:
         self._steps = 0
         given: dict[str, Any] = {"seed": seed, "options": options}
         if seed is not None:
@@ -80,7 +82,7 @@ class Foreign(gymnasium.Wrapper):
             return came[0], came[1] or {}
         return came, {}
 
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, Info]:
         with self._luck:
             came = self.env.step(action)
         self._steps += 1

@@ -1,4 +1,4 @@
-"""Any Gymnasium environment whose observation is an image, and the one place where pictures become observations."""
+"""Any Gymnasium environment that shows images; and the one place where pictures become observations."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,18 +10,19 @@ from gymnasium import spaces
 
 from worldmodels.core.errors import UserError
 from worldmodels.data.episode import OBS_SHAPE
-from worldmodels.envs.checked import Misstep
+from worldmodels.envs.checked import Info, Misstep
 
-UNBOUNDED = 1e9  # an action's number that may go further has no bounds, whatever its space says, and gets [-1, 1]
+# An action's number that may go further has no bounds, whatever its space says, and gets [-1, 1].
+UNBOUNDED = 1e9
 # What F.interpolate calls; but that lays planes behind one another, and turning them takes as long again.
 _resize: Any = torch._C._nn._upsample_bilinear2d_aa
 
 
 def to_obs(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """uint8 N x (H, W, 3) -> uint8 (N, 64, 64, 3), antialiased (triangle filter, aspect not kept: CLASSIC 1.1, step 1).
+    """uint8 N x (H, W, 3) -> uint8 (N, 64, 64, 3), antialiased, the aspect not kept (CLASSIC 1.1, step 1).
 
-    The same filter as Pillow's, to within 1 of 255. Each becomes what it would alone, in half the time where there are
-    many.
+    The triangle filter is Pillow's, to within 1 of 255. Each becomes what it would alone, in half
+    the time where there are many.
     """
     whole = np.stack(pictures)
     if whole.shape[1:] == OBS_SHAPE:
@@ -44,16 +45,17 @@ class Shrunk(gymnasium.ObservationWrapper):
         self.observation_space = spaces.Box(0, 255, OBS_SHAPE, np.uint8)
 
     def observation(self, observation: np.ndarray) -> np.ndarray:
-        return to_obs([observation])[0]
+        obs: np.ndarray = to_obs([observation])[0]
+        return obs
 
 
 class ImageEnv(gymnasium.Env):
     """Makes an image environment look like all of ours.
 
-    Pictures (H, W, 3), (H, W, 1) or (H, W), of any numbers within the bounds that their space declares, become uint8
-    (H, W, 3) from 0 to 255. Actions: a bounded Box is scaled from [-1, 1]; a number of it that may go beyond
-    `UNBOUNDED` gets [-1, 1] as it is. A Discrete(n) takes the largest of n numbers; a MultiBinary(n) switches on what
-    is above 0.
+    Pictures (H, W, 3), (H, W, 1) or (H, W), of any numbers within the bounds that their space declares,
+    become uint8 (H, W, 3) from 0 to 255. Actions: a bounded Box is scaled from [-1, 1]; a number of it that
+    may go beyond `UNBOUNDED` gets [-1, 1] as it is. A Discrete(n) takes the largest of n numbers; a
+    MultiBinary(n) switches on what is above 0.
 
     Raises:
         UserError: if the observation is no such image or the action space is another.
@@ -66,34 +68,27 @@ class ImageEnv(gymnasium.Env):
         shape = space.shape or ()
         is_image = len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))
         if not (is_image and isinstance(space, spaces.Box) and _spans(space.low.min(), space.high.max())):
-            raise UserError(
-                f"--env {name} shows {space}; an image is needed: a bounded Box of (H, W, 3), (H, W, 1) or (H, W)"
-            )
-        self._darkest, self._brightest = float(space.low.min()), float(space.high.max())
+            needed = "an image is needed: a bounded Box of (H, W, 3), (H, W, 1) or (H, W)"
+            raise UserError(f"--env {name} shows {space}; {needed}")
+        self._darkest = float(space.low.min())
+        self._brightest = float(space.high.max())
         self._as_it_is = (self._darkest, self._brightest) == (0, 255)
-        actions = env.action_space
-        if isinstance(actions, spaces.Discrete):
-            count = int(actions.n)
-        elif isinstance(actions, spaces.MultiBinary) or (isinstance(actions, spaces.Box) and actions.is_bounded()):
-            count = int(np.prod(actions.shape))
-        else:
-            raise UserError(f"--env {name} takes {env.action_space}; needed: Discrete, MultiBinary, or a bounded Box")
-        if isinstance(actions, spaces.Box):
-            self._low, self._high = _bounds(actions)
-        self.action_space = spaces.Box(-1, 1, (count,), np.float32)
+        self.action_space = spaces.Box(-1, 1, (_numbers(env.action_space, name),), np.float32)
+        if isinstance(env.action_space, spaces.Box):
+            self._low, self._high = _bounds(env.action_space)
         self.observation_space = spaces.Box(0, 255, (*shape[:2], 3), np.uint8)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[np.ndarray, Info]:
         super().reset(seed=seed)
         picture, info = self.env.reset(seed=seed, options=options)
         return self.see(picture), info
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, Info]:
         picture, reward, terminated, truncated, info = self.env.step(self.to_native(action))
         return self.see(picture), float(reward), bool(terminated), bool(truncated), info
 
     def see(self, picture: np.ndarray) -> np.ndarray:
-        """The environment's own picture in three colours; a copy, for many an environment draws into one for ever."""
+        """The environment's own picture in three colours; a copy, for many draw into one array for ever."""
         picture = np.asarray(picture)
         if not (self._as_it_is and picture.dtype == np.uint8):
             picture = self._scaled(picture)
@@ -111,7 +106,8 @@ class ImageEnv(gymnasium.Env):
         if not (levels.min() >= -0.5 and levels.max() <= 255.5):  # which NaN is not, either
             shown = (picture.min(), picture.max())
             declared = (self._darkest, self._brightest)
-            raise Misstep("a picture of {:g} to {:g}, where its space says {:g} to {:g}".format(*shown, *declared))
+            told = "a picture of {:g} to {:g}, where its space says {:g} to {:g}"
+            raise Misstep(told.format(*shown, *declared))
         return levels.clip(0, 255).round().astype(np.uint8)
 
     def to_native(self, action: np.ndarray) -> Any:
@@ -137,9 +133,20 @@ def _spans(low: float, high: float) -> bool:
     return bool(np.isfinite(low) and np.isfinite(high) and 0 < high - low < UNBOUNDED)
 
 
+def _numbers(actions: spaces.Space[Any], name: str) -> int:
+    """How many numbers stand for an action of ours. Raises UserError if these actions cannot be taken."""
+    if isinstance(actions, spaces.Discrete):
+        return int(actions.n)
+    bounded = isinstance(actions, spaces.Box) and actions.is_bounded()
+    if not (bounded or isinstance(actions, spaces.MultiBinary)):
+        raise UserError(f"--env {name} takes {actions}; needed: Discrete, MultiBinary, or a bounded Box")
+    return int(np.prod(actions.shape or ()))
+
+
 def _bounds(space: spaces.Box) -> tuple[np.ndarray, np.ndarray]:
-    """What an action's numbers go from and to: the space's bounds, and [-1, 1] where those are as good as none."""
-    low, high = np.array(space.low, np.float64), np.array(space.high, np.float64)
+    """What an action's numbers go from and to; [-1, 1] where the space's bounds are as good as none."""
+    low = np.array(space.low, np.float64)
+    high = np.array(space.high, np.float64)
     wide = np.maximum(np.abs(low), np.abs(high)) >= UNBOUNDED
     if not wide.any():
         return space.low, space.high
@@ -150,8 +157,9 @@ def to_picture(frame: Any) -> np.ndarray:
     """Whatever an environment draws for people as uint8 (H, W, 3).
 
     Args:
-        frame: uint8, or floats in [0, 1] or [0, 255]; (H, W, 3), (H, W, 4), whose last is left out, (H, W, 1) or
-            (H, W); a list or an array of several, whose last is taken; anything else that numpy takes for an array.
+        frame: uint8, or floats in [0, 1] or [0, 255]; (H, W, 3), (H, W, 4), whose last is left out,
+            (H, W, 1) or (H, W); a list or an array of several, whose last is taken; anything else
+            that numpy takes for an array.
 
     Raises:
         UserError: if it is none of these; the message says what it is.

@@ -1,4 +1,7 @@
-"""--dry-run: what a command would take. Speeds are measured here, for seconds, and multiplied; nothing is written."""
+"""--dry-run: what a command would take.
+
+Speeds are measured here, for seconds, and multiplied; nothing is written.
+"""
 
 from worldmodels.estimate.collection import collection
 from worldmodels.estimate.evolution import evolution

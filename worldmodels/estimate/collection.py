@@ -4,10 +4,12 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+import gymnasium
 import torch
 
 from worldmodels.acting.agents import Agent
-from worldmodels.acting.rollout import Outcome, rollout
+from worldmodels.acting.rollout import rollout
+from worldmodels.acting.tape import Outcome
 from worldmodels.core.seeding import integer
 from worldmodels.data.store import pack_shard
 from worldmodels.envs.reused import reused
@@ -18,7 +20,11 @@ EPISODES = 8  # that are played
 
 
 def collection(
-    config: CollectConfig, policy: str, episodes: int, agent_of: Callable[[list], Agent], lockstep: int
+    config: CollectConfig,
+    policy: str,
+    episodes: int,
+    agent_of: Callable[[list[gymnasium.Env]], Agent],
+    lockstep: int,
 ) -> None:
     """Plays a few episodes for a few seconds, and says what `episodes` of them would take.
 
@@ -34,17 +40,13 @@ def collection(
     envs = reused(config.spec, min(lockstep, rows))
     sample = _sample(config, envs, agent_of(envs), rows)
     steps = sum(o.length for o in sample.outcomes)
-    lasting = sum(not o.terminated and sample.limit < config.max_steps for o in sample.outcomes)
     length = sum(config.max_steps if sample.cut_off(o) else o.length for o in sample.outcomes) / rows
-    how = f"{rows} episodes played here" + (f"; {lasting} outlived that: --max-steps" if lasting else "")
-    began = time.perf_counter()
-    per_frame = len(pack_shard([o.episode for o in sample.outcomes if o.episode], {})) / (steps + rows)
-    packing = (time.perf_counter() - began) / (steps + rows)
     frames = episodes * (length + 1)
     cores = max(1, config.workers)
+    packing, per_frame = _packing(sample)
     costs = [
         Cost("reset", sample.start / rows, episodes, "measured", cores),
-        Cost("step", max(0.0, sample.took - sample.start) / max(1, steps - rows), episodes * length, how, cores),
+        Cost("step", sample.playing / max(1, steps - rows), episodes * length, _how(config, sample), cores),
         Cost("frame compressed", packing, frames, "measured", cores),
     ]
     # twice: frames are put together for each episode, and a shard's bytes for the way home
@@ -65,12 +67,33 @@ class Sample(NamedTuple):
     start: float  # seconds that their resets took, and a step of each
     took: float  # seconds in all
 
+    @property
+    def playing(self) -> float:
+        """Seconds that their steps took, but for the first of each."""
+        return max(0.0, self.took - self.start)
+
     def cut_off(self, outcome: Outcome) -> bool:
         """Whether an episode would have gone on."""
         return outcome.length == self.limit and not outcome.terminated
 
 
-def _sample(config: CollectConfig, envs: list, agent: Agent, rows: int) -> Sample:
+def _packing(sample: Sample) -> tuple[float, float]:
+    """Seconds that it takes to compress a frame, and the bytes that are left of it."""
+    episodes = [outcome.episode for outcome in sample.outcomes if outcome.episode]
+    frames = sum(outcome.length + 1 for outcome in sample.outcomes)
+    began = time.perf_counter()
+    size = len(pack_shard(episodes, {}))
+    return (time.perf_counter() - began) / frames, size / frames
+
+
+def _how(config: CollectConfig, sample: Sample) -> str:
+    """Where the seconds of a step come from."""
+    played = f"{len(sample.outcomes)} episodes played here"
+    lasting = sum(not o.terminated and sample.limit < config.max_steps for o in sample.outcomes)
+    return f"{played}; {lasting} outlived that: --max-steps" if lasting else played
+
+
+def _sample(config: CollectConfig, envs: list[gymnasium.Env], agent: Agent, rows: int) -> Sample:
     """Plays so many episodes, ever more of each, until that takes long enough to be believed."""
     seeds = [integer(config.seed, "estimate", i) for i in range(rows)]
 
@@ -80,8 +103,8 @@ def _sample(config: CollectConfig, envs: list, agent: Agent, rows: int) -> Sampl
         return outcomes, time.perf_counter() - began
 
     play(1)  # the first reset may be slow
+    outcomes, start = play(1)
     limit = 1
-    (outcomes, start) = play(1)
     took = start
     while limit < config.max_steps and took < LONG_ENOUGH and any(not o.terminated for o in outcomes):
         limit = min(config.max_steps, max(2 * limit, int(limit * LONG_ENOUGH / took / 2)))

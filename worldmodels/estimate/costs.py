@@ -9,12 +9,12 @@ from typing import NamedTuple
 from worldmodels.core import distributed
 from worldmodels.core.report import say, table
 
-LONG_ENOUGH = 2.0  # seconds that a speed is measured for
+LONG_ENOUGH = 2.0  # seconds of measuring after which a speed is believed
 FRAME = 64 * 64 * 3  # bytes
 
 
 class Cost(NamedTuple):
-    """Something that happens `times` and takes `each` seconds on one core, on `cores` of them (in mean) at a time."""
+    """Something that happens `times` and takes a core `each` seconds, by `cores` at a time (in mean)."""
 
     name: str
     each: float
@@ -36,7 +36,7 @@ class Size(NamedTuple):
 
 
 def seconds_per(work: Callable[[int], float], most: int = 10**9) -> float:
-    """Seconds per unit of work, measured over more and more of it until that takes long enough to be believed.
+    """Seconds per unit of work, measured over more and more of it until that takes long enough to believe.
 
     Args:
         work: does about so many units, and says how many they were.
@@ -63,11 +63,18 @@ def show(title: str, costs: list[Cost], sizes: list[Size]) -> None:
     """Prints the estimate: times with their total, then disk and memory."""
     if not distributed.is_main():
         return
-    rows = [(c.name, _time(c.each), f"{c.times:,.0f}", f"{c.cores:.3g}", _time(c.seconds), c.source) for c in costs]
+    times = [_row(cost) for cost in costs]
     total = sum(cost.seconds for cost in costs)
-    rows += [("total", "", "", "", _time(total), "but plots, films and starting up")]
-    say(table(title, ("", "each", "times", "cores", "in all", "from"), rows))
-    say(table("Disk and memory", ("", "MB", "from"), [(s.name, f"{s.bytes / 1e6:,.1f}", s.source) for s in sizes]))
+    times += [("total", "", "", "", _time(total), "but plots, films and starting up")]
+    say(table(title, ("", "each", "times", "cores", "in all", "from"), times))
+    megabytes = [(size.name, f"{size.bytes / 1e6:,.1f}", size.source) for size in sizes]
+    say(table("Disk and memory", ("", "MB", "from"), megabytes))
+
+
+def _row(cost: Cost) -> tuple[str, ...]:
+    times = f"{cost.times:,.0f}"
+    cores = f"{cost.cores:.3g}"
+    return cost.name, _time(cost.each), times, cores, _time(cost.seconds), cost.source
 
 
 def _time(seconds: float) -> str:

@@ -13,7 +13,7 @@ from worldmodels.acting.policies import baselines
 from worldmodels.acting.rollout import rollout
 from worldmodels.core.device import device_of
 from worldmodels.core.seeding import integer, rng
-from worldmodels.envs.reused import reused
+from worldmodels.envs.reused import numbers_in_an_action, reused
 from worldmodels.estimate.costs import Cost, Size, own_memory, seconds_per, show
 from worldmodels.estimate.training import MadeUp
 from worldmodels.evolution.cma_es import FULL_COVARIANCE_LIMIT
@@ -49,7 +49,12 @@ def _luck(config: ControllerConfig, count: int) -> list[int]:
     return [integer(config.seed, "estimate", i) for i in range(count)]
 
 
-def _real_step(config: ControllerConfig, spec: ControllerSpec, model: WorldModel, params: np.ndarray) -> float:
+def _real_step(
+    config: ControllerConfig,
+    spec: ControllerSpec,
+    model: WorldModel,
+    params: np.ndarray,
+) -> float:
     """Seconds of a step in the real environment, by as many candidates as play side by side."""
     envs = reused(config.spec, config.lockstep)
     seeds = _luck(config, config.lockstep)
@@ -61,10 +66,10 @@ def _real_step(config: ControllerConfig, spec: ControllerSpec, model: WorldModel
 def _real(config: ControllerConfig, step: float) -> list[Cost]:
     """What evolution and its tests cost in the real environment."""
     tried = config.generations * config.pop_size * config.episodes * config.max_steps
-    tested = _tests(config) * config.test_episodes * config.max_steps
+    tests = _tests(config) * config.test_episodes * config.max_steps
     return [
         Cost("real step, evolving", step, tried, _how(config), _cores(config)),
-        Cost("real step, tests", step, tested, "the same", _cores(config)),
+        Cost("real step, tests", step, tests, "the same", _cores(config)),
     ]
 
 
@@ -84,12 +89,12 @@ def _dreamt(config: ControllerConfig, spec: ControllerSpec, params: np.ndarray, 
     of_all, of_one = (count / math.ceil(count / _cores(config)) for count in blocks)
     steps = (len(config.tau) or 1) * config.max_steps  # of one episode in each dream that is evolved in
     tried = config.generations * config.pop_size * config.episodes
-    tested = (_tests(config) + 1) * config.test_episodes  # once more at the end
+    tests = (_tests(config) + 1) * config.test_episodes  # once more at the end
     at_once = f"{config.pop_size} x {config.episodes}, as it will dream them"
     beside = _tests(config) * config.real_episodes
     return [
         Cost("dream step, evolving", each, tried * steps, at_once, of_all),
-        Cost("dream step, tests", each, tested * steps, "the same", of_one),
+        Cost("dream step, tests", each, tests * steps, "the same", of_one),
         Cost("real step, shown beside", real, beside * steps, _how(config), _cores(config)),
     ]
 
@@ -105,8 +110,9 @@ def _how(config: ControllerConfig) -> str:
 def _model(config: ControllerConfig, device: torch.device) -> tuple[WorldModel, str]:
     """V and M on disk, or else new ones of the sizes that stages 2 and 3 have by this --preset."""
     if all((config.run / stage / models.FILE).exists() for stage in ("vision", "memory")):
-        return models.load(config.run, device, config.spec.label, config.precision), f"V and M of {config.run}"
-    data = MadeUp(reused(config.spec, 1)[0].action_space.shape[0])  # type: ignore[index]
+        found = models.load(config.run, device, config.spec.label, config.precision)
+        return found, f"V and M of {config.run}"
+    data = MadeUp(numbers_in_an_action(reused(config.spec, 1)[0]))
     v = usual(VisionConfig, config.env, config.preset)
     m = usual(MemoryConfig, config.env, config.preset)
     vision = models.class_of(v.vision, "vision").build(v.model, data)

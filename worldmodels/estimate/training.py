@@ -13,7 +13,7 @@ from worldmodels.core import distributed, schema
 from worldmodels.core.device import autocast, device_of
 from worldmodels.data.codes import ENCODE_BATCH
 from worldmodels.data.store import Rollouts, rollout_folder
-from worldmodels.envs.reused import reused
+from worldmodels.envs.reused import numbers_in_an_action, reused
 from worldmodels.estimate.costs import FRAME, Cost, Size, own_memory, seconds_per, show
 from worldmodels.models import Trainable, Vision
 from worldmodels.settings.config import CollectConfig, MemoryConfig, TrainConfig, VisionConfig, usual
@@ -84,8 +84,9 @@ def vision(config: VisionConfig, checked: int) -> None:
         trained = config.steps * config.batch_size * module.wants.steps * distributed.world_size()
         costs += [Cost("frame read", data.read, trained, "a shard read here")]
     held = min(config.shuffle_buffer, data.frames)
+    encoded = f"{data.all_frames:,} frames, {data.source}"
     sizes = [
-        Size("disk: codes", data.all_frames * module.embed_size * 2, f"{data.all_frames:,} frames, {data.source}"),
+        Size("disk: codes", data.all_frames * module.embed_size * 2, encoded),
         _checkpoint(module),
         Size("memory: --shuffle-buffer", held * FRAME, f"{held:,} frames"),
         *_memory(device),
@@ -114,7 +115,7 @@ def data_of(config: TrainConfig) -> Data:
     """The rollouts on disk, or else those that stage 1 would collect by this --preset."""
     folder = rollout_folder(config.data)
     if not any(folder.glob("*.h5")):
-        action_size = reused(config.spec, 1)[0].action_space.shape[0]  # type: ignore[index]
+        action_size = numbers_in_an_action(reused(config.spec, 1)[0])
         asked = preset_of(CollectConfig, config.env, config.preset)
         episodes = asked.get("episodes", CollectConfig.episodes)
         steps = asked["max_steps"]
@@ -135,7 +136,7 @@ def data_of(config: TrainConfig) -> Data:
     return Data(training, everything, rollouts.action_size, seconds_per(read), f"in {folder}")
 
 
-def _vision(config: MemoryConfig, data: Data) -> tuple[Vision, str]:
+def _vision(config: MemoryConfig, data: Data) -> tuple[Vision[Any], str]:
     """V on disk, or else the one that stage 2 would train by this --preset."""
     folder = config.run / "vision"
     if (folder / models.FILE).exists():
@@ -146,18 +147,24 @@ def _vision(config: MemoryConfig, data: Data) -> tuple[Vision, str]:
 
 
 def _train(
-    config: TrainConfig, module: Trainable, action_size: int, embed_size: int, checked: int, device: torch.device
+    config: TrainConfig,
+    module: Trainable[Any],
+    action_size: int,
+    embed_size: int,
+    checked: int,
+    device: torch.device,
 ) -> list[Cost]:
     """Gradient steps and held-out checks, of `checked` frames or steps each."""
     batch = module.wants.made_up(config.batch_size, action_size, embed_size)
     size = config.batch_size * module.wants.steps
+    processes = distributed.world_size()  # each takes its part of a batch that is so many times as large
+    whole = {name: torch.cat([value] * processes) for name, value in batch.items()}
     steps = dataclasses.replace(config, dry_run=True)
 
     def step(count: int) -> float:
-        whole = {name: value.repeat(distributed.world_size(), *[1] * (value.ndim - 1)) for name, value in batch.items()}
         some = dataclasses.replace(steps, steps=count)
-        run = Nowhere()
-        fit(module, lambda _: (dict(whole) for _ in itertools.count()), dict, some, run, device)  # type: ignore[arg-type]
+        run: Any = Nowhere()
+        fit(module, lambda _: (dict(whole) for _ in itertools.count()), dict, some, run, device)
         return count
 
     def check(count: int) -> float:
@@ -165,10 +172,11 @@ def _train(
         return count
 
     each = seconds_per(step)
+    each_check = seconds_per(check) * max(1.0, checked / size)
     checks = -(-config.steps // config.save_every)
     return [
         Cost("gradient step", each, config.steps, f"its loop on made-up data, {size:,} frames a step"),
-        Cost("held-out check", seconds_per(check) * max(1.0, checked / size), checks, f"{checked:,} frames or steps"),
+        Cost("held-out check", each_check, checks, f"{checked:,} frames or steps"),
     ]
 
 
@@ -180,4 +188,5 @@ def _checkpoint(module: torch.nn.Module) -> Size:
 def _memory(device: torch.device) -> list[Size]:
     if device.type == "cpu":
         return [own_memory()]
-    return [own_memory(), Size("memory: GPU", torch.cuda.max_memory_allocated(device), "its peak while measuring")]
+    peak = torch.cuda.max_memory_allocated(device)
+    return [own_memory(), Size("memory: GPU", peak, "its peak while measuring")]

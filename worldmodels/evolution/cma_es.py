@@ -8,9 +8,8 @@ from worldmodels.core import schema
 from worldmodels.core.seeding import rng
 
 FULL_COVARIANCE_LIMIT = 3000  # numbers; above it the matrix can neither be paid for nor learnt
-# Numbers that belong to the options and not to the search; a search made anew from the same options has them already.
+# What belongs to the options and not to the search: one made anew from the same options has it already.
 NOT_STATE = {"opts", "inopts", "inputargs", "logger", "gp", "boundary_handler", "timer", "_es_opts", "params"}
-
 LATER = {"mean_old_old"}  # arrays like the mean, which pycma makes in its second generation
 
 
@@ -29,19 +28,24 @@ class CMAES:
 
         self._seed = seed
         self.generation = 0
-        # pycma would take `seed: 0` for the clock; nan tells it to seed nothing, and it draws through `randn`.
         options = {
-            "popsize": pop_size, "seed": np.nan, "randn": self._randn, "verbose": -9, "verb_log": 0,
-            "signals_filename": "", "CMA_diagonal": num_params > FULL_COVARIANCE_LIMIT,
+            "popsize": pop_size,
+            "seed": np.nan,  # seeds nothing, where 0 would stand for the clock
+            "randn": self._randn,
+            "verbose": -9,
+            "verb_log": 0,
+            "signals_filename": "",
+            "CMA_diagonal": num_params > FULL_COVARIANCE_LIMIT,
             # plain CMA-ES at every size: pycma mirrors samples in small populations and in high dimension
-            "CMA_mirrors": 0, "AdaptSigma": cma.sigma_adaptation.CMAAdaptSigmaCSA,
-        }  # fmt: skip
+            "CMA_mirrors": 0,
+            "AdaptSigma": cma.sigma_adaptation.CMAAdaptSigmaCSA,
+        }
         self._es = cma.CMAEvolutionStrategy(np.zeros(num_params), sigma0, options)
         self._asked: np.ndarray | None = None
 
     @property
     def mean(self) -> np.ndarray:
-        """float64 (D,), the centre of the distribution: what is tested and kept, rather than the luckiest sample."""
+        """float64 (D,), the centre of the distribution: this is tested and kept, not the luckiest sample."""
         return np.array(self._es.mean)
 
     @property
@@ -61,7 +65,7 @@ class CMAES:
             raise RuntimeError("ask before you tell")
         self._es.tell(list(self._asked), (-np.asarray(fitness, np.float64)).tolist())  # pycma minimises
         self._asked = None
-        self.generation = self.generation + 1
+        self.generation += 1
 
     def state(self) -> dict[str, Any]:
         """All that the search knows, as plain data and arrays; to be taken after `tell`."""
@@ -90,8 +94,9 @@ def _numbers(node: Any) -> dict[str, Any]:
     for name, value in vars(node).items():
         if name in NOT_STATE:
             continue
-        if isinstance(value, np.ndarray) and value.flags.fnc:  # a matrix of LAPACK's, column by column: BLAS rounds
-            found[name] = {"$columns": value.T}  # otherwise with it, and resume is to be exact to the bit
+        if isinstance(value, np.ndarray) and value.flags.fnc:
+            # LAPACK lays matrices column by column; laid otherwise, BLAS would round otherwise after a resume
+            found[name] = {"$columns": value.T}
         elif _is_plain(value):
             found[name] = value
         elif isinstance(value, np.generic):

@@ -18,7 +18,7 @@ from worldmodels.acting.rollout import rollout
 from worldmodels.acting.tape import Outcome
 from worldmodels.dreams.dream import Dream
 from worldmodels.dreams.play import Player, by_controller
-from worldmodels.envs.reused import reused
+from worldmodels.envs.reused import numbers_in_an_action, reused
 from worldmodels.models.base import WorldModel
 from worldmodels.settings.envspec import EnvSpec
 from worldmodels.workers.local import Workers
@@ -46,8 +46,9 @@ class Evaluator(Protocol):
 class DreamEvaluator:
     """Tries candidates in dreams, many at a time.
 
-    On a processor they dream in blocks of at most `model.rows_per_core`, each a task for one core. On a GPU all are one
-    block: a step, C included, is one CUDA graph, and the host looks only now and then who still dreams.
+    On a processor they dream in blocks of at most `model.rows_per_core`, each a task for one
+    core. On a GPU all are one block: a step, C included, is one CUDA graph, and the host looks
+    only now and then who still dreams.
 
     Args:
         model: what dreams; the one in `spec.run`, if there are workers.
@@ -85,7 +86,7 @@ class DreamEvaluator:
         return table
 
     def blocks(self, population: int, episodes: int) -> list[tuple[slice, slice]]:
-        """Which candidates dream which seeds side by side. It depends on nothing else, so neither do the results."""
+        """Which candidates dream which seeds side by side: the same, and so are results, for any workers."""
         width = _even(episodes, self._rows)
         height = _even(population, self._rows // width)
         starts = itertools.product(range(0, population, height), range(0, episodes, width))
@@ -106,8 +107,8 @@ class DreamEvaluator:
 class RealEvaluator:
     """Tries candidates in the real environment, on workers that each step several environments in lock step.
 
-    The groups are fixed by `lockstep`, not by the number of workers, so neither are the results. What went wrong in
-    episodes that others were played for is noted in `failures`.
+    The groups are fixed by `lockstep`, not by the number of workers, so neither are the results. What went
+    wrong in episodes that others were played for is noted in `failures`.
     """
 
     def __init__(
@@ -187,7 +188,7 @@ def dream_block(task: DreamTask) -> Scores:
 def play_group(task: RealTask) -> list[Outcome]:
     """A worker's task: what came of each pair of controller and seed."""
     spec = task.spec
-    model = task.spec.model(task.version)
+    model = spec.model(task.version)
     agent = ModelAgent(model, spec.controller(model), spec.inputs, task.params)
     return rollout(reused(spec.env, len(task.seeds)), agent, task.seeds, spec.max_steps)
 
@@ -195,12 +196,12 @@ def play_group(task: RealTask) -> list[Outcome]:
 def play_blind(task: BlindTask) -> list[Outcome]:
     """A worker's task: one episode after the other, for nobody sees for several."""
     envs = reused(task.env, 1)
-    agent = BlindAgent(task.policy, envs[0].action_space.shape[0])  # type: ignore[index]
+    agent = BlindAgent(task.policy, numbers_in_an_action(envs[0]))
     return rollout(envs, agent, task.seeds, task.max_steps)
 
 
 def _scores(groups: list[list[Outcome]], population: int, failures: list[str]) -> Scores:
-    """Of outcomes in the order of candidates, and of seeds for each; what went wrong meanwhile goes to `failures`."""
+    """Of outcomes in the order of candidates, then seeds; adds to `failures` how the environment failed."""
     outcomes = [outcome for group in groups for outcome in group]
     failures += [told for outcome in outcomes for told in outcome.failures]
     pairs = [(outcome.episode_return, outcome.length) for outcome in outcomes]
@@ -213,5 +214,5 @@ def _even(total: int, most: int) -> int:
     return math.ceil(total / math.ceil(total / most))
 
 
-def _count(done: Done | None) -> Callable[[list], Any] | None:
+def _count(done: Done | None) -> Callable[[list[Outcome]], Any] | None:
     return (lambda group: done(len(group))) if done else None

@@ -13,18 +13,25 @@ from worldmodels.workers.local import Workers
 
 
 def score_baselines(
-    env: EnvSpec, max_steps: int, episodes: int, seed: int, workers: Workers, failures: list[str] | None = None
+    env: EnvSpec,
+    max_steps: int,
+    episodes: int,
+    seed: int,
+    workers: Workers,
+    failures: list[str] | None = None,
 ) -> dict[str, Summary]:
-    """The trivial policies on the test seeds: what any score must be read against. Notes the environment's failures."""
+    """The trivial policies on the final seeds: what any score must be read against.
+
+    Adds to `failures` how the environment failed.
+    """
     seeds = final_seeds(seed, episodes)
     policies = baselines(env.name)
+    scores = {}
     with tqdm(total=episodes * len(policies), unit="episode", desc="baselines") as bar:
-        return {
-            label: summarise(
-                BaselineEvaluator(workers, env, policy, max_steps, failures).evaluate(seeds, bar.update).returns
-            )
-            for label, policy in policies.items()
-        }
+        for label, policy in policies.items():
+            evaluator = BaselineEvaluator(workers, env, policy, max_steps, failures)
+            scores[label] = summarise(evaluator.evaluate(seeds, bar.update).returns)
+    return scores
 
 
 def final_seeds(seed: int, episodes: int, world: Literal["real", "dream"] = "real") -> list[int]:

@@ -11,7 +11,8 @@ import torch
 
 from worldmodels.acting.agents import BlindAgent, ModelAgent
 from worldmodels.acting.controller_spec import ControllerSpec
-from worldmodels.acting.rollout import Outcome, rollout
+from worldmodels.acting.rollout import rollout
+from worldmodels.acting.tape import Outcome
 from worldmodels.core.errors import UserError
 from worldmodels.core.report import say
 from worldmodels.core.seeding import Noise, integer
@@ -29,9 +30,9 @@ MAX_FRAMES = 2100
 
 
 def trouble(env: EnvSpec) -> str:
-    """Why no film of this environment can be made here, or nothing: tries it with one frame, which takes seconds.
+    """Why no film of this environment can be made here, or nothing if it can; tries it with one frame.
 
-    What only the last step of a stage needs is tried before its first, this way.
+    This takes seconds. What only the last step of a stage needs is tried before its first, this way.
     """
 
     def watch(step: int, game: gymnasium.Env, obs: np.ndarray) -> None:
@@ -111,9 +112,8 @@ def _open_loop_frames(model: WorldModel, episode: Episode, eyes_open: int) -> It
     frames = min(len(episode), 300)
     embed = model.encode(torch.from_numpy(episode.obs[:frames]).to(model.starts.device))
     action = torch.from_numpy(episode.action).to(embed.device)
-    noise, luck = (
-        Noise([integer(episode.seed, "film", name)], model.noise_size, embed.device) for name in ("seen", "dreamt")
-    )
+    noise = Noise([integer(episode.seed, "film", "seen")], model.noise_size, embed.device)
+    luck = Noise([integer(episode.seed, "film", "dreamt")], model.noise_size, embed.device)
     dreamt: State = {}
     for t, seen in enumerate(perceive(model, [embed], [action], noise)):
         sees = t < eyes_open

@@ -55,18 +55,15 @@ def fitness(path: Path, history: History, title: str, references: dict[str, floa
     history = [h for h in history if h.keys() >= {"fitness_mean", "fitness_std", "fitness_best"}]
     generation = [h["step"] for h in history]
     dot = "o" if len(history) == 1 else ""
-    axis.plot(generation, [h["fitness_mean"] for h in history], marker=dot, color="C0", label="population mean")
-    axis.fill_between(
-        generation,
-        [h["fitness_mean"] - h["fitness_std"] for h in history],
-        [h["fitness_mean"] + h["fitness_std"] for h in history],
-        color="C0", alpha=0.2, lw=0,
-    )  # fmt: skip
-    axis.plot(generation, [h["fitness_best"] for h in history], marker=dot, color="C0", ls=":", label="population best")
+    mean = np.array([h["fitness_mean"] for h in history])
+    std = np.array([h["fitness_std"] for h in history])
+    best = [h["fitness_best"] for h in history]
+    axis.plot(generation, mean, marker=dot, color="C0", label="population mean")
+    axis.fill_between(generation, mean - std, mean + std, color="C0", alpha=0.2, lw=0)
+    axis.plot(generation, best, marker=dot, color="C0", ls=":", label="population best")
     for name, label, colour in (("test", "CMA mean, held-out seeds", "C1"), ("real", "CMA mean, real", "C3")):
-        mean = f"{name}_mean"
-        half = f"{name}_ci"
-        points = [(h["step"], h[mean], h[half]) for h in history if h.keys() >= {mean, half}]
+        names = ("step", f"{name}_mean", f"{name}_ci")
+        points = [tuple(h[one] for one in names) for h in history if h.keys() >= set(names)]
         if points:
             x, y, error = zip(*points, strict=True)
             axis.errorbar(x, y, error, fmt="o-", ms=4, capsize=2, color=colour, label=label)
@@ -81,10 +78,9 @@ def sweep(path: Path, rows: list[dict[str, float]], references: dict[str, float]
     figure, axis = plt.subplots(figsize=SIZE)
     tau = [row["tau"] for row in rows]
     for name, label, colour in (("dream", "in its own dream", "C1"), ("real", "in the real game", "C3")):
-        axis.errorbar(
-            tau, [r[f"{name}_mean"] for r in rows], [r[f"{name}_ci"] for r in rows], fmt="o-", capsize=3,
-            color=colour, label=label,
-        )  # fmt: skip
+        mean = [row[f"{name}_mean"] for row in rows]
+        half = [row[f"{name}_ci"] for row in rows]
+        axis.errorbar(tau, mean, half, fmt="o-", capsize=3, color=colour, label=label)
     _references(axis, references)
     axis.set(xlabel="temperature τ of the dream", ylabel="return", title="One controller per temperature")
     _legend_beside(axis)
@@ -92,7 +88,7 @@ def sweep(path: Path, rows: list[dict[str, float]], references: dict[str, float]
 
 
 def bars(path: Path, scores: dict[str, tuple[float, float]], title: str) -> None:
-    """Scores with their 95 % confidence intervals, label -> (mean, half width); dreams and reality as in `sweep`."""
+    """Scores with their 95 % confidence intervals, label -> (mean, half width); colours as in `sweep`."""
     figure, axis = plt.subplots(figsize=SIZE)
     means, errors = zip(*scores.values(), strict=True)
     colours = ["C1" if "dream" in name else "C3" if name.startswith("our ") else "grey" for name in scores]
@@ -124,7 +120,8 @@ def grouped(path: Path, values: dict[str, dict[str, tuple[float, float]]], title
 def calibration(path: Path, predicted: np.ndarray, happened: np.ndarray, title: str) -> None:
     """How often what was given a probability happened, in bins of equal count; the diagonal is calibrated.
 
-    Error bars are two standard errors; a bin in which nothing happened is an empty circle at one event's height.
+    Error bars are two standard errors; a bin in which nothing happened is an empty circle at one event's
+    height.
     """
     bins = [part for part in np.array_split(np.argsort(predicted), 12) if len(part)]
     figure, axis = plt.subplots(figsize=(4.5, 4.0))
@@ -139,7 +136,8 @@ def calibration(path: Path, predicted: np.ndarray, happened: np.ndarray, title: 
         axis.errorbar(x, rate, spread, fmt="o", color="C0", mfc="C0" if events else "white", label=label)
     low = max(min(predicted[part].mean() for part in bins) / 2, 1e-7)
     axis.plot([low, 1], [low, 1], color="grey", lw=0.8, label="calibrated")
-    axis.set(xscale="log", yscale="log", xlabel="predicted probability", ylabel="observed frequency", title=title)
+    axis.set(xscale="log", yscale="log", title=title)
+    axis.set(xlabel="predicted probability", ylabel="observed frequency")
     handles, labels = axis.get_legend_handles_labels()
     each = dict(zip(labels, handles, strict=True))  # a label once
     axis.legend(each.values(), each, fontsize=7, loc="upper left")
@@ -149,7 +147,8 @@ def calibration(path: Path, predicted: np.ndarray, happened: np.ndarray, title: 
 def _references(axis: Any, references: dict[str, float] | None) -> None:
     for name, value in (references or {}).items():
         axis.axhline(value, color="grey", lw=0.8, ls="--")
-        axis.text(1.0, value, f" {name}", transform=axis.get_yaxis_transform(), fontsize=7, va="center", color="grey")
+        beside = axis.get_yaxis_transform()
+        axis.text(1.0, value, f" {name}", transform=beside, fontsize=7, va="center", color="grey")
 
 
 def _legend_beside(axis: Any) -> None:

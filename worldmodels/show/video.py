@@ -15,8 +15,8 @@ from worldmodels.core.errors import UserError
 from worldmodels.core.files import atomic
 
 LABEL_HEIGHT = 20
-SEES = (60, 180, 75)
-DREAMS = (230, 60, 50)  # border: green with eyes open, red with eyes shut
+SEES = (60, 180, 75)  # border: green with eyes open,
+DREAMS = (230, 60, 50)  # red with eyes shut
 
 
 class Film:
@@ -45,7 +45,8 @@ class Film:
     def add(self, frame: np.ndarray) -> None:
         """Appends a frame, uint8 (H, W, 3); one of another size than the first is scaled to that."""
         if self._ffmpeg is None:
-            self._size = (frame.shape[1] + frame.shape[1] % 2, frame.shape[0] + frame.shape[0] % 2)  # H.264's are even
+            height, width, _ = frame.shape
+            self._size = (width + width % 2, height + height % 2)  # H.264's are even
             self._ffmpeg = self._start()
         if frame.shape[1::-1] != self._size:
             frame = np.asarray(Image.fromarray(frame).resize(self._size))
@@ -78,12 +79,12 @@ class Film:
         return self._ffmpeg.stdin
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        size = "{}x{}".format(*self._size)
-        rate = str(self._fps)
-        raw = ["-f", "rawvideo", "-vcodec", "rawvideo", "-s", size, "-pix_fmt", "rgb24", "-r", rate, "-i", "-"]
-        coded = ["-an", "-vcodec", "libx264", "-pix_fmt", "yuv420p", "-crf", "15", "-v", "warning", "-f", "mp4"]
+        width, height = self._size
+        shape = ["-s", f"{width}x{height}", "-r", str(self._fps)]
+        raw = ["-f", "rawvideo", "-vcodec", "rawvideo", "-pix_fmt", "rgb24", *shape, "-i", "-"]
+        coded = ["-an", "-vcodec", "libx264", "-pix_fmt", "yuv420p", "-crf", "15", "-f", "mp4"]
         try:
-            command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", *raw, *coded, str(self._aside)]
+            command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "warning", "-y", *raw, *coded, str(self._aside)]
         except RuntimeError as error:
             raise UserError(f"{self._path} could not be made: {error}") from error
         # in a process group of its own, for Ctrl-C is ours to handle
@@ -112,8 +113,10 @@ class Film:
         self._words.seek(0)
         said = [line for line in self._words.read().decode(errors="replace").splitlines() if line.strip()]
         why = said[-1].strip() if said else f"exit status {status}"
-        kept = "what was there before is untouched"
-        return UserError(f"{self._path} could not be made: ffmpeg ends with {why!r} after {self.length} frames; {kept}")
+        return UserError(
+            f"{self._path} could not be made: ffmpeg ends with {why!r} after {self.length} frames; "
+            "what was there before is untouched"
+        )
 
 
 def panels(
@@ -130,10 +133,12 @@ def panels(
     for label, picture in pictures.items():
         width = max(2, round(picture.shape[1] * height / picture.shape[0] / 2) * 2)
         tile = Image.new("RGB", (width, height + LABEL_HEIGHT), "black")
-        tile.paste(Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST), (0, LABEL_HEIGHT))
+        scaled = Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST)
+        tile.paste(scaled, (0, LABEL_HEIGHT))
         draw = ImageDraw.Draw(tile)
         draw.text((6, 4), label, fill="white")
         if border and label in border:
-            draw.rectangle((0, LABEL_HEIGHT, width - 1, height + LABEL_HEIGHT - 1), outline=border[label], width=4)
+            edges = (0, LABEL_HEIGHT, width - 1, height + LABEL_HEIGHT - 1)
+            draw.rectangle(edges, outline=border[label], width=4)
         tiles.append(np.asarray(tile))
     return np.concatenate(tiles, 1)

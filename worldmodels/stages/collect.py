@@ -76,7 +76,7 @@ def _tasks(config: CollectConfig, policy: str, trained: Trained | None) -> list[
 
 
 def _check(config: CollectConfig, folder: Path) -> None:
-    """Tells of an unknown environment, and of a folder of another one, before anything is deleted or added."""
+    """Tells of an unknown environment, or a folder of another one, before anything is deleted or added."""
     reused(config.spec, 1)
     if any(folder.glob("*.h5")):
         Rollouts(folder, config.spec.label)
@@ -236,7 +236,9 @@ def _policy(config: CollectConfig) -> tuple[str, Trained | None]:
         raise UserError(f"--policy {config.policy} is neither a folder nor a policy; {known}")
     spec, params, _ = load_controller(Path(config.policy))
     if spec.env.label != config.spec.label:
-        raise UserError(f"--policy {config.policy} was trained in {spec.env.label}, not in {config.spec.label}")
+        raise UserError(
+            f"--policy {config.policy} was trained in {spec.env.label}, not in {config.spec.label}",
+        )
     version = models.fingerprint(spec.run)
     params = params.astype(np.float32)
     name = "controller-" + hashlib.sha256(params.tobytes() + version.encode()).hexdigest()[:8]

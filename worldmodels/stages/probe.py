@@ -1,8 +1,8 @@
 """What does a representation know?  worldmodels probe --run RUN [RUN ...]
 
-Ridge regression from frozen features (HRSSM section 7) to the true physical state and to the reward. It is fitted
-on fresh episodes of a blind policy in front of training backgrounds, and scored on others in front of test
-backgrounds. Two models are compared this way without evolving a controller for each.
+Ridge regression from frozen features (HRSSM section 7) to the true physical state and to the reward. It is
+fitted on fresh episodes of a blind policy in front of training backgrounds, and scored on others in front of
+test backgrounds. Two models are compared this way without evolving a controller for each.
 """
 
 import dataclasses
@@ -64,8 +64,11 @@ def probe(config: ProbeConfig) -> Results:
     spec = _common_spec(config)
     policy = _policy(config, spec.name)
     loaded = {run: models.load(run, device_of(config.device), spec.label, "fp32") for run in config.run}
-    inputs = {run: _inputs(config, run, model) for run, model in loaded.items()}  # refused before anything is played
-    with Workers(config.workers) as workers, tqdm(total=2 * config.episodes, unit="episode", desc="play") as bar:
+    inputs = {run: _inputs(config, run, model) for run, model in loaded.items()}
+    with (
+        Workers(config.workers) as workers,
+        tqdm(total=2 * config.episodes, unit="episode", desc="play") as bar,
+    ):
         fitted = _play_all(workers, spec, policy, config, "fit", bar)
         scored = _play_all(workers, spec.tested(), policy, config, "score", bar)
     results: Results = {}
@@ -115,14 +118,16 @@ def features(
     Args:
         model: what sees and remembers.
         episodes: to be seen.
-        kinds: parts of `model.feat_sizes` each; ("code",) is what V alone makes of a frame, without its variance.
+        kinds: parts of `model.feat_sizes` each; ("code",) is what V alone makes of a frame, without its
+            variance.
         seed: of the model's noise.
 
     Returns:
         For each kind, per episode, float32 (T+1, F).
     """
     device = model.starts.device
-    embeds = [model.encode(torch.from_numpy(e.obs).to(device)) for e in tqdm(episodes, desc="see", leave=False)]
+    shown = tqdm(episodes, desc="see", leave=False)
+    embeds = [model.encode(torch.from_numpy(episode.obs).to(device)) for episode in shown]
     noise = Noise([integer(seed, "probe noise", i) for i in range(len(episodes))], model.noise_size, device)
     found: dict[tuple[str, ...], list[np.ndarray]] = {kind: [] for kind in kinds if kind != ("code",)}
     for state in perceive(model, embeds, [torch.from_numpy(e.action) for e in episodes], noise):
@@ -184,8 +189,8 @@ def _scores(error: np.ndarray, spread: np.ndarray, samples: list[np.ndarray]) ->
 def _ridge(feats: list[np.ndarray], targets: list[np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
     """A linear map, (N, F) to (N, targets), fitted to standardised features.
 
-    Each target has a strength of its own: that which serves the first quarter of the episodes best, when fitted to
-    the others.
+    Each target has a strength of its own: that which serves the first quarter of the episodes
+    best, when fitted to the others.
     """
     from sklearn.linear_model import Ridge  # late: only the probe needs it
     from sklearn.preprocessing import StandardScaler

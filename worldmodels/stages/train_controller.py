@@ -15,6 +15,7 @@ from worldmodels.core import schema, seeding
 from worldmodels.core.allocator import keep_freed_memory
 from worldmodels.core.device import device_of
 from worldmodels.core.errors import UserError
+from worldmodels.core.files import sweep
 from worldmodels.core.report import Summary, paths, played_anew, say, summarise, table
 from worldmodels.envs.distract import background, check_test_clips
 from worldmodels.evolution.cma_es import CMAES, FULL_COVARIANCE_LIMIT
@@ -48,45 +49,77 @@ def train_controller(config: ControllerConfig) -> None:
     trouble = films.trouble(config.spec.tested())
     if trouble:
         say(f"note: there will be no film of the real environment: {trouble}")
+    sweep(config.run / "controller")
+    each = [dataclasses.replace(config, tau=(tau,)) for tau in config.tau] if config.dream else [config]
     with make_workers(config.workers, config.ray, config.deadline) as workers:
-        each = [dataclasses.replace(config, tau=(tau,)) for tau in config.tau] if config.dream else [config]
         results = [evolve(one, workers, failures) for one in each]
         references = score_baselines(
-            config.spec.tested(), config.max_steps, config.final_episodes, config.seed, workers, failures
+            config.spec.tested(),
+            config.max_steps,
+            config.final_episodes,
+            config.seed,
+            workers,
+            failures,
         )
-    rows: list[tuple[object, ...]] = [(name, score, f"± {score.ci:.1f}", score.n) for name, score in references.items()]
-    for one, result in zip(each, results, strict=True):
-        where = f"evolved in dreams at τ {one.tau[0]:g}" if config.dream else "evolved in the real environment"
-        if config.dream:
-            rows += [(f"{where}: there", result.trained, f"± {result.trained.ci:.1f}", result.trained.n)]
-        rows += [(f"{where}: real", result.real, f"± {result.real.ci:.1f}", result.real.n)]
-    title = f"C of {config.spec.label} after {config.generations} generations"
-    say(table(title, ("", "return, mean ± std", "95 % of the mean", "n"), rows), *played_anew(failures))
+    _report(config, results, references, failures)
     for one, result in zip(each, results, strict=True):
         _film(one, result.folder, reality=not trouble)
     for result in results:
-        say(paths(**{p.stem: p for p in sorted(result.folder.iterdir()) if p.suffix in (".png", ".mp4")}))
+        shown = [path for path in sorted(result.folder.iterdir()) if path.suffix in (".png", ".mp4")]
+        say(paths(**{path.stem: path for path in shown}))
     if len(results) > 1:
-        lines = [
-            {"tau": tau, "dream_mean": r.trained.mean, "dream_std": r.trained.std, "dream_ci": r.trained.ci,
-             "real_mean": r.real.mean, "real_std": r.real.std, "real_ci": r.real.ci}
-            for tau, r in zip(config.tau, results, strict=True)
-        ]  # fmt: skip
-        path = config.run / "controller" / "sweep.png"
-        plots.sweep(path, lines, {name: score.mean for name, score in references.items()})
-        say(paths(sweep=path))
+        _compare_temperatures(config, results, references)
+
+
+def _report(
+    config: ControllerConfig,
+    results: list[Evolved],
+    references: dict[str, Summary],
+    failures: list[str],
+) -> None:
+    """The table of scores: the trivial policies', then those of each controller."""
+    scores = dict(references)
+    for i, result in enumerate(results):
+        if config.dream:
+            where = f"evolved in dreams at τ {config.tau[i]:g}"
+            scores[f"{where}: there"] = result.trained
+        else:
+            where = "evolved in the real environment"
+        scores[f"{where}: real"] = result.real
+    rows = [(name, score, f"± {score.ci:.1f}", score.n) for name, score in scores.items()]
+    title = f"C of {config.spec.label} after {config.generations} generations"
+    say(table(title, ("", "return, mean ± std", "95 % of the mean", "n"), rows), *played_anew(failures))
+
+
+def _compare_temperatures(
+    config: ControllerConfig,
+    results: list[Evolved],
+    references: dict[str, Summary],
+) -> None:
+    """Draws the scores of controllers that were evolved in dreams of several temperatures."""
+    lines = []
+    for tau, result in zip(config.tau, results, strict=True):
+        line = {"tau": tau}
+        for name, score in (("dream", result.trained), ("real", result.real)):
+            line |= {f"{name}_mean": score.mean, f"{name}_std": score.std, f"{name}_ci": score.ci}
+        lines.append(line)
+    path = config.run / "controller" / "sweep.png"
+    plots.sweep(path, lines, {name: score.mean for name, score in references.items()})
+    say(paths(sweep=path))
 
 
 def evolve(config: ControllerConfig, workers: Workers, failures: list[str]) -> Evolved:
-    """Evolves one controller, going on from its checkpoint; resumed or not, the result is the same to the bit.
+    """Evolves one controller, going on from its checkpoint; the result is that of a run in one go, to the bit.
 
-    Notes `failures` of the environment.
+    Adds to `failures` how the environment failed.
     """
     model = models.load(config.run, device_of(config.device), config.spec.label, config.precision)
     spec = ControllerSpec.of(config, model)
     numbers = spec.controller(model).num_params
     if config.dream and model.rewardless:
-        raise UserError(f"{config.run}/memory was trained with --reward none, so its dreams pay nothing; train it anew")
+        raise UserError(
+            f"{config.run}/memory was trained with --reward none, so its dreams pay nothing; train it anew",
+        )
     config = dataclasses.replace(config, inputs=spec.inputs)  # as the run's record is to have it
     run = Run(config.folder, config, "controller", model=models.fingerprint(config.run))
     real = RealEvaluator(workers, spec, config.lockstep, failures)
@@ -97,29 +130,41 @@ def evolve(config: ControllerConfig, workers: Workers, failures: list[str]) -> E
         say(f"{numbers} numbers are too many for a full covariance matrix: CMA-ES keeps its diagonal only")
     search = CMAES(numbers, config.pop_size, config.sigma0, seeding.integer(config.seed, "cma"))
     chosen = _search(config, run, search, world, real)
-    unmet = dataclasses.replace(spec, env=spec.env.tested())  # before backgrounds that evolution never met
+    unmet = dataclasses.replace(spec, env=spec.env.tested())  # with backgrounds that evolution never met
     final = RealEvaluator(workers, unmet, config.lockstep, failures)
     return _finish(config, unmet, world if config.dream else final, final, chosen)
 
 
-def _search(config: ControllerConfig, run: Run, search: CMAES, world: Evaluator, real: Evaluator) -> dict[str, Any]:
+def _search(
+    config: ControllerConfig,
+    run: Run,
+    search: CMAES,
+    world: Evaluator,
+    real: Evaluator,
+) -> dict[str, Any]:
     """All generations that are left; closes the run. Returns the mean that was the best of all tests."""
+    # The last generation is always tested; but where more follow later, that test does not count for `best`.
     best: dict[str, Any] = {"mean": -np.inf, "params": search.mean, "generation": 0}
-    chosen = best  # the best of all tests; but where more generations follow, the test of the last one does not count
+    chosen = best
     saved = run.resume(state_of(len(search.mean)))
     if saved:
         search.load(saved["search"], run.checkpoint_path)
         best = saved["best"]
         chosen = saved["chosen"]
-    with tqdm(total=config.generations, initial=search.generation, unit="gen", desc=f"evolve {run.folder.name}") as bar:
+    with tqdm(
+        total=config.generations,
+        initial=search.generation,
+        unit="gen",
+        desc=f"evolve {run.folder.name}",
+    ) as bar:
         while search.generation < config.generations:
             line = _generation(config, search, world)
             regular = search.generation % config.test_every == 0
             chosen = best
             if regular or search.generation == config.generations:
-                tested, shown = _test(config, search, world, real)
+                mean, shown = _score_mean(config, search, world, real)
                 line |= shown
-                chosen = max(best, tested, key=lambda one: one["mean"])
+                chosen = max(best, mean, key=lambda one: one["mean"])
             best = chosen if regular else best
             run.log(search.generation, line)
             run.save({"step": search.generation, "search": search.state(), "best": best, "chosen": chosen})
@@ -149,19 +194,19 @@ def _plot(config: ControllerConfig, run: Run) -> None:
 
 def state_of(num_params: int) -> schema.Check:
     """What the checkpoints of this stage hold; the search checks its own part."""
-    tested = schema.fields(
-        mean=schema.number(finite=False),  # minus infinity before the first test
+    mean = schema.fields(
+        mean=schema.number(finite=False),  # its score; minus infinity before the first test
         params=schema.array("float64", num_params),
         generation=schema.whole(0),
     )
-    return schema.fields(step=schema.whole(0), search=schema.anything, best=tested, chosen=tested)
+    return schema.fields(step=schema.whole(0), search=schema.anything, best=mean, chosen=mean)
 
 
 def _with_backgrounds(config: ControllerConfig) -> ControllerConfig:
-    """The same, with the folder of clips that V was trained before if none is given; opens them before hours are spent.
+    """The same, with the folder of V's clips if none is given; opens them now, before hours are spent.
 
     Raises:
-        UserError: if clips are missing, or tests would show what V was trained before.
+        UserError: if clips are missing, or tests would show what V was trained with.
     """
     if config.distractor != "video":
         return config
@@ -178,10 +223,13 @@ def _seeds(config: ControllerConfig, purpose: str, count: int, generation: int =
     return [seeding.integer(config.seed, "episodes", purpose, generation, i) for i in range(count)]
 
 
-def _test(
-    config: ControllerConfig, search: CMAES, world: Evaluator, real: Evaluator
+def _score_mean(
+    config: ControllerConfig,
+    search: CMAES,
+    world: Evaluator,
+    real: Evaluator,
 ) -> tuple[dict[str, Any], dict[str, float]]:
-    """Scores the mean of the distribution on held-out seeds: what `best` may become, and what people are shown."""
+    """Tests the distribution's mean on held-out seeds: what `best` may become, and what people are shown."""
     mean = search.mean
     returns = world.evaluate(mean[None], _seeds(config, "test", config.test_episodes)).returns[0]
     summary = summarise(returns)
@@ -193,7 +241,11 @@ def _test(
 
 
 def _finish(
-    config: ControllerConfig, spec: ControllerSpec, world: Evaluator, real: Evaluator, best: dict[str, Any]
+    config: ControllerConfig,
+    spec: ControllerSpec,
+    world: Evaluator,
+    real: Evaluator,
+    best: dict[str, Any],
 ) -> Evolved:
     """Saves the best mean, and scores it on seeds that chose nothing."""
     folder = config.folder
@@ -205,9 +257,13 @@ def _finish(
         dream_seeds = final_seeds(config.seed, config.test_episodes, "dream")
         trained = summarise(world.evaluate(best["params"][None], dream_seeds).returns)
     about = {
-        "generation": best["generation"], "tau": config.tau[0] if config.dream else None,
-        "sample_end": config.sample_end, "seed": config.seed, "trained": trained._asdict(), "real": final._asdict(),
-    }  # fmt: skip
+        "generation": best["generation"],
+        "tau": config.tau[0] if config.dream else None,
+        "sample_end": config.sample_end,
+        "seed": config.seed,
+        "trained": trained._asdict(),
+        "real": final._asdict(),
+    }
     save_controller(folder / FILE, spec, best["params"], about)
     return Evolved(folder, trained, final)
 
@@ -217,12 +273,12 @@ def _film(config: ControllerConfig, folder: Path, reality: bool) -> None:
     spec, params, _ = load_controller(folder)
     model = models.load(config.run, device_of(config.device), config.spec.label, config.precision)
     seed = final_seeds(config.seed, 1)[0]
-    real = folder / "reality.mp4"
-    dream = folder / "dream.mp4"
     if reality:
+        real = folder / "reality.mp4"
         films.attempt(lambda: films.reality(real, model, spec, params, seed))
     if config.dream:
         tau = config.tau[0]
+        dream = folder / "dream.mp4"
         films.attempt(lambda: films.dream(dream, model, spec, params, tau, seed, config.sample_end))
 
 
@@ -230,10 +286,14 @@ def _line(fitness: np.ndarray, lengths: np.ndarray, search: CMAES, seconds: floa
     if not np.isfinite(fitness).all():
         raise UserError("a fitness is not finite: V or M holds weights that are not numbers; train them anew")
     return {
-        "fitness_mean": float(fitness.mean()), "fitness_best": float(fitness.max()),
-        "fitness_std": float(fitness.std()), "length": float(lengths.mean()), "sigma": search.sigma,
-        "seconds": seconds, "steps_per_second": float(lengths.sum() / seconds),
-    }  # fmt: skip
+        "fitness_mean": float(fitness.mean()),
+        "fitness_best": float(fitness.max()),
+        "fitness_std": float(fitness.std()),
+        "length": float(lengths.mean()),
+        "sigma": search.sigma,
+        "seconds": seconds,
+        "steps_per_second": float(lengths.sum() / seconds),
+    }
 
 
 def _postfix(line: dict[str, float], best: dict[str, Any]) -> dict[str, str]:

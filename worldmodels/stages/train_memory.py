@@ -12,6 +12,7 @@ from worldmodels.data.codes import Codes, EpisodeCodes
 from worldmodels.data.source import Source
 from worldmodels.data.store import Rollouts, rollout_folder
 from worldmodels.dreams.calibration import blind_dreams, one_step
+from worldmodels.models.base import WorldModel
 from worldmodels.settings.config import MemoryConfig
 from worldmodels.show import films, plots
 from worldmodels.training.run import Run
@@ -49,12 +50,34 @@ def train_memory(config: MemoryConfig) -> None:
 
 
 def _report(
-    config: MemoryConfig, run: Run, rollouts: Rollouts, examples: list[EpisodeCodes], device: torch.device
+    config: MemoryConfig,
+    run: Run,
+    rollouts: Rollouts,
+    examples: list[EpisodeCodes],
+    device: torch.device,
 ) -> None:
     model = models.load(config.run, device, precision=config.precision)
-    history = run.history()
     final = run.final()
     rows = [(f"held-out {name[9:]}", f"{value:.4f}") for name, value in final.items() if "held_out_" in name]
+    rows += _one_step_rows(config, run, model, examples)
+    if config.model.termination:
+        rows += _lengths_rows(config, model, rollouts)
+    film = run.folder / "dream_beside_reality.mp4"
+    shown = [name[9:] for name in final if name.startswith("held_out_") and name != "held_out_loss"]
+    plots.curves(run.folder / "curves.png", run.history(), shown, f"M on {config.spec.label}")
+    say(table(f"M of {config.spec.label} after {config.steps} steps", ("", "value"), rows))
+    films.attempt(lambda: films.open_loop(film, model, next(rollouts.held_out())))
+    say(paths(model=run.folder / models.FILE, film=film, plots=run.folder))
+
+
+def _one_step_rows(
+    config: MemoryConfig,
+    run: Run,
+    model: WorldModel,
+    examples: list[EpisodeCodes],
+) -> list[tuple[str, str]]:
+    """How well M's heads are calibrated, one step ahead; draws that of the one for the end."""
+    rows = []
     predicted, happened, reward, paid = one_step(model, examples, config.seed)
     if config.model.termination:
         title = f"termination, {len(predicted)} held-out steps"
@@ -64,20 +87,19 @@ def _report(
         explained = 1 - np.mean((reward - paid) ** 2) / max(np.var(paid), 1e-9)
         rows += [("reward per step predicted / paid", f"{reward.mean():.3f} / {paid.mean():.3f}")]
         rows += [("reward variance explained", f"{explained:.3f}")]
-    if config.model.termination:
-        blind = [shard for shard in rollouts.shards if shard.attributes["policy"] in POLICIES]
-        if blind:
-            policy = blind[0].attributes["policy"]
-            limit = blind[0].attributes["max_steps"]
-            real = np.concatenate([s.lengths for s in blind if s.attributes["policy"] == policy])
-            rows += [(f"steps, {policy} policy, real", str(summarise(real)))]
-            for how, sample_end in (("the model decides", False), ("--sample-end", True)):
-                _, lengths = blind_dreams(model, policy, 256, limit, config.seed, sample_end=sample_end)
-                rows += [(f"steps, dreamt at tau 1, {how}", str(summarise(lengths)))]
-    film = run.folder / "dream_beside_reality.mp4"
-    curve = run.folder / "curves.png"
-    shown = [name[9:] for name in final if name.startswith("held_out_") and name != "held_out_loss"]
-    plots.curves(curve, history, shown, f"M on {config.spec.label}")
-    say(table(f"M of {config.spec.label} after {config.steps} steps", ("", "value"), rows))
-    films.attempt(lambda: films.open_loop(film, model, next(rollouts.held_out())))
-    say(paths(model=run.folder / models.FILE, film=film, plots=run.folder))
+    return rows
+
+
+def _lengths_rows(config: MemoryConfig, model: WorldModel, rollouts: Rollouts) -> list[tuple[str, str]]:
+    """How long a blind policy's episodes last really, and in dreams; nothing if none was collected."""
+    blind = [shard for shard in rollouts.shards if shard.attributes["policy"] in POLICIES]
+    if not blind:
+        return []
+    policy = blind[0].attributes["policy"]
+    limit = blind[0].attributes["max_steps"]
+    real = np.concatenate([shard.lengths for shard in blind if shard.attributes["policy"] == policy])
+    rows = [(f"steps, {policy} policy, real", str(summarise(real)))]
+    for how, sample_end in (("the model decides", False), ("--sample-end", True)):
+        _, lengths = blind_dreams(model, policy, 256, limit, config.seed, sample_end=sample_end)
+        rows += [(f"steps, dreamt at tau 1, {how}", str(summarise(lengths)))]
+    return rows

@@ -1,6 +1,7 @@
-"""Stage 2: V learns to see, shows what it makes of frames it has not met, and writes the codes of all episodes."""
+"""Stage 2: V learns to see, shows what it makes of frames it never met, and writes all episodes' codes."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -30,7 +31,7 @@ def train_vision(config: VisionConfig) -> None:
         say(f"note: {rollouts.dark}")
     device = device_of(config.device)
     if distributed.is_main():
-        files.check_writable(config.data / "codes")  # which are written when V is trained, and that may take hours
+        files.check_writable(config.data / "codes")  # now, for codes are written hours later
     run = Run(config.run / "vision", config, "vision", rollouts=rollouts.fingerprint)
     torch.manual_seed(seeding.integer(config.seed, "vision", "weights"))
     vision = models.class_of(config.vision, "vision").build(config.model, rollouts)
@@ -40,8 +41,9 @@ def train_vision(config: VisionConfig) -> None:
     if not distributed.is_main():
         return
     clips = sorted({clip for shard in rollouts.shards for clip in shard.attributes.get("clips", ())})
-    videos = Path(rollouts.shards[0].attributes.get("videos", ""))  # where the clips lay, if this stage was not told
-    spec = config.spec if config.spec.videos else config.spec.with_videos(videos)
+    spec = config.spec
+    if not spec.videos:  # this stage was not told where the clips lie: where they lay for stage 1
+        spec = spec.with_videos(Path(rollouts.shards[0].attributes.get("videos", "")))
     models.save_module(vision, run.folder, "vision", env=spec.label, spec=spec.plain(), clips=clips)
     codes = Codes(config.data / "codes", rollouts, vision)
     files.sweep(codes.folder)
@@ -50,7 +52,12 @@ def train_vision(config: VisionConfig) -> None:
 
 
 def _report(
-    config: VisionConfig, run: Run, rollouts: Rollouts, codes: Codes, vision: models.Vision, device: torch.device
+    config: VisionConfig,
+    run: Run,
+    rollouts: Rollouts,
+    codes: Codes,
+    vision: models.Vision[Any],
+    device: torch.device,
 ) -> None:
     examples = held_out_frames(rollouts, EXAMPLES, config.seed)
     with torch.no_grad(), autocast(device, config.precision):
@@ -61,7 +68,8 @@ def _report(
     plots.picture_grid(grid, {"seen": examples[:12].numpy(), "reconstructed": shown})
     final = run.final()
     losses = [name[9:] for name in final if name.startswith("held_out_")]
-    plots.curves(curve, run.history(), [name for name in losses if name != "loss"], f"V on {config.spec.label}")
+    parts = [name for name in losses if name != "loss"]
+    plots.curves(curve, run.history(), parts, f"V on {config.spec.label}")
     rows = [(f"held-out {name}", f"{final[f'held_out_{name}']:.4g}") for name in losses]
     if vision.embed_size == 2 * vision.code_size:
         used = int(((embed[:, vision.code_size :] / 2).exp().mean(0) < 0.95).sum())

@@ -11,8 +11,8 @@ TIMES = {1: "once", 2: "twice"}
 class Backlog:
     """The tasks that wait for a worker, by their index.
 
-    One whose worker was lost is the next to be tried. When one has lost TRIES, none is handed out any more, and `check`
-    raises; call it when the answers that had come are out.
+    One whose worker was lost is the next to be tried. When one has lost TRIES, none is handed out any more,
+    and `check` raises; call it when the answers that had come are out.
 
     Args:
         count: of tasks.
@@ -44,8 +44,8 @@ class Backlog:
         losses = self._losses[index]
         losses[how] += 1
         if losses.total() >= TRIES:
-            ways = " and ".join(f"{way} {TIMES.get(times, f'{times} times')}" for way, times in losses.items())
-            self._given_up = f"a worker {ways} at the same task ({detail}){self._advice}"
+            ways = [f"{way} {TIMES.get(times, f'{times} times')}" for way, times in losses.items()]
+            self._given_up = f"a worker {' and '.join(ways)} at the same task ({detail}){self._advice}"
 
     def check(self) -> None:
         """Raises UserError if a task was given up."""

@@ -1,7 +1,10 @@
-"""Workers on a Ray cluster, behind the calls of local ones. Ray is an extra, imported only when --ray asks for it.
+"""Workers on a Ray cluster, behind the calls of local ones.
 
-A task carries its seeds, so neither the node that runs it nor how often it is tried makes a difference. What goes along
-is sent once: our own code to every node (by Ray's runtime environment), models by `send`. No disk need be shared.
+Ray is an extra, imported only when --ray asks for it.
+
+A task carries its seeds, so neither the node that runs it nor how often it is tried makes a difference.
+What goes along is sent once: our own code to every node (by Ray's runtime environment), models by
+`send`. No disk need be shared.
 """
 
 import faulthandler
@@ -64,7 +67,8 @@ class RayWorkers(Workers):
     def __init__(self, address: str, deadline: float = 900.0) -> None:
         super().__init__(0, deadline)
         self._ray = _connect(address)
-        self._serve = self._ray.remote(num_cpus=1, max_retries=0)(_serve)  # retries are ours: they are counted
+        remote = self._ray.remote(num_cpus=1, max_retries=0)  # retries are ours: they are counted
+        self._serve = remote(_serve)
         self._luggage: dict[Path, Luggage] = {}
 
     @property
@@ -87,7 +91,7 @@ class RayWorkers(Workers):
     def each(self, function: Callable[[Any], Any], tasks: list[Any]) -> Iterator[tuple[int, Any]]:
         """As `map`, but yields each result as it comes, with its task's index, and keeps none."""
         backlog = Backlog(len(tasks))
-        running = dict[Any, Running]()  # by the task's reference
+        running = dict[Any, Running]()  # reference to the answer -> who is to give it
         nodes = self._nodes()
         looked = time.monotonic()
         answers = deque[tuple[int, Answer]]()
@@ -134,8 +138,8 @@ class RayWorkers(Workers):
     def _arrived(
         self, nodes: dict[str, int], running: dict[Any, Running], backlog: Backlog
     ) -> Iterator[tuple[int, Answer]]:
-        """The answers that have come, after a while's waiting; a node whose worker died is passed over until the next
-        look, for it may be what died, or what kills."""
+        """The answers that have come, after a while's waiting; a node whose worker died is passed over until
+        the next look, for it may be what died, or what kills."""
         for ref in self._ray.wait(list(running), timeout=LOOK)[0] if running else []:
             run = running.pop(ref)
             found = self._answer(ref)
@@ -151,8 +155,9 @@ class RayWorkers(Workers):
         return {node["NodeID"]: int(node["Resources"].get("CPU", 0)) for node in alive}
 
     def _start(self, function: Callable[[Any], Any], task: Any, node: str) -> Any:
-        """We choose the nodes. Ray notices within about a minute that a machine has vanished without a word; but for
-        tasks that it had placed there itself it waits seven minutes, and meanwhile places no others."""
+        """We choose the nodes. Ray notices within about a minute that a machine has vanished
+        without a word; but for tasks that it had placed there itself it waits seven minutes, and
+        meanwhile places no others."""
         function = carried(function)
         there = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=True)
         serve = self._serve.options(scheduling_strategy=there)
@@ -162,7 +167,8 @@ class RayWorkers(Workers):
         """A task's answer, or how its worker (or the worker's node) died."""
         known = self._ray.exceptions
         try:
-            return self._ray.get(ref)
+            answer: Answer = self._ray.get(ref)
+            return answer
         except (known.RayTaskError, known.RuntimeEnvSetupError) as error:  # not even `attempt` was reached
             reason = str(error).strip().splitlines()[-1]
             raise UserError(
@@ -180,7 +186,9 @@ def _connect(address: str) -> Any:
     except ModuleNotFoundError as error:
         raise UserError(f"--ray {address} needs Ray ({error}): pip install 'worldmodels[ray]'") from error
     if ray.is_initialized():
-        raise UserError(f"--ray {address}: this process is connected to a Ray cluster already; ray.shutdown() first")
+        raise UserError(
+            f"--ray {address}: this process is connected to a Ray cluster already; ray.shutdown() first",
+        )
     try:
         host, port = canonicalize_bootstrap_address_or_die(address).rsplit(":", 1)
         # asked here, because Ray itself would try for minutes

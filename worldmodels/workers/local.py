@@ -1,8 +1,8 @@
 """Processes that may die or hang without taking the run along.
 
-Each worker has a pipe of its own. A death is an end-of-file on it: the worker is replaced and its task tried again.
-A hang meets a deadline and becomes a death. An exception comes home with its text. Tasks carry their own seeds, so
-which worker runs what makes no difference to the results.
+Each worker has a pipe of its own. A death is an end-of-file on it: the worker is replaced and its task tried
+again. A hang meets a deadline and becomes a death. An exception comes home with its text. Tasks carry their
+own seeds, so which worker runs what makes no difference to the results.
 """
 
 import atexit
@@ -50,15 +50,19 @@ class Workers:
         return self._num == 0
 
     def map(
-        self, function: Callable[[Any], Any], tasks: Iterable[Any], done: Callable[[Any], Any] | None = None
-    ) -> list:
+        self,
+        function: Callable[[Any], Any],
+        tasks: Iterable[Any],
+        done: Callable[[Any], Any] | None = None,
+    ) -> list[Any]:
         """`[function(task) for task in tasks]`, in parallel; `function` must be importable by name.
 
         Args:
             done: called with each result as it comes, for progress bars.
 
         Raises:
-            UserError: as the task raised it, or if a task killed (or hung) as many workers as it may (backlog.TRIES).
+            UserError: as the task raised it, or if a task killed (or hung) as many workers as it may
+                (backlog.TRIES).
             WorkerError: if a task raised anything else.
         """
         tasks = list(tasks)
@@ -70,7 +74,7 @@ class Workers:
         return results
 
     def send(self, folder: Path, names: Iterable[str]) -> Path:
-        """The folder where tasks find the files `names` of `folder`: itself, since these workers share its disk."""
+        """The folder where tasks find the files `names` of `folder`: there, for workers here share its disk."""
         return folder
 
     def close(self) -> None:
@@ -111,7 +115,11 @@ class Workers:
                 self._workers.remove(worker)
 
     def _employ(
-        self, busy: "dict[Connection, _Worker]", backlog: Backlog, function: Callable[[Any], Any], tasks: list[Any]
+        self,
+        busy: "dict[Connection, _Worker]",
+        backlog: Backlog,
+        function: Callable[[Any], Any],
+        tasks: list[Any],
     ) -> None:
         """Gives a task to every worker that is idle."""
         for worker in self._workers:
@@ -120,14 +128,14 @@ class Workers:
                 busy[worker.connection] = worker
 
     def _hear(self, busy: "dict[Connection, _Worker]", backlog: Backlog) -> "list[tuple[int, Answer]]":
-        """Waits until some are no longer busy: the answers of those that have done their task; the dead and hung are
-        replaced."""
+        """Waits until some are no longer busy: the answers of those that have done their task; the
+        dead and hung are replaced."""
         if not busy:
             return []
         answers = []
         patience = min(worker.due for worker in busy.values()) - time.monotonic()
         for connection in wait(list(busy), timeout=max(0.0, patience)):
-            worker = busy.pop(connection)  # type: ignore[call-overload]
+            worker = busy.pop(connection)
             found = worker.answer()
             if found is None:
                 self._replace(worker, backlog, "died")
@@ -191,9 +199,10 @@ class _Worker:
     def answer(self) -> Answer | None:
         """Its task's answer, or None if the process is dead."""
         try:
-            return self.connection.recv()
+            answer: Answer = self.connection.recv()
         except (EOFError, OSError):  # dead before or in the middle of its answer
             return None
+        return answer
 
     def end(self) -> None:
         self._process.join(timeout=TO_TIDY_UP)
@@ -203,7 +212,8 @@ class _Worker:
         self._process.kill()
         self._process.join()
         self.connection.close()
-        return self._process.exitcode
+        code: int | None = self._process.exitcode
+        return code
 
 
 def _serve(connection: Connection) -> None:
@@ -216,7 +226,7 @@ def _serve(connection: Connection) -> None:
         try:
             function, task = connection.recv()
         except EOFError:
-            atexit._run_exitfuncs()  # multiprocess leaves by os._exit, which would skip what environments tidy up
+            atexit._run_exitfuncs()  # multiprocess leaves by os._exit, and environments are to tidy up
             return
         try:
             connection.send(attempt(function, task))
