@@ -1,4 +1,4 @@
-"""Steps of dm_control before a background that moves, beside dm_control's own picture and segmentation.
+"""Steps of dm_control in front of a background that moves, beside dm_control's own picture and segmentation.
 
 dm_control plays in a process of its own: it keeps account of OpenGL contexts, and would not notice that we took turns.
 """

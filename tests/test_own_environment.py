@@ -160,7 +160,7 @@ def test_an_environment_by_its_id_is_given_what_its_record_says() -> None:
 
 
 class Behind(gymnasium.Env):
-    """Of the user's own, before a background."""
+    """Of the user's own, in front of a background."""
 
     observation_space = gymnasium.spaces.Box(0, 255, (64, 64, 3), np.uint8)
     action_space = gymnasium.spaces.Discrete(2)

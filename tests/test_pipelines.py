@@ -74,7 +74,7 @@ def test_carracing_from_rollouts_to_a_score(tmp_path: Path) -> None:
     assert "τ 1" in stage(tmp_path, "04_train_controller", "--env carracing --dream --real-episodes 2")
 
 
-def test_dmc_before_a_moving_background_from_rollouts_to_a_probe(tmp_path: Path) -> None:
+def test_dmc_in_front_of_a_moving_background_from_rollouts_to_a_probe(tmp_path: Path) -> None:
     common = "--env dmc:reacher-easy --distractor stills"
     stage(tmp_path, "01_collect", common)
     assert "held-out bisimulation" in stage(tmp_path, "02_train_vision", common + " --vision hrssm")
