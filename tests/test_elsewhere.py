@@ -86,8 +86,8 @@ def there(world: World, run: Path, precision: str) -> tuple[Scores, np.ndarray]:
     device = elsewhere.register()
     torch.set_num_threads(1)
     for module in [module for name, module in sys.modules.items() if name.startswith("worldmodels.")]:
-        if hasattr(module, "device_of"):
-            module.device_of = lambda name: device  # type: ignore[attr-defined]
+        if hasattr(module, "prepare_device"):
+            module.prepare_device = lambda name: device  # type: ignore[attr-defined]
     play.Captured, play.RECORDED = partial(Captured, record=silent), device.type  # type: ignore[misc,assignment]
     own = {"run": run, "precision": precision}
     with elsewhere.Elsewhere(), pytest.MonkeyPatch.context() as patch:

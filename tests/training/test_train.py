@@ -14,7 +14,7 @@ import torch
 from tests.conftest import World
 from worldmodels import models
 from worldmodels.core import checkpoint
-from worldmodels.core.device import device_of
+from worldmodels.core.device import prepare_device
 from worldmodels.core.errors import UserError
 from worldmodels.models.vae import VAE
 from worldmodels.settings.models import HRSSMSettings
@@ -175,9 +175,9 @@ def test_a_device_that_cannot_be_is_told_where_there_are_gpus_too(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", made_current.append)
     with pytest.raises(UserError, match=told):
-        device_of(name)
-    assert device_of("cuda:1") == torch.device("cuda", 1)
-    assert device_of("auto") == torch.device("cuda") and device_of("cpu") == torch.device("cpu")
+        prepare_device(name)
+    assert prepare_device("cuda:1") == torch.device("cuda", 1)
+    assert prepare_device("auto") == torch.device("cuda") and prepare_device("cpu") == torch.device("cpu")
     assert made_current == [torch.device("cuda", 1)]
 
 

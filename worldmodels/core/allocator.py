@@ -6,7 +6,8 @@ import mmap
 
 import numpy as np
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+M_TRIM_THRESHOLD = -1  # as in glibc's malloc.h
+M_MMAP_THRESHOLD = -3
 ALWAYS = 2**31 - 1
 LARGE = 2**20  # bytes; a process may have some 65,000 blocks of pages
 

@@ -26,7 +26,8 @@ from worldmodels.core import schema
 from worldmodels.core.errors import UserError
 from worldmodels.core.files import read_bytes, write_bytes
 
-FIRST_FORMAT, FORMAT = "worldmodels-1", "worldmodels-2"
+FIRST_FORMAT = "worldmodels-1"
+FORMAT = "worldmodels-2"
 NO_DIGEST = "0" * 64
 LARGEST_HEADER = 100_000_000  # bytes, as safetensors has it
 TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8, torch.bool)
@@ -73,7 +74,7 @@ def load(path: Path, kind: str, holds: schema.Check = schema.anything) -> dict[s
             raise schema.Wrong(f"numbers are {odd[0]}")
         if header["format"] == FIRST_FORMAT and not _first_format_is_whole(tensors, header):
             raise UserError(f"{path} is damaged (its checksum is wrong); nothing was loaded")
-        tree = _unpack(schema.parse(header["tree"]), tensors)
+        tree: dict[str, Any] = _unpack(schema.parse(header["tree"]), tensors)
     except (SafetensorError, schema.Wrong) as error:
         raise UserError(f"{path} is not a checkpoint of ours or is damaged ({error}); nothing was loaded") from error
     schema.check(tree, holds, path)
@@ -89,8 +90,8 @@ def _header(content: bytes) -> dict[str, str]:
         text = content[8 : 8 + size].decode()
     except UnicodeDecodeError as error:
         raise schema.Wrong("its header is no text") from error
-    header = schema.parse(text)
-    header = header.get("__metadata__", {}) if isinstance(header, dict) else {}
+    whole = schema.parse(text)
+    header: dict[str, str] = whole.get("__metadata__", {}) if isinstance(whole, dict) else {}
     schema.named(schema.text(LARGEST_HEADER))(header)
     return header
 

@@ -9,12 +9,18 @@ import torch
 from worldmodels.core import distributed
 from worldmodels.core.errors import UserError, nearest
 
+CPU = torch.device("cpu")
 
-def device_of(name: str) -> torch.device:
-    """The device that --device names; auto is cuda where there is one. Raises UserError if it is not to be had.
 
-    Of several processes that train together each gets a GPU of its own. On a GPU cuDNN is asked for the same result
-    each time, and for fp32 where that is what is computed in (its default is TF32).
+def prepare_device(name: str) -> torch.device:
+    """The device that --device names, made ready for this process; auto is cuda where there is one.
+
+    To make it ready sets what torch keeps for the whole process: cuDNN is to give the same result each time, and in
+    fp32 where that is asked for (its default is TF32); a GPU with a number becomes the current one. Of several
+    processes that train together each gets a GPU of its own.
+
+    Raises:
+        UserError: if there is no such device here.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -22,7 +28,8 @@ def device_of(name: str) -> torch.device:
         raise UserError(f"--device {name} is unknown; {nearest(name, ['auto', 'cpu', 'cuda', 'cuda:0'])}")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"--device {name}: torch finds no GPU here; give --device cpu")
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = True, False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False
     device = distributed.own_gpu(torch.device(name))
     if device.index is not None:
         count = torch.cuda.device_count()
@@ -48,7 +55,8 @@ def product_dtype(device: torch.device, precision: str) -> torch.dtype:
 
 def autocast(device: torch.device, precision: str) -> Any:
     """A context in which matrix products are of that dtype, whatever goes in."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=product_dtype(device, precision) == torch.bfloat16)
+    lower = product_dtype(device, precision) == torch.bfloat16
+    return torch.autocast(device.type, torch.bfloat16, enabled=lower)
 
 
 @functools.cache

@@ -44,10 +44,10 @@ def own_gpu(device: torch.device) -> torch.device:
         return device
     if device.index is not None:
         raise UserError(f"--device {device} is one GPU, and torchrun's processes take one each; give --device cuda")
-    there, index = torch.cuda.device_count(), int(os.environ["LOCAL_RANK"])
+    there = torch.cuda.device_count()
     if int(os.environ["LOCAL_WORLD_SIZE"]) > there:
         raise UserError(f"torchrun --nproc_per_node asks for more processes than there are GPUs here; give {there}")
-    return torch.device("cuda", index)
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
 
 
 def barrier() -> None:
@@ -62,7 +62,8 @@ def share(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         UserError: if there are fewer rows than processes.
     """
-    parts, shares = world_size(), {}
+    parts = world_size()
+    shares = {}
     for name, rows in batch.items():
         if len(rows) < parts:
             raise UserError(f"{parts} processes cannot share {len(rows)} rows; give a smaller --nproc_per_node")
@@ -98,7 +99,8 @@ def synchronised(module: Any) -> Callable[..., Any]:
     Buffers (running statistics) are the first process's before every call.
     """
     if world_size() == 1:
-        return module.loss
+        loss: Callable[..., Any] = module.loss
+        return loss
     # the graph is the same in every step, and may leave out parameters: heads that are not asked for
     return nn.parallel.DistributedDataParallel(_Loss(module), static_graph=True)
 

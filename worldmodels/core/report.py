@@ -53,14 +53,15 @@ def table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -
     """Rows as aligned text; the first column to the left, the others to the right."""
     cells = [list(map(str, header)), *(list(map(str, row)) for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    lines = [
-        "  ".join(
-            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in cells
-    ]
+    lines = ["  ".join(_aligned(row, widths)) for row in cells]
     rule = "─" * max(map(len, [*lines, title]))
     return "\n".join(["", title, rule, lines[0], rule, *lines[1:], rule])
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+    cells[0] = row[0].ljust(widths[0])
+    return cells
 
 
 def played_anew(failures: Sequence[str]) -> list[str]:

@@ -189,13 +189,15 @@ def weights(value: Any) -> None:
 
 def of(settings: type) -> dict[str, Check]:
     """What each field of a dataclass of settings may be, by its type."""
-    return {name: _of_type(hint) for name, hint in get_type_hints(settings).items() if get_origin(hint) is not ClassVar}
+    hints = get_type_hints(settings).items()
+    return {name: _of_type(hint) for name, hint in hints if get_origin(hint) is not ClassVar}
 
 
 def _of_type(hint: Any) -> Check:
     if get_origin(hint) is Literal:
         return one_of(*get_args(hint))
-    return {int: whole(0, 2**31), float: number(-1e30, 1e30), bool: flag, str: text()}.get(hint, anything)
+    checks = {int: whole(0, 2**31), float: number(-1e30, 1e30), bool: flag, str: text()}
+    return checks.get(hint, anything)
 
 
 def like(example: Any, later: Mapping[str, Check] | None = None) -> Check:
@@ -230,9 +232,9 @@ def _numbers(kind: type, dtype: str, shape: tuple[int | None, ...], finite: bool
 
     def holds(value: Any) -> None:
         _need(isinstance(value, kind), f"numbers, {asked}", value)
-        found = f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+        found = str(value.dtype).removeprefix("torch.")
         fits = len(shape) == value.ndim and all(a in (None, b) for a, b in zip(shape, value.shape, strict=True))
-        _need(fits and str(value.dtype).removeprefix("torch.") == dtype, f"numbers, {asked}", found)
+        _need(fits and found == dtype, f"numbers, {asked}", f"{found} {tuple(value.shape)}")
         _need(not finite or _all_finite(value), "finite numbers only", "one that is not")
 
     return holds

@@ -14,7 +14,8 @@ def stream(seed: int, *names: Name) -> np.random.SeedSequence:
 
     `stream(0, "collect", 7)` is what episode 7 of a collection draws from, on whichever worker it runs.
     """
-    return np.random.SeedSequence(seed, spawn_key=[n if isinstance(n, int) else crc32(n.encode()) for n in names])
+    key = [name if isinstance(name, int) else crc32(name.encode()) for name in names]
+    return np.random.SeedSequence(seed, spawn_key=key)
 
 
 def rng(seed: int, *names: Name) -> np.random.Generator:
@@ -60,7 +61,8 @@ class Noise:
     def draw(self) -> torch.Tensor:
         """The next step's noise, float32 (E, size) in the open interval (0, 1)."""
         if self._next == self._block.shape[1]:
-            self._block, self._next = self._drawn(self._rngs, self.BLOCK), 0
+            self._block = self._drawn(self._rngs, self.BLOCK)
+            self._next = 0
         self._next += 1
         return self._block[:, self._next - 1].clone()
 

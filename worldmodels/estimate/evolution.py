@@ -11,7 +11,7 @@ from worldmodels.acting.agents import ModelAgent
 from worldmodels.acting.controller_spec import ControllerSpec
 from worldmodels.acting.policies import baselines
 from worldmodels.acting.rollout import rollout
-from worldmodels.core.device import device_of
+from worldmodels.core.device import prepare_device
 from worldmodels.core.seeding import integer, rng
 from worldmodels.envs.reused import numbers_in_an_action, reused
 from worldmodels.estimate.costs import Cost, Size, own_memory, seconds_per, show
@@ -75,7 +75,7 @@ def _real(config: ControllerConfig, step: float) -> list[Cost]:
 
 def _dreamt(config: ControllerConfig, spec: ControllerSpec, params: np.ndarray, real: float) -> list[Cost]:
     """What they cost in dreams, and the real episodes that are shown beside."""
-    dreaming, _ = _model(config, device_of(config.device))
+    dreaming, _ = _model(config, prepare_device(config.device))
     seeds = _luck(config, config.episodes)
 
     def world(steps: int) -> DreamEvaluator:

@@ -10,7 +10,7 @@ import torch
 
 from worldmodels import models
 from worldmodels.core import distributed, schema
-from worldmodels.core.device import autocast, device_of
+from worldmodels.core.device import autocast, prepare_device
 from worldmodels.data.codes import ENCODE_BATCH
 from worldmodels.data.store import Rollouts, rollout_folder
 from worldmodels.envs.reused import numbers_in_an_action, reused
@@ -68,7 +68,7 @@ class Nowhere:
 def vision(config: VisionConfig, checked: int) -> None:
     """Measures gradient steps, encoding and reading; a check takes `checked` frames."""
     data = data_of(config)
-    device = device_of(config.device)
+    device = prepare_device(config.device)
     module = models.class_of(config.vision, "vision").build(config.model, MadeUp(data.action_size))
     costs = _train(config, module, data.action_size, module.embed_size, checked, device)
     obs = torch.zeros(ENCODE_BATCH, 64, 64, 3, dtype=torch.uint8)
@@ -97,7 +97,7 @@ def vision(config: VisionConfig, checked: int) -> None:
 def memory(config: MemoryConfig, checked: int) -> None:
     """Measures gradient steps on a V's codes; a check takes `checked` steps."""
     data = data_of(config)
-    device = device_of(config.device)
+    device = prepare_device(config.device)
     seen, source = _vision(config, data)
     config = models.settled(config, seen)
     module = models.class_of(config.memory, "memory").build(config.model, MadeUp(data.action_size), seen)

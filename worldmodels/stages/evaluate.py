@@ -11,7 +11,7 @@ from tqdm import tqdm
 from worldmodels import models
 from worldmodels.acting.controller_spec import ControllerSpec, load_controller
 from worldmodels.acting.policies import baselines
-from worldmodels.core.device import device_of
+from worldmodels.core.device import prepare_device
 from worldmodels.core.files import sweep
 from worldmodels.core.report import Summary, paths, played_anew, say, summarise, table
 from worldmodels.dreams.calibration import blind_dreams
@@ -32,7 +32,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Summary]:
     spec, params, about = load_controller(config.run)
     folder = Path(about["folder"])
     refuse_untyped(spec.env.name, folder)
-    model = models.load(spec.run, device_of(config.device), spec.env.label, spec.precision)
+    model = models.load(spec.run, prepare_device(config.device), spec.env.label, spec.precision)
     spec = dataclasses.replace(spec, env=spec.env.with_videos(config.distractor_videos).tested())
     check_test_clips(spec.env, models.load_module(spec.run / "vision", "vision")[1]["clips"])
     sweep(folder)

@@ -20,7 +20,7 @@ from worldmodels.acting.policies import POLICIES, paper_policy
 from worldmodels.acting.rollout import rollout
 from worldmodels.acting.tape import Outcome
 from worldmodels.core import files
-from worldmodels.core.device import device_of
+from worldmodels.core.device import prepare_device
 from worldmodels.core.errors import UserError, nearest
 from worldmodels.core.report import paths, say, table
 from worldmodels.core.seeding import Noise, integer, rng
@@ -63,7 +63,7 @@ def probe(config: ProbeConfig) -> Results:
     torch.set_num_threads(max(1, config.workers))
     spec = _common_spec(config)
     policy = _policy(config, spec.name)
-    loaded = {run: models.load(run, device_of(config.device), spec.label, "fp32") for run in config.run}
+    loaded = {run: models.load(run, prepare_device(config.device), spec.label, "fp32") for run in config.run}
     inputs = {run: _inputs(config, run, model) for run, model in loaded.items()}
     with (
         Workers(config.workers) as workers,

@@ -13,7 +13,7 @@ from worldmodels import estimate, models
 from worldmodels.acting.controller_spec import FILE, ControllerSpec, load_controller, save_controller
 from worldmodels.core import schema, seeding
 from worldmodels.core.allocator import keep_freed_memory
-from worldmodels.core.device import device_of
+from worldmodels.core.device import prepare_device
 from worldmodels.core.errors import UserError
 from worldmodels.core.files import sweep
 from worldmodels.core.report import Summary, paths, played_anew, say, summarise, table
@@ -113,7 +113,7 @@ def evolve(config: ControllerConfig, workers: Workers, failures: list[str]) -> E
 
     Adds to `failures` how the environment failed.
     """
-    model = models.load(config.run, device_of(config.device), config.spec.label, config.precision)
+    model = models.load(config.run, prepare_device(config.device), config.spec.label, config.precision)
     spec = ControllerSpec.of(config, model)
     numbers = spec.controller(model).num_params
     if config.dream and model.rewardless:
@@ -271,7 +271,7 @@ def _finish(
 def _film(config: ControllerConfig, folder: Path, reality: bool) -> None:
     """Films the controller in `folder`, in the real environment too if that can be filmed."""
     spec, params, _ = load_controller(folder)
-    model = models.load(config.run, device_of(config.device), config.spec.label, config.precision)
+    model = models.load(config.run, prepare_device(config.device), config.spec.label, config.precision)
     seed = final_seeds(config.seed, 1)[0]
     if reality:
         real = folder / "reality.mp4"

@@ -6,7 +6,7 @@ import torch
 from worldmodels import estimate, models
 from worldmodels.acting.policies import POLICIES
 from worldmodels.core import distributed, files, seeding
-from worldmodels.core.device import device_of
+from worldmodels.core.device import prepare_device
 from worldmodels.core.report import paths, say, summarise, table
 from worldmodels.data.codes import Codes, EpisodeCodes
 from worldmodels.data.source import Source
@@ -30,7 +30,7 @@ def train_memory(config: MemoryConfig) -> None:
     vision, _ = models.load_module(config.run / "vision", "vision")
     config = models.settled(config, vision)
     codes = Codes(config.data / "codes", rollouts, vision)
-    device = device_of(config.device)
+    device = prepare_device(config.device)
     if distributed.is_main():
         files.sweep(codes.folder)
         codes.write(vision.to(device), device, config.precision)  # of episodes collected since V was trained

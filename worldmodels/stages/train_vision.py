@@ -7,7 +7,7 @@ import torch
 
 from worldmodels import estimate, models
 from worldmodels.core import distributed, files, seeding
-from worldmodels.core.device import autocast, device_of
+from worldmodels.core.device import autocast, prepare_device
 from worldmodels.core.report import paths, say, table
 from worldmodels.data.codes import Codes
 from worldmodels.data.frames import held_out_frames
@@ -29,7 +29,7 @@ def train_vision(config: VisionConfig) -> None:
     rollouts = Rollouts(rollout_folder(config.data), config.spec.label)
     if rollouts.dark:
         say(f"note: {rollouts.dark}")
-    device = device_of(config.device)
+    device = prepare_device(config.device)
     if distributed.is_main():
         files.check_writable(config.data / "codes")  # now, for codes are written hours later
     run = Run(config.run / "vision", config, "vision", rollouts=rollouts.fingerprint)
