@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.dream import doom_parts, dreams, paired
 from benchmarks.measure import Row, Work
-from worldmodels.data.codes import Codes
+from worldmodels.data.embeddings import Embeddings
 from worldmodels.data.store import Rollouts
 from worldmodels.models.vae import VAE
 from worldmodels.settings.config import CollectConfig
@@ -71,7 +71,7 @@ def encoded(data: Path) -> float:
     rollouts = Rollouts(data / "rollouts", "doom")
     vision = VAE(VAESettings(code_size=64))  # another each time: nothing is there yet
     with silence():
-        Codes(data / "codes", rollouts, vision).write(vision, torch.device("cpu"), "auto")
+        Embeddings(data / "codes", rollouts, vision).write(vision, torch.device("cpu"), "auto")
     return rollouts.num_steps + rollouts.num_episodes
 
 

@@ -13,11 +13,11 @@ import numpy as np
 
 from worldmodels import models
 from worldmodels.acting.controller_spec import ControllerSpec, load_controller
+from worldmodels.core.device import CPU
 from worldmodels.core.errors import command
 from worldmodels.core.report import say, summarise, table
 from worldmodels.core.seeding import integer, rng
-from worldmodels.data.codes import Codes
-from worldmodels.data.pools import CPU
+from worldmodels.data.embeddings import Embeddings
 from worldmodels.data.source import Source
 from worldmodels.data.store import Rollouts, rollout_folder
 from worldmodels.evolution.evaluators import DreamEvaluator, RealEvaluator
@@ -44,11 +44,11 @@ def main() -> None:
 def losses(run: Path, data: Path) -> Iterator[tuple[object, ...]]:
     vision, about = models.load_module(run / "vision", "vision")
     rollouts = Rollouts(rollout_folder(data), about["env"])
-    codes = Codes(data / "codes", rollouts, vision)
+    embeddings = Embeddings(data / "codes", rollouts, vision)
     frames = Source("vision", 0, rollouts, rows=0, buffer=0, checked=512)
     yield from both("V", vision, vision.wants.held_out(frames), VisionConfig())
     memory, _ = models.load_module(run / "memory", "memory")
-    steps = Source("memory", 0, rollouts, rows=0, buffer=0, checked=4096, codes=codes)
+    steps = Source("memory", 0, rollouts, rows=0, buffer=0, checked=4096, embeddings=embeddings)
     yield from both("M", memory, memory.wants.held_out(steps), MemoryConfig())
 
 

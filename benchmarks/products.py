@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from worldmodels.core.device import product_dtype
-from worldmodels.data.pools import CPU
+from worldmodels.core.device import CPU, product_dtype
 
 SIDE = 1024
 

@@ -13,7 +13,7 @@ import benchmarks.memory
 import benchmarks.vision
 from benchmarks.measure import Row, Work
 from worldmodels.data.chunks import chunk_batches, read_obs
-from worldmodels.data.codes import Codes
+from worldmodels.data.embeddings import Embeddings
 from worldmodels.data.frames import frame_batches
 from worldmodels.data.sequences import sequence_batches
 from worldmodels.data.store import Rollouts, rollout_folder
@@ -37,9 +37,9 @@ def rows() -> Iterator[Row]:
         epoch = take(windows, windows_in, rollouts.num_steps // (32 * 16))
         yield Row("reading for HRSSM", "updates/s", epoch, next(benchmarks.hrssm.rows()).ours, None, 5.0)
         vision = VAE(VAESettings(code_size=64))
-        codes = Codes(data / "codes", rollouts, vision)
-        codes.write(vision, torch.device("cpu"), "auto")
-        sequences = sequence_batches(codes, 100, 128, 2_000_000, order)
+        embeddings = Embeddings(data / "codes", rollouts, vision)
+        embeddings.write(vision, torch.device("cpu"), "auto")
+        sequences = sequence_batches(embeddings, 100, 128, 2_000_000, order)
         epoch = take(sequences, steps_in, rollouts.num_steps // (100 * 128))
         yield Row("reading for M", "steps/s", epoch, next(benchmarks.memory.rows()).ours, None, 5.0)
 

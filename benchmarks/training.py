@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from worldmodels.core.device import autocast
-from worldmodels.data.pools import CPU
+from worldmodels.core.device import CPU, autocast
 
 
 def update(module: Any, batch: dict[str, Tensor]) -> Callable[[], None]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.data.test_store import rollouts
 from worldmodels.core.errors import UserError
 from worldmodels.data.frames import frame_batches
-from worldmodels.data.pools import Table
+from worldmodels.data.portions import Table
 from worldmodels.data.store import Shard
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from tests.conftest import make_episode
 from worldmodels.acting.policies import POLICIES
 from worldmodels.core.seeding import integer, rng
-from worldmodels.data.codes import EpisodeCodes
+from worldmodels.data.embeddings import EmbeddedEpisode
 from worldmodels.dreams.calibration import blind_dreams, one_step
 from worldmodels.models.base import Dreamed, State
 from worldmodels.show import films
@@ -49,10 +49,10 @@ class Oracle:
         return state["z"].to(torch.uint8)[:, None, None].expand(-1, 64, 64, 3)
 
 
-def toy(rand: np.random.Generator, steps: int, terminated: bool) -> EpisodeCodes:
+def toy(rand: np.random.Generator, steps: int, terminated: bool) -> EmbeddedEpisode:
     left = np.arange(steps, -1, -1, dtype=np.float16) + (not terminated)
     action = rand.uniform(-1, 1, (steps, 1)).astype(np.float32)
-    return EpisodeCodes(left[:, None], action, 10 * left[:-1].astype(np.float32) + action[:, 0], terminated)
+    return EmbeddedEpisode(left[:, None], action, 10 * left[:-1].astype(np.float32) + action[:, 0], terminated)
 
 
 def test_one_step_ahead_is_compared_with_that_step() -> None:

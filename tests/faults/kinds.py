@@ -19,8 +19,8 @@ from tests.faults.campaign import FileKind
 from worldmodels import models
 from worldmodels.core import checkpoint
 from worldmodels.data import hdf5, store
-from worldmodels.data.codes import CODES, Codes
-from worldmodels.data.codes import packed as packed_codes
+from worldmodels.data.embeddings import EMBEDDINGS, Embeddings
+from worldmodels.data.embeddings import packed as packed_codes
 from worldmodels.data.episode import Episode
 from worldmodels.data.store import SHARD, Rollouts, Shard, open_shard, pack_shard
 from worldmodels.evolution.cma_es import CMAES
@@ -94,21 +94,21 @@ def a_vision() -> AnyVision:
     return AnyVision(2, 2)
 
 
-def codes_of(path: Path) -> tuple[Codes, Shard]:
+def codes_of(path: Path) -> tuple[Embeddings, Shard]:
     """What reads the codes at `path`, which are those of `shard()` under `a_vision()`."""
     rollouts = path.parent / "rollouts"
     rollouts.mkdir(exist_ok=True)
     (rollouts / path.name).write_bytes(shard())
-    codes = Codes(path.parent / "codes", Rollouts(rollouts, "doom"), a_vision())
-    codes.folder.mkdir(parents=True, exist_ok=True)
-    shutil.move(path, codes.folder / path.name)
-    return codes, codes.rollouts.shards[0]
+    embeddings = Embeddings(path.parent / "codes", Rollouts(rollouts, "doom"), a_vision())
+    embeddings.folder.mkdir(parents=True, exist_ok=True)
+    shutil.move(path, embeddings.folder / path.name)
+    return embeddings, embeddings.rollouts.shards[0]
 
 
 def read_codes(path: Path) -> Any:
     """All codes of a shard."""
-    codes, of = codes_of(path)
-    return codes.read(of, slice(None))
+    embeddings, of = codes_of(path)
+    return embeddings.read(of, slice(None))
 
 
 def codes_content(make: Callable[[Any, Callable[[h5py.File], None]], bytes], folder: Path) -> bytes:
@@ -116,7 +116,7 @@ def codes_content(make: Callable[[Any, Callable[[h5py.File], None]], bytes], fol
     (folder / "s.h5").write_bytes(shard())
     opened = open_shard(folder / "s.h5")
     embed = np.random.default_rng(1).normal(size=(int(opened.obs_starts[-1]), 8)).astype(np.float16)
-    return make(CODES, packed_codes(embed, opened))
+    return make(EMBEDDINGS, packed_codes(embed, opened))
 
 
 def first_format(kind: str, tree: dict[str, Any]) -> bytes:

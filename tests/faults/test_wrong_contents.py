@@ -20,7 +20,7 @@ from worldmodels.acting.controller_spec import ControllerSpec, load_controller, 
 from worldmodels.core import checkpoint
 from worldmodels.core.errors import UserError
 from worldmodels.data import store
-from worldmodels.data.codes import CODES
+from worldmodels.data.embeddings import EMBEDDINGS
 from worldmodels.data.store import SHARD, open_shard
 from worldmodels.evolution.cma_es import CMAES
 from worldmodels.settings.envspec import EnvSpec
@@ -254,10 +254,10 @@ def test_codes_that_cannot_be(tmp_path: Path, change: Callable, said: str) -> No
 
     (tmp_path / "c").mkdir()
     path = tmp_path / "c/0.h5"
-    path.write_bytes(sealed(CODES, fill))
-    codes, of = codes_of(path)
+    path.write_bytes(sealed(EMBEDDINGS, fill))
+    embeddings, of = codes_of(path)
     with pytest.raises(UserError, match=rf"0\.h5 is damaged \({said}"):
-        codes.read(of, slice(None))
+        embeddings.read(of, slice(None))
 
 
 def test_m_that_does_not_fit_v_is_told(world: World, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from worldmodels.acting.controller import Controller
 from worldmodels.acting.controller_spec import ControllerSpec
 from worldmodels.core.errors import UserError
 from worldmodels.core.seeding import Noise, rng
-from worldmodels.data.codes import Codes
+from worldmodels.data.embeddings import Embeddings
 from worldmodels.dreams.capture import Captured
 from worldmodels.dreams.dream import Dream
 from worldmodels.dreams.gym import DreamEnv
@@ -237,10 +237,10 @@ def test_codes_are_those_of_the_branch_that_sees_clean_frames(pairs, world: Worl
 
     rollouts = Rollouts(world.data / "rollouts", "doom")
     shard = rollouts.shards[0]
-    codes = Codes(world.data / "codes", rollouts, vision).read(shard, slice(3, 9))
+    embeddings = Embeddings(world.data / "codes", rollouts, vision).read(shard, slice(3, 9))
     picture = torch.from_numpy(shard.read("obs", 3, 9)).permute(0, 3, 1, 2) / 255 - 0.5
     with torch.no_grad():
         expected, other = vision.target_encoder(picture).numpy(), vision.encoder(picture).numpy()
-    assert np.allclose(codes, expected, atol=0.05)  # float16, bf16
+    assert np.allclose(embeddings, expected, atol=0.05)  # float16, bf16
     assert not np.allclose(other, expected, atol=0.05)  # else this would tell nothing
     assert json.loads((run / "vision/config.json").read_text())["vision"] == "hrssm"

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 
 from worldmodels.core.allocator import apart
+from worldmodels.core.device import CPU
 from worldmodels.core.errors import UserError
 from worldmodels.data.episode import OBS_SHAPE
-from worldmodels.data.pools import CPU, Order, Pools, Table, on_device, take
+from worldmodels.data.portions import Order, Portions, Table, on_device, take
 from worldmodels.data.source import Batch, Source, made_up_steps
 from worldmodels.data.store import Rollouts, Shard
 
@@ -25,8 +26,10 @@ Read = Callable[[Shard, slice], np.ndarray]
 
 @dataclass(frozen=True)
 class Chunks:
-    """Windows of `length` frames ("obs") or of their codes ("embed"): what `chunk_batches` yields (data/source.py:
-    Wanted)."""
+    """Windows of `length` frames ("obs") or of their embeddings ("embed"), as `chunk_batches` yields them.
+
+    It is one kind of what a model can want (data/source.py: Wanted).
+    """
 
     of: Literal["obs", "embed"]
     length: int
@@ -38,21 +41,30 @@ class Chunks:
 
     def training(self, source: Source, skip: int = 0) -> Iterator[Batch]:
         """See Wanted."""
-        sizes = source.rows, self.length, source.buffer
-        return chunk_batches(source.rollouts, self.of, self._read(source), *sizes, source.order, skip, source.device)
+        return chunk_batches(
+            source.rollouts,
+            self.of,
+            self._read(source),
+            source.rows,
+            self.length,
+            source.buffer,
+            source.order,
+            skip,
+            source.device,
+        )
 
     def held_out(self, source: Source) -> Callable[[], Iterator[Batch]]:
         """See Wanted."""
         rows = max(1, source.checked // self.length)
-        return functools.partial(iter, held_out_chunks(source.rollouts, self.of, self._read(source), rows, self.length))
+        chunks = held_out_chunks(source.rollouts, self.of, self._read(source), rows, self.length)
+        return functools.partial(iter, chunks)
 
     def made_up(self, rows: int, action_size: int, embed_size: int) -> Batch:
         """See Wanted."""
-        seen = (
-            torch.randint(256, (rows, self.length, *OBS_SHAPE), dtype=torch.uint8)
-            if self.of == "obs"
-            else torch.randn(rows, self.length, embed_size).half()
-        )
+        if self.of == "obs":
+            seen = torch.randint(256, (rows, self.length, *OBS_SHAPE), dtype=torch.uint8)
+        else:
+            seen = torch.randn(rows, self.length, embed_size).half()
         return {self.of: seen} | made_up_steps(rows, self.length, action_size, "arrival_")
 
     def _read(self, source: Source) -> Read:
@@ -70,7 +82,8 @@ def arrivals(shard: Shard, episodes: range) -> dict[str, np.ndarray]:
     Returns:
         "arrival_action" float32 (N, A), "arrival_reward", "terminated", "is_first" float32 (N,).
     """
-    start, stop = shard.obs_starts[episodes.start], shard.obs_starts[episodes.stop]
+    start = shard.obs_starts[episodes.start]
+    stop = shard.obs_starts[episodes.stop]
     before = start - episodes.start  # an episode has one action less than frames
     action = shard.read("action", before, stop - episodes.stop)
     reward = shard.read("reward", before, stop - episodes.stop)
@@ -102,7 +115,7 @@ def chunk_batches(
 ) -> Iterator[Table]:
     """Batches of windows from the training episodes, for ever, holding about `buffer` frames in memory.
 
-    Every epoch cuts each pool of shards into windows at another offset and shuffles them. A window's first frame
+    Every epoch cuts each portion of the data into windows at another offset and shuffles them. A window's first frame
     counts as the first of an episode, for no state is carried to it.
 
     Args:
@@ -113,7 +126,7 @@ def chunk_batches(
         buffer: frames in memory; never less than a shard nor a batch.
         rng_of: epoch -> numpy Generator.
         skip: batches to pass over (to resume).
-        device: where frames lie, if there is room (data/pools.py).
+        device: where frames lie, if there is room (data/portions.py).
 
     Yields:
         `name` (B, T, ...), "arrival_action" (B, T, A), "arrival_reward", "terminated", "is_first" (B, T).
@@ -121,18 +134,22 @@ def chunk_batches(
     sizes = rollouts.training_frames
     if sum(sizes) < 2 * length:
         raise UserError(f"--sequence-length {length} is too long for the {sum(sizes)} training frames there are")
-    load = lambda shards: _table(shards, name, read, held_out=False)  # noqa: E731
-    pools = Pools(rollouts.shards, sizes, load, max(buffer, 2 * rows * length), device)
+    load = functools.partial(_table, name=name, read=read, held_out=False)
+    portions = Portions(rollouts.shards, sizes, load, max(buffer, 2 * rows * length), device)
 
-    def plan(pool: list[int], rng: np.random.Generator) -> list[np.ndarray]:
-        total = sum(sizes[i] for i in pool)
-        starts = rng.permutation(np.arange(rng.integers(length), total - length + 1, length))
-        each = min(rows, max(1, len(starts)))
-        whole = len(starts) // each
-        return list(starts[: whole * each].reshape(whole, each))
+    def plan(portion: list[int], rng: np.random.Generator) -> list[np.ndarray]:
+        return _cut(sum(sizes[i] for i in portion), rows, length, rng)
 
-    for table, starts in pools.batches(plan, rng_of, skip):
+    for table, starts in portions.batches(plan, rng_of, skip):
         yield _windows(table, starts, length)
+
+
+def _cut(total: int, rows: int, length: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Where the windows of each batch begin, (B,): `total` frames cut at a random offset, and shuffled."""
+    starts = rng.permutation(np.arange(rng.integers(length), total - length + 1, length))
+    each = min(rows, max(1, len(starts)))
+    whole = len(starts) // each
+    return list(starts[: whole * each].reshape(whole, each))
 
 
 def held_out_chunks(rollouts: Rollouts, name: str, read: Read, rows: int, length: int) -> list[Table]:
@@ -145,20 +162,31 @@ def held_out_chunks(rollouts: Rollouts, name: str, read: Read, rows: int, length
     return [_windows(table, starts, length)]
 
 
-def _table(pool: list[Shard], name: str, read: Read, held_out: bool) -> dict[str, np.ndarray]:
+def _table(shards: list[Shard], name: str, read: Read, held_out: bool) -> dict[str, np.ndarray]:
     """All frames of the training episodes (or of the held-out ones) of some shards, end to end."""
     table: dict[str, np.ndarray] = {}
-    chosen = [shard.split(held_out) for shard in pool]
-    total = sum(int(s.obs_starts[e.stop] - s.obs_starts[e.start]) for s, e in zip(pool, chosen, strict=True))
+    chosen = [(shard, shard.split(held_out)) for shard in shards]
+    total = sum(_length(_frames(shard, episodes)) for shard, episodes in chosen)
     at = 0
-    for shard, episodes in zip(pool, chosen, strict=True):
-        frames = slice(int(shard.obs_starts[episodes.start]), int(shard.obs_starts[episodes.stop]))
-        rows = slice(at, at := at + frames.stop - frames.start)
-        for key, values in (arrivals(shard, episodes) | {name: read(shard, frames)}).items():
+    for shard, episodes in chosen:
+        frames = _frames(shard, episodes)
+        rows = slice(at, at + _length(frames))
+        columns = arrivals(shard, episodes) | {name: read(shard, frames)}
+        for key, values in columns.items():
             if key not in table:
                 table[key] = apart((total, *values.shape[1:]), values.dtype)
             table[key][rows] = values
+        at = rows.stop
     return table
+
+
+def _frames(shard: Shard, episodes: range) -> slice:
+    """Where the frames of some successive episodes lie."""
+    return slice(int(shard.obs_starts[episodes.start]), int(shard.obs_starts[episodes.stop]))
+
+
+def _length(rows: slice) -> int:
+    return int(rows.stop - rows.start)
 
 
 def _windows(table: Table, starts: np.ndarray, length: int) -> Table:

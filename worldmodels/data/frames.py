@@ -10,16 +10,17 @@ import torch
 
 from worldmodels.core import seeding
 from worldmodels.core.allocator import apart
+from worldmodels.core.device import CPU
 from worldmodels.core.errors import UserError
 from worldmodels.data.episode import OBS_SHAPE
-from worldmodels.data.pools import CPU, Order, Pools, Table, take
+from worldmodels.data.portions import Order, Portions, Table, take
 from worldmodels.data.source import Batch, Source
 from worldmodels.data.store import Rollouts, Shard
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Single frames: what `frame_batches` yields (data/source.py: Wanted)."""
+    """Single frames, as `frame_batches` yields them: one kind of what a model can want (data/source.py: Wanted)."""
 
     steps = 1
 
@@ -50,7 +51,7 @@ def frame_batches(
         buffer: frames in memory; never less than a shard nor a batch.
         rng_of: epoch -> numpy Generator.
         skip: batches to pass over without reading them (to resume).
-        device: where frames lie, if there is room (data/pools.py).
+        device: where frames lie, if there is room (data/portions.py).
 
     Yields:
         "obs": uint8 (batch_size, 64, 64, 3).
@@ -61,14 +62,14 @@ def frame_batches(
             f"--batch-size {batch_size} is more than the {sum(sizes)} training frames in {rollouts.folder}; "
             "give less, or collect more episodes"
         )
-    pools = Pools(rollouts.shards, sizes, _read, max(buffer, 2 * batch_size), device)
+    portions = Portions(rollouts.shards, sizes, _read, max(buffer, 2 * batch_size), device)
 
-    def plan(pool: list[int], rng: np.random.Generator) -> list[np.ndarray]:
-        order = rng.permutation(sum(sizes[i] for i in pool))
+    def plan(portion: list[int], rng: np.random.Generator) -> list[np.ndarray]:
+        order = rng.permutation(sum(sizes[i] for i in portion))
         whole = len(order) // batch_size
         return list(order[: whole * batch_size].reshape(whole, batch_size))
 
-    for table, frames in pools.batches(plan, rng_of, skip):
+    for table, frames in portions.batches(plan, rng_of, skip):
         yield take(table, np.sort(frames))
 
 

@@ -21,11 +21,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-PLAIN, FOREIGN = "plain", "foreign"
+PLAIN = "plain"
+FOREIGN = "foreign"
 PATIENCE = 30.0  # seconds; HDF5 takes milliseconds, but the child must first be started, and the machine may be busy
 MEMORY = 4 << 30  # bytes of address space
 LARGEST_CHUNK = 1 << 30  # bytes
-ZSTD, FLETCHER32 = 32015, 3  # HDF5's numbers of the filters that we use
+ZSTD = 32015  # HDF5's numbers of the filters that we use
+FLETCHER32 = 3
 FILTERS = ([ZSTD, FLETCHER32], [FLETCHER32])
 CHECKSUM = 4  # bytes of it
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -173,7 +175,8 @@ def _wrong_chunks(data: Any, filters: list[int], size: int) -> str:
 def _zstd_size(frame: bytes) -> int:
     """Bytes that a zstd frame says it unpacks to (RFC 8878, 3.1.1.1), which zstd holds it to; -1 if it says nothing."""
     kind = frame[4] if len(frame) > 4 and frame[:4] == ZSTD_MAGIC else 0
-    single, size = kind >> 5 & 1, (kind >> 5 & 1, 2, 4, 8)[kind >> 6]
+    single = kind >> 5 & 1  # whether it is of one segment, and then tells no window
+    size = (single, 2, 4, 8)[kind >> 6]  # of the field that we look for
     start = 6 - single + (0, 1, 2, 4)[kind & 3]  # after the window's size and the dictionary's number, if any
     if not size or len(frame) < start + size:
         return -1

@@ -1,4 +1,4 @@
-"""Codes cut into the sequences that M learns from, its state carried on from batch to batch."""
+"""Embeddings cut into the sequences that M learns from, its state carried on from batch to batch."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -9,15 +9,19 @@ import numpy as np
 import torch
 
 from worldmodels.core.allocator import apart
-from worldmodels.data.codes import Codes, EpisodeCodes
-from worldmodels.data.pools import CPU, Order, Pools, Table, on_device, take
+from worldmodels.core.device import CPU
+from worldmodels.data.embeddings import EmbeddedEpisode, Embeddings
+from worldmodels.data.portions import Order, Portions, Table, on_device, take
 from worldmodels.data.source import Batch, Source, made_up_steps
+from worldmodels.data.store import Shard
 
 
 @dataclass(frozen=True)
 class Sequences:
-    """Codes of `length` steps, rows that go on from batch to batch: what `sequence_batches` yields (data/source.py:
-    Wanted)."""
+    """Embeddings of `length` steps, in rows that go on from batch to batch, as `sequence_batches` yields them.
+
+    It is one kind of what a model can want (data/source.py: Wanted).
+    """
 
     length: int
 
@@ -28,7 +32,15 @@ class Sequences:
 
     def training(self, source: Source, skip: int = 0) -> Iterator[Batch]:
         """See Wanted."""
-        return sequence_batches(source.seen, source.rows, self.length, source.buffer, source.order, skip, source.device)
+        return sequence_batches(
+            source.seen,
+            source.rows,
+            self.length,
+            source.buffer,
+            source.order,
+            skip,
+            source.device,
+        )
 
     def held_out(self, source: Source) -> Callable[[], Iterator[Batch]]:
         """See Wanted: here whole episodes, all of them side by side."""
@@ -42,42 +54,51 @@ class Sequences:
 
 
 def sequence_batches(
-    codes: Codes, rows: int, length: int, buffer: int, rng_of: Order, skip: int = 0, device: torch.device = CPU
+    embeddings: Embeddings,
+    rows: int,
+    length: int,
+    buffer: int,
+    rng_of: Order,
+    skip: int = 0,
+    device: torch.device = CPU,
 ) -> Iterator[dict[str, Any]]:
-    """Batches of sequences, for ever, holding the codes of about `buffer` steps in memory.
+    """Batches of sequences, for ever, holding the embeddings of about `buffer` steps in memory.
 
     Every epoch strings the episodes of `buffer` steps' worth of shards together in another order and cuts the
     string into `rows` long rows; successive batches are successive pieces of those rows, so that the state after one
     batch is the state before the next (CLASSIC 2.5). A batch that begins new rows says so: "fresh".
 
     Args:
-        codes: of the rollouts.
+        embeddings: of the rollouts.
         rows, length: B and T of a batch; both are lowered if there is too little data to fill one.
         buffer: steps in memory; never less than a shard nor a batch.
         rng_of: epoch -> numpy Generator.
         skip: batches to pass over (to resume).
-        device: where codes lie, if there is room (data/pools.py).
+        device: where embeddings lie, if there is room (data/portions.py).
 
     Yields:
         "embed" and "next_embed" (B, T, E), what was seen before and after each step; "action" (B, T, A), taken there;
         "reward" (B, T), paid for it; "terminated" and "is_first" (B, T), whether it was the last or the first of an
         episode; "fresh" (bool).
     """
-    shards = codes.rollouts.shards
-    load = lambda some: end_to_end([episode for shard in some for episode in codes.episodes(shard)])  # noqa: E731
+    shards = embeddings.rollouts.shards
     sizes = [int(shard.lengths[:-1].sum()) for shard in shards]
-    pools = Pools(shards, sizes, load, max(buffer, 2 * rows * length), device)
 
-    def plan(pool: list[int], rng: np.random.Generator) -> list[Piece]:
-        lengths = np.concatenate([shards[i].lengths[:-1] for i in pool])
+    def load(some: list[Shard]) -> dict[str, np.ndarray]:
+        return end_to_end([episode for shard in some for episode in embeddings.episodes(shard)])
+
+    def plan(portion: list[int], rng: np.random.Generator) -> list[Piece]:
+        lengths = np.concatenate([shards[i].lengths[:-1] for i in portion])
+        starts = np.cumsum([0, *lengths[:-1]])
         order = rng.permutation(len(lengths))
-        return _pieces(lengths[order], np.cumsum([0, *lengths[:-1]])[order], rows, length)
+        return _pieces(lengths[order], starts[order], rows, length)
 
-    for columns, piece in pools.batches(plan, rng_of, skip):
+    portions = Portions(shards, sizes, load, max(buffer, 2 * rows * length), device)
+    for columns, piece in portions.batches(plan, rng_of, skip):
         yield _batch(columns, piece)
 
 
-def end_to_end(episodes: list[EpisodeCodes]) -> dict[str, np.ndarray]:
+def end_to_end(episodes: list[EmbeddedEpisode]) -> dict[str, np.ndarray]:
     """Episodes as columns: "embed" has a row per frame, all else a row per step, "frame" says where its frame is."""
     steps = [len(e.action) for e in episodes]
     frames = np.cumsum([0, *(len(e.embed) for e in episodes[:-1])])
@@ -91,7 +112,7 @@ def end_to_end(episodes: list[EpisodeCodes]) -> dict[str, np.ndarray]:
     }
 
 
-def in_order(episodes: list[EpisodeCodes], rows: int, length: int) -> Iterator[dict[str, Any]]:
+def in_order(episodes: list[EmbeddedEpisode], rows: int, length: int) -> Iterator[dict[str, Any]]:
     """The same batches of the episodes as they come, once."""
     columns = on_device(end_to_end(episodes))
     lengths = np.array([len(episode.action) for episode in episodes])
@@ -121,7 +142,8 @@ def _pieces(lengths: np.ndarray, starts: np.ndarray, rows: int, length: int) -> 
 def _batch(columns: Table, piece: Piece) -> dict[str, Any]:
     steps = {name: values for name, values in columns.items() if name != "embed"}
     batch: dict[str, Any] = take(steps, piece.steps)
-    frame, embed = batch.pop("frame"), columns["embed"]
+    frame = batch.pop("frame")
+    embed = columns["embed"]
     return batch | {"embed": embed[frame], "next_embed": embed[frame + 1], "fresh": piece.fresh}
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from worldmodels.core import seeding
+from worldmodels.core.device import CPU
 from worldmodels.core.errors import UserError
-from worldmodels.data.codes import Codes
-from worldmodels.data.pools import CPU
+from worldmodels.data.embeddings import Embeddings
 from worldmodels.data.store import Rollouts
 
 Batch = dict[str, Any]
@@ -27,19 +27,19 @@ class Source:
     rows: int  # B, for all processes together
     buffer: int  # frames or steps in memory
     checked: int  # held-out frames or steps that a check takes, about
-    codes: Codes | None = None  # of V, where M learns
+    embeddings: Embeddings | None = None  # of V, where M learns
     device: torch.device = CPU
 
     def order(self, epoch: int) -> np.random.Generator:
-        """The luck that puts an epoch in order (data/pools.py: Order)."""
+        """The luck that puts an epoch in order (data/portions.py: Order)."""
         return seeding.rng(self.seed, self.stage, "order", epoch)
 
     @property
-    def seen(self) -> Codes:
-        """The codes. Raises UserError if there are none: for a V learns from frames."""
-        if self.codes is None:
+    def seen(self) -> Embeddings:
+        """The embeddings. Raises UserError if there are none yet: V itself learns from frames."""
+        if self.embeddings is None:
             raise UserError('there are no codes before V is trained: a V learns from "obs"')
-        return self.codes
+        return self.embeddings
 
 
 class Wanted(Protocol):
@@ -63,11 +63,13 @@ class Wanted(Protocol):
         ...
 
 
-def made_up_steps(rows: int, length: int, action_size: int, form: str = "") -> Batch:
-    """What goes with frames or codes, of random numbers: (B, T, ...); `form` stands before the names of what is of a
-    step rather than a frame."""
+def made_up_steps(rows: int, length: int, action_size: int, prefix: str = "") -> Batch:
+    """Random numbers in place of what goes with frames or embeddings: (B, T, ...).
+
+    `prefix` stands before the names of what belongs to a step, not to a frame: "arrival_" or nothing.
+    """
     zeros = {name: torch.zeros(rows, length) for name in ("terminated", "is_first")}
     return zeros | {
-        f"{form}action": torch.rand(rows, length, action_size) * 2 - 1,
-        f"{form}reward": torch.rand(rows, length),
+        f"{prefix}action": torch.rand(rows, length, action_size) * 2 - 1,
+        f"{prefix}reward": torch.rand(rows, length),
     }

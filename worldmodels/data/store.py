@@ -30,7 +30,8 @@ from worldmodels.data.episode import OBS_SHAPE, Episode
 
 FRAMES_PER_CHUNK = 32
 DIM = 64  # of 255; a collection without a brighter value is told of
-LONGEST, MOST = 2**40, 2**30  # steps of an episode, and episodes of a shard, which no sum overflows
+LONGEST = 2**40  # steps of an episode; no sum of so many, in MOST episodes, overflows
+MOST = 2**30  # episodes of a shard
 SHARD = hdf5.Kind(
     noun="rollout shard",
     format="worldmodels-rollouts-1",
@@ -110,7 +111,8 @@ class Shard:
     def episode(self, index: int) -> Episode:
         """The episode number `index` (negative counts from the end)."""
         index %= len(self.lengths)
-        steps, start = int(self.lengths[index]), int(self.obs_starts[index])
+        steps = int(self.lengths[index])
+        start = int(self.obs_starts[index])
         action_start = start - index  # each earlier episode has one observation more than actions
         return Episode(
             obs=self.read("obs", start, start + steps + 1),
@@ -143,14 +145,19 @@ def pack_shard(episodes: Iterable[Episode], attributes: dict[str, Any]) -> bytes
 
 def _fill(file: h5py.File, episodes: Iterable[Episode], attributes: dict[str, Any]) -> None:
     returns = list[float]()
-    appended = deque[Future]()
+    appended = deque[Future[tuple[int, int]]]()
     levels = list[tuple[int, int]]()  # the darkest and the brightest value of each episode
     columns: dict[str, list[np.ndarray]] = {}
     with ThreadPoolExecutor(1) as beside:
         obs = file.create_dataset(
-            "obs", (0, *OBS_SHAPE), np.uint8, maxshape=(None, *OBS_SHAPE), chunks=(FRAMES_PER_CHUNK, *OBS_SHAPE),
-            compression=hdf5plugin.Zstd(clevel=1), fletcher32=True,
-        )  # fmt: skip
+            "obs",
+            (0, *OBS_SHAPE),
+            np.uint8,
+            maxshape=(None, *OBS_SHAPE),
+            chunks=(FRAMES_PER_CHUNK, *OBS_SHAPE),
+            compression=hdf5plugin.Zstd(clevel=1),
+            fletcher32=True,
+        )
         for episode in episodes:
             while appended and appended[0].done():
                 levels.append(appended.popleft().result())
@@ -217,14 +224,16 @@ def open_shard(path: Path) -> Shard:
 
 def _contradiction(shard: Shard, sizes: dict[str, int], returns: list[float]) -> str:
     """What in a shard's header cannot be, or does not go with the rest: "" if all is well."""
-    lengths, ends = shard.lengths, (shard.terminated, shard.truncated, shard.seeds, returns)
+    lengths = shard.lengths
+    ends = (shard.terminated, shard.truncated, shard.seeds, returns)
     if not 1 <= len(lengths) <= MOST or any(len(lengths) != len(each) for each in ends):
         return "its episodes are of another number than what it says of them"
     if not ((lengths >= 1) & (lengths <= LONGEST // len(lengths))).all():
         return "an episode has a length that cannot be"
     if (shard.terminated & shard.truncated).any():
         return "an episode is both terminated and truncated"
-    frames, steps = int(shard.obs_starts[-1]), int(lengths.sum())
+    frames = int(shard.obs_starts[-1])
+    steps = int(lengths.sum())
     asked = {"obs": frames, "action": steps, "reward": steps}
     if wrong := [name for name in asked if sizes[name] != asked[name]]:
         return f"{sizes[wrong[0]]} rows of {wrong[0]} where {asked[wrong[0]]} are announced"
@@ -273,7 +282,8 @@ class Rollouts:
     def dark(self) -> str:
         """What is odd about the values of all pictures, if they never use their range of 0 to 255; else nothing."""
         levels = [shard.attributes.get("levels", (0, 255)) for shard in self.shards]  # older shards do not tell
-        darkest, brightest = min(low for low, _ in levels), max(high for _, high in levels)
+        darkest = min(low for low, _ in levels)
+        brightest = max(high for _, high in levels)
         if darkest == brightest:
             return f"all pictures are alike: nothing but {darkest}"
         if brightest < DIM:
@@ -288,10 +298,12 @@ class Rollouts:
 
     def reward_moments(self) -> tuple[float, float]:
         """Mean and standard deviation of all rewards, read shard by shard."""
-        total, squares = 0.0, 0.0
+        total = 0.0
+        squares = 0.0
         for shard in self.shards:
             reward = shard.read("reward").astype(np.float64)
-            total, squares = total + reward.sum(), squares + (reward**2).sum()
+            total += reward.sum()
+            squares += (reward**2).sum()
         mean = total / self.num_steps
         return mean, float(np.sqrt(max(0.0, squares / self.num_steps - mean**2)))
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from worldmodels.acting.policies import POLICIES
 from worldmodels.core.seeding import Noise, integer, rng
-from worldmodels.data.codes import EpisodeCodes
+from worldmodels.data.embeddings import EmbeddedEpisode
 from worldmodels.dreams.dream import Dream
 from worldmodels.dreams.play import Player, by_itself
 from worldmodels.models.base import WorldModel
@@ -18,7 +18,7 @@ from worldmodels.models.perceive import perceive, rows_at
 
 @torch.no_grad()
 def one_step(
-    model: WorldModel, episodes: list[EpisodeCodes], seed: int
+    model: WorldModel, episodes: list[EmbeddedEpisode], seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """One step ahead, eyes open, along real episodes.
 

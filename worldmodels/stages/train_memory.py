@@ -8,7 +8,7 @@ from worldmodels.acting.policies import POLICIES
 from worldmodels.core import distributed, files, seeding
 from worldmodels.core.device import prepare_device
 from worldmodels.core.report import paths, say, summarise, table
-from worldmodels.data.codes import Codes, EpisodeCodes
+from worldmodels.data.embeddings import EmbeddedEpisode, Embeddings
 from worldmodels.data.source import Source
 from worldmodels.data.store import Rollouts, rollout_folder
 from worldmodels.dreams.calibration import blind_dreams, one_step
@@ -29,31 +29,31 @@ def train_memory(config: MemoryConfig) -> None:
     rollouts = Rollouts(rollout_folder(config.data), config.spec.label)
     vision, _ = models.load_module(config.run / "vision", "vision")
     config = models.settled(config, vision)
-    codes = Codes(config.data / "codes", rollouts, vision)
+    embeddings = Embeddings(config.data / "codes", rollouts, vision)
     device = prepare_device(config.device)
     if distributed.is_main():
-        files.sweep(codes.folder)
-        codes.write(vision.to(device), device, config.precision)  # of episodes collected since V was trained
+        files.sweep(embeddings.folder)
+        embeddings.write(vision.to(device), device, config.precision)  # of episodes collected since V was trained
     distributed.barrier()
-    built_on = {"vision": codes.vision_fingerprint, "rollouts": rollouts.fingerprint}
+    built_on = {"vision": embeddings.vision_fingerprint, "rollouts": rollouts.fingerprint}
     run = Run(config.run / "memory", config, "memory", **built_on)
     torch.manual_seed(seeding.integer(config.seed, "memory", "weights"))
     memory = models.class_of(config.memory, "memory").build(config.model, rollouts, vision)
     rows = config.batch_size * distributed.world_size()
-    source = Source("memory", config.seed, rollouts, rows, config.shuffle_buffer, CHECKED, codes, device)
+    source = Source("memory", config.seed, rollouts, rows, config.shuffle_buffer, CHECKED, embeddings, device)
     learn(memory, source, config, run)
     if not distributed.is_main():
         return
-    extra = {"vision_fingerprint": codes.vision_fingerprint, "starts": codes.starts()}
+    extra = {"vision_fingerprint": embeddings.vision_fingerprint, "starts": embeddings.starts()}
     models.save_module(memory, run.folder, "memory", env=config.spec.label, **extra)
-    _report(config, run, rollouts, codes.held_out(), device)
+    _report(config, run, rollouts, embeddings.held_out(), device)
 
 
 def _report(
     config: MemoryConfig,
     run: Run,
     rollouts: Rollouts,
-    examples: list[EpisodeCodes],
+    examples: list[EmbeddedEpisode],
     device: torch.device,
 ) -> None:
     model = models.load(config.run, device, precision=config.precision)

@@ -9,7 +9,7 @@ from worldmodels import estimate, models
 from worldmodels.core import distributed, files, seeding
 from worldmodels.core.device import autocast, prepare_device
 from worldmodels.core.report import paths, say, table
-from worldmodels.data.codes import Codes
+from worldmodels.data.embeddings import Embeddings
 from worldmodels.data.frames import held_out_frames
 from worldmodels.data.source import Source
 from worldmodels.data.store import Rollouts, rollout_folder
@@ -45,17 +45,17 @@ def train_vision(config: VisionConfig) -> None:
     if not spec.videos:  # this stage was not told where the clips lie: where they lay for stage 1
         spec = spec.with_videos(Path(rollouts.shards[0].attributes.get("videos", "")))
     models.save_module(vision, run.folder, "vision", env=spec.label, spec=spec.plain(), clips=clips)
-    codes = Codes(config.data / "codes", rollouts, vision)
-    files.sweep(codes.folder)
-    codes.write(vision, device, config.precision)
-    _report(config, run, rollouts, codes, vision, device)
+    embeddings = Embeddings(config.data / "codes", rollouts, vision)
+    files.sweep(embeddings.folder)
+    embeddings.write(vision, device, config.precision)
+    _report(config, run, rollouts, embeddings, vision, device)
 
 
 def _report(
     config: VisionConfig,
     run: Run,
     rollouts: Rollouts,
-    codes: Codes,
+    embeddings: Embeddings,
     vision: models.Vision[Any],
     device: torch.device,
 ) -> None:
@@ -75,4 +75,4 @@ def _report(
         used = int(((embed[:, vision.code_size :] / 2).exp().mean(0) < 0.95).sum())
         rows += [("code dimensions in use", f"{used} of {vision.code_size}")]
     say(table(f"V of {config.spec.label} after {config.steps} steps", ("", "value"), rows))
-    say(paths(model=run.folder / models.FILE, codes=codes.folder, pictures=grid, curves=curve))
+    say(paths(model=run.folder / models.FILE, codes=embeddings.folder, pictures=grid, curves=curve))

@@ -1,4 +1,7 @@
-"""The shards that training batches are cut from: in memory, and on the device that trains if there is room."""
+"""The portions of the data that training batches are cut from: shards that are in memory together.
+
+They lie on the device that trains if there is room.
+"""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -7,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from worldmodels.core.device import CPU
 from worldmodels.core.errors import UserError
 from worldmodels.data.store import Shard
 
@@ -14,13 +18,12 @@ Table = dict[str, torch.Tensor]
 Load = Callable[[list[Shard]], dict[str, np.ndarray]]
 """What some shards hold for training, as arrays with a row per frame or step."""
 Plan = Callable[[list[int], np.random.Generator], Sequence[Any]]
-"""The numbers of shards that are in memory together, and luck -> for each batch, what of their table belongs to it."""
+"""A portion (the numbers of its shards), and luck -> for each batch, what of the portion's table belongs to it."""
 Order = Callable[[int], np.random.Generator]
 """Epoch -> the luck that puts it in order."""
-CPU = torch.device("cpu")
 
 
-class Pools:
+class Portions:
     """As many shards at a time as fit, in random order. Where all fit, they are read once and stay.
 
     Args:
@@ -34,9 +37,12 @@ class Pools:
     def __init__(
         self, shards: list[Shard], sizes: Sequence[int], load: Load, limit: int, device: torch.device = CPU
     ) -> None:
-        self._shards, self._sizes, self._load = shards, sizes, load
-        self._limit, self._device = limit, device
-        self._pool: list[int] = []
+        self._shards = shards
+        self._sizes = sizes
+        self._load = load
+        self._limit = limit
+        self._device = device
+        self._portion: list[int] = []  # which one is in memory
         self._table: Table = {}
 
     def batches(self, plan: Plan, rng_of: Order, skip: int = 0) -> Iterator[tuple[Table, Any]]:
@@ -51,41 +57,45 @@ class Pools:
             UserError: if no batch can be filled.
         """
         for epoch in itertools.count():
-            rng, any_planned = rng_of(epoch), False
-            for pool in self._epoch(rng):
-                planned = plan(pool, rng)
+            rng = rng_of(epoch)
+            any_planned = False
+            for portion in self._epoch(rng):
+                planned = plan(portion, rng)
                 any_planned |= len(planned) > 0
                 for batch in planned[skip:]:
-                    yield self._read(pool), batch
+                    yield self._read(portion), batch
                 skip = max(0, skip - len(planned))
             if not any_planned:
                 folder = self._shards[0].path.parent
                 raise UserError(f"{folder} holds too little to fill a batch; collect more episodes")
 
     def _epoch(self, rng: np.random.Generator) -> Iterator[list[int]]:
-        """Every shard once: the numbers of those that are in memory together, in order."""
-        pool: list[int] = []
+        """Every shard once, portion by portion: the numbers of its shards, ascending."""
+        portion: list[int] = []
         size = 0
         for number in rng.permutation(len(self._sizes)).tolist():
-            if pool and size + self._sizes[number] > self._limit:
-                yield sorted(pool)
-                pool, size = [], 0
-            pool.append(number)
+            if portion and size + self._sizes[number] > self._limit:
+                yield sorted(portion)
+                portion = []
+                size = 0
+            portion.append(number)
             size += self._sizes[number]
-        yield sorted(pool)
+        yield sorted(portion)
 
-    def _read(self, pool: list[int]) -> Table:
-        """What the shards numbered `pool` hold."""
-        if pool != self._pool:
+    def _read(self, portion: list[int]) -> Table:
+        """What its shards hold."""
+        if portion != self._portion:
             self._table.clear()  # before the next is read
-            self._table |= on_device(self._load([self._shards[i] for i in pool]), self._device)
-            self._pool = pool
+            self._table |= on_device(self._load([self._shards[i] for i in portion]), self._device)
+            self._portion = portion
         return self._table
 
 
 def on_device(arrays: dict[str, np.ndarray], device: torch.device = CPU) -> Table:
-    """The arrays as tensors: all of them on `device` if they take at most half of its free memory, else all in main
-    memory, from where each batch is copied."""
+    """The arrays as tensors, on `device` if all of them take at most half of its free memory.
+
+    Else all are in main memory, from where each batch is copied.
+    """
     if device.type == "cuda" and 2 * sum(values.nbytes for values in arrays.values()) > _free(device):
         device = CPU
     return {name: torch.from_numpy(values).to(device) for name, values in arrays.items()}

@@ -11,17 +11,17 @@ from tests.conftest import World, make_episode, write_shard
 from tests.core.test_checkpoint import flip
 from worldmodels import models
 from worldmodels.core.errors import UserError
-from worldmodels.data.codes import Codes, EpisodeCodes
+from worldmodels.data.embeddings import EmbeddedEpisode, Embeddings
 from worldmodels.data.sequences import in_order, sequence_batches
 from worldmodels.data.store import Rollouts
 from worldmodels.models.vae import VAE
 from worldmodels.settings.models import VAESettings
 
 
-def numbered(lengths: list[int]) -> list[EpisodeCodes]:
+def numbered(lengths: list[int]) -> list[EmbeddedEpisode]:
     """Episodes whose embeddings, actions and rewards tell which episode and step they are."""
     return [
-        EpisodeCodes(
+        EmbeddedEpisode(
             embed=np.stack([np.full(n + 1, e), np.arange(n + 1)], 1).astype(np.float16),
             action=np.stack([np.full(n, e), np.arange(n)], 1).astype(np.float32),
             reward=(100 * e + np.arange(n)).astype(np.float32),
@@ -48,50 +48,50 @@ def test_time_is_kept_when_episodes_are_cut_into_sequences(lengths: list[int], r
 
 
 @pytest.fixture(scope="module")
-def codes(tmp_path_factory: pytest.TempPathFactory) -> Codes:
+def embeddings(tmp_path_factory: pytest.TempPathFactory) -> Embeddings:
     folder = tmp_path_factory.mktemp("codes")
     rng = np.random.default_rng(0)
     for i in range(4):
         write_shard(folder / f"r/{i}.h5", [make_episode(rng, n) for n in (5, 9, 4)], {"env": "doom"})
-    made = Codes(folder / "codes", Rollouts(folder / "r", "doom"), vision := VAE(VAESettings(code_size=4)))
+    made = Embeddings(folder / "codes", Rollouts(folder / "r", "doom"), vision := VAE(VAESettings(code_size=4)))
     made.write(vision, torch.device("cpu"), "fp32")
     return made
 
 
 @given(skip=st.integers(0, 30), buffer=st.sampled_from([1, 25, 10**6]))
-def test_skipping_equals_having_read(codes: Codes, skip: int, buffer: int) -> None:
-    straight = sequence_batches(codes, 2, 3, buffer, np.random.default_rng)
+def test_skipping_equals_having_read(embeddings: Embeddings, skip: int, buffer: int) -> None:
+    straight = sequence_batches(embeddings, 2, 3, buffer, np.random.default_rng)
     for _ in range(skip):
         next(straight)
-    resumed = sequence_batches(codes, 2, 3, buffer, np.random.default_rng, skip)
+    resumed = sequence_batches(embeddings, 2, 3, buffer, np.random.default_rng, skip)
     for _ in range(3):
         a, b = next(straight), next(resumed)
         assert all(torch.equal(a[k], b[k]) if k != "fresh" else a[k] == b[k] for k in a)
 
 
-def test_shards_of_one_episode_each_leave_nothing_to_train_on(codes: Codes, tmp_path: Path) -> None:
+def test_shards_of_one_episode_each_leave_nothing_to_train_on(embeddings: Embeddings, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for i in range(3):
         write_shard(tmp_path / f"r/{i}.h5", [make_episode(rng, 6)], {"env": "doom"})
-    alone = Codes(tmp_path / "codes", Rollouts(tmp_path / "r", "doom"), VAE(VAESettings(code_size=4)))
+    alone = Embeddings(tmp_path / "codes", Rollouts(tmp_path / "r", "doom"), VAE(VAESettings(code_size=4)))
     with pytest.raises(UserError, match="collect more episodes"):
         next(sequence_batches(alone, 2, 4, 100, np.random.default_rng))
 
 
-def test_codes_are_what_v_makes_of_the_frames(codes: Codes) -> None:
-    shard = codes.rollouts.shards[2]
+def test_embeddings_are_what_v_makes_of_the_frames(embeddings: Embeddings) -> None:
+    shard = embeddings.rollouts.shards[2]
     torch.manual_seed(0)
-    training, held = codes.episodes(shard), codes.episodes(shard, held_out=True)
+    training, held = embeddings.episodes(shard), embeddings.episodes(shard, held_out=True)
     assert [len(e.action) for e in training] == [5, 9] and [len(e.action) for e in held] == [4]
     assert np.array_equal(held[0].action, shard.episode(2).action)
-    assert codes.starts().shape == (8, 8)
-    assert torch.equal(codes.starts()[4].half(), torch.from_numpy(training[0].embed[0]))
+    assert embeddings.starts().shape == (8, 8)
+    assert torch.equal(embeddings.starts()[4].half(), torch.from_numpy(training[0].embed[0]))
 
 
 def test_every_frame_is_encoded_whatever_the_size_of_a_shard(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     write_shard(tmp_path / "r/0.h5", [make_episode(rng, n) for n in (300, 250, 3)], {"env": "doom"})
-    made = Codes(tmp_path / "codes", Rollouts(tmp_path / "r", "doom"), vision := VAE(VAESettings(code_size=4)))
+    made = Embeddings(tmp_path / "codes", Rollouts(tmp_path / "r", "doom"), vision := VAE(VAESettings(code_size=4)))
     made.write(vision, torch.device("cpu"), "fp32")
     (shard,) = made.rollouts.shards
     with torch.no_grad():
@@ -100,50 +100,54 @@ def test_every_frame_is_encoded_whatever_the_size_of_a_shard(tmp_path: Path) -> 
     torch.testing.assert_close(found.float(), expected, atol=2e-3, rtol=2e-3)  # float16 on disk
 
 
-def test_a_flipped_bit_is_noticed(codes: Codes) -> None:
-    shard = codes.rollouts.shards[0]
-    path = codes.folder / shard.path.name
+def test_a_flipped_bit_is_noticed(embeddings: Embeddings) -> None:
+    shard = embeddings.rollouts.shards[0]
+    path = embeddings.folder / shard.path.name
     with h5py.File(path) as file:
         at = file["embed"].id.get_chunk_info(0).byte_offset
     flip(path, at + 5)
     with pytest.raises(UserError, match=rf"{path.name} is damaged .*; delete it and run 02_train_vision"):
-        codes.episodes(shard)
+        embeddings.episodes(shard)
     flip(path, at + 5)  # back
-    assert codes.episodes(shard)
+    assert embeddings.episodes(shard)
 
 
-def test_codes_of_other_rollouts_or_another_v_are_not_mistaken_for_ours(codes: Codes, tmp_path: Path) -> None:
+def test_embeddings_of_other_rollouts_or_another_v_are_not_mistaken_for_ours(
+    embeddings: Embeddings, tmp_path: Path
+) -> None:
     torch.manual_seed(1)
-    other = Codes(codes.folder.parent, codes.rollouts, VAE(VAESettings(code_size=4)))
+    other = Embeddings(embeddings.folder.parent, embeddings.rollouts, VAE(VAESettings(code_size=4)))
     with pytest.raises(UserError, match=r"lacks codes of 0\.h5; run pipelines/02_train_vision\.py"):
-        other.episodes(codes.rollouts.shards[0])
+        other.episodes(embeddings.rollouts.shards[0])
     rng = np.random.default_rng(7)
-    path = codes.rollouts.folder / "3.h5"
+    path = embeddings.rollouts.folder / "3.h5"
     kept = path.read_bytes()
     write_shard(path, [make_episode(rng, n) for n in (5, 9, 4)], {"env": "doom"})  # collected anew, same lengths
-    again = Rollouts(codes.rollouts.folder, "doom")
+    again = Rollouts(embeddings.rollouts.folder, "doom")
     with pytest.raises(UserError, match=r"lacks codes of 3\.h5"):
-        codes.episodes(again.shards[3])
+        embeddings.episodes(again.shards[3])
     path.write_bytes(kept)
 
 
-def test_the_tiny_world_has_codes_of_every_frame(world: World) -> None:
+def test_the_tiny_world_has_embeddings_of_every_frame(world: World) -> None:
     rollouts = Rollouts(world.data / "rollouts", "doom")
     vision, _ = models.load_module(world.run / "vision", "vision")
-    files = list(Codes(world.data / "codes", rollouts, vision).folder.glob("*.h5"))
+    files = list(Embeddings(world.data / "codes", rollouts, vision).folder.glob("*.h5"))
     assert len(files) == len(rollouts.shards) == 2
 
 
-def test_memory_is_bounded_by_the_buffer_not_by_the_data(codes: Codes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_bounded_by_the_buffer_not_by_the_data(
+    embeddings: Embeddings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read: list[int] = []
-    original = Codes.episodes
+    original = Embeddings.episodes
 
-    def counting(self: Codes, shard: object, held_out: bool = False) -> list[EpisodeCodes]:
+    def counting(self: Embeddings, shard: object, held_out: bool = False) -> list[EmbeddedEpisode]:
         episodes = original(self, shard, held_out)  # type: ignore[arg-type]
         read.append(sum(len(e.action) for e in episodes))
         return episodes
 
-    monkeypatch.setattr(Codes, "episodes", counting)
-    batches = sequence_batches(codes, 2, 3, 30, np.random.default_rng)
+    monkeypatch.setattr(Embeddings, "episodes", counting)
+    batches = sequence_batches(embeddings, 2, 3, 30, np.random.default_rng)
     next(batches)
     assert sum(read) == 28  # two shards of 14 training steps fit 30; all four have 56
