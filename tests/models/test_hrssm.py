@@ -157,9 +157,9 @@ def test_both_branches_share_h_bit_for_bit_and_the_raw_one_sees_clean_frames(mon
     vision, seen = make(), {}
     raw = vision._raw
 
-    def spy(clean, masked, action, is_first, noise):
+    def spy(clean, masked, batch, noise):
         seen["clean"], seen["masked"] = clean, masked
-        seen["raw"] = raw(clean, masked, action, is_first, noise)
+        seen["raw"] = raw(clean, masked, batch, noise)
         return seen["raw"]
 
     monkeypatch.setattr(vision, "_raw", spy)
@@ -167,7 +167,7 @@ def test_both_branches_share_h_bit_for_bit_and_the_raw_one_sees_clean_frames(mon
     vision.encoder.register_forward_pre_hook(lambda module, inputs: shown.append(inputs[0]))
     data = batch()
     losses(vision, data)
-    features = seen["raw"][2]
+    features = seen["raw"].feat
     assert torch.equal(features[..., -12:], seen["masked"].h.detach())  # h, behind z
     clean = data["obs"].permute(0, 1, 4, 2, 3).float() / 255 - 0.5
     assert torch.allclose(seen["clean"], clean)

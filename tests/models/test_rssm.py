@@ -41,9 +41,9 @@ def test_unrolling_is_observing_step_by_step(rssm: RSSM) -> None:
     h, z = rssm.initial(3)
     h, z = torch.randn_like(h), torch.randn_like(z)  # whatever was before an episode's first step is forgotten
     for t in range(9):
-        h, z, params = rssm.observe(h, z, action[:, t], first[:, t : t + 1], embed[:, t], noise[:, t])
+        h, z, stats = rssm.observe(h, z, action[:, t], first[:, t : t + 1], embed[:, t], noise[:, t])
         assert torch.allclose(h, whole.h[:, t], atol=1e-5) and torch.allclose(z, whole.z[:, t], atol=1e-5)
-        assert torch.allclose(params, whole.posterior[:, t], atol=1e-5)
+        assert torch.allclose(stats, whole.posterior[:, t], atol=1e-5)
     assert whole.feat.shape == (3, 9, rssm.latent.size + 6) and torch.equal(whole.feat[..., -6:], whole.h)
 
 
@@ -75,5 +75,5 @@ def test_an_episode_begins_with_the_learned_memory_and_its_likeliest_z(rssm: RSS
     h, z = rssm.initial(2)
     assert torch.equal(h[1], torch.tanh(rssm.start))
     assert torch.allclose(z, rssm.latent.mode(rssm.prior(h)))
-    z.sum().backward() if rssm.latent.params_size > rssm.latent.size else h.sum().backward()
+    z.sum().backward() if rssm.latent.stats_size > rssm.latent.size else h.sum().backward()
     assert rssm.start.grad is not None

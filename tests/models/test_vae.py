@@ -67,6 +67,14 @@ def test_codes_are_sampled_with_the_right_spread() -> None:
     assert torch.allclose(z.mean(0), mu, atol=0.02) and torch.allclose(z.var(0), logvar.exp(), rtol=0.02)
 
 
+def test_an_embedding_is_a_point_or_a_distribution_and_else_refused() -> None:
+    noise = torch.tensor([[1.0, -1.0]])
+    assert torch.equal(sample_code(torch.zeros(1, 2), noise), 0.1 * noise)
+    assert torch.equal(sample_code(torch.zeros(1, 4), noise), noise)
+    with pytest.raises(ValueError, match="3 numbers is neither a point nor a distribution of 2"):
+        sample_code(torch.zeros(1, 3), noise)
+
+
 def test_it_learns_a_handful_of_pictures() -> None:
     torch.manual_seed(0)
     vision, generator = VAE(VAESettings(code_size=8)), torch.Generator().manual_seed(0)

@@ -85,41 +85,42 @@ HOLDS = {
 
 
 @overload
-def class_of(name: str, kind: Literal["vision"]) -> type[Vision]: ...
+def class_of(name: str, kind: Literal["vision"]) -> type[Vision[Any]]: ...
 
 
 @overload
-def class_of(name: str, kind: Literal["memory"]) -> type[Memory]: ...
+def class_of(name: str, kind: Literal["memory"]) -> type[Memory[Any]]: ...
 
 
 @overload
-def class_of(name: str, kind: str) -> type[Trainable]: ...
+def class_of(name: str, kind: str) -> type[Trainable[Any]]: ...
 
 
-def class_of(name: str, kind: str) -> type[Trainable]:
+def class_of(name: str, kind: str) -> type[Trainable[Any]]:
     """The class of the V ("vision") or M ("memory") of this name.
 
     Raises:
         UserError: if there is none, or it is of a package of the user's own that was not typed.
     """
-    found, needed = named(name, kind).load(), KINDS[kind]
+    found: type[Trainable[Any]] = named(name, kind).load()
+    needed = KINDS[kind]
     if not issubclass(found, needed):
         raise UserError(f"--{kind} {name} is no {needed.__name__} of worldmodels.models.base (docs/add_a_model.md)")
     return found
 
 
-def save_module(module: Trainable, folder: Path, kind: str, **extra: object) -> None:
+def save_module(module: Trainable[Any], folder: Path, kind: str, **extra: object) -> None:
     """Saves V ("vision") or M ("memory") to `folder`, with whatever else belongs to it."""
     tree = {"family": module.family, "config": module.config, "weights": module.state_dict()}
     checkpoint.save(folder / FILE, kind, tree | extra)
 
 
 @overload
-def load_module(folder: Path, kind: Literal["vision"]) -> tuple[Vision, dict[str, Any]]: ...
+def load_module(folder: Path, kind: Literal["vision"]) -> tuple[Vision[Any], dict[str, Any]]: ...
 
 
 @overload
-def load_module(folder: Path, kind: Literal["memory"]) -> tuple[Memory, dict[str, Any]]: ...
+def load_module(folder: Path, kind: Literal["memory"]) -> tuple[Memory[Any], dict[str, Any]]: ...
 
 
 def load_module(folder: Path, kind: str) -> tuple[Any, dict[str, Any]]:
@@ -180,7 +181,8 @@ def load(run: Path, device: torch.device | None = None, env: str | None = None, 
     memory, extra = load_module(run / "memory", "memory")
     if env not in (None, about["env"]):
         raise UserError(f"{run} was trained in {about['env']}, not in {env}; give that, or another --run")
-    expected, found = extra["vision_fingerprint"], checkpoint.fingerprint(vision.state_dict())
+    expected = extra["vision_fingerprint"]
+    found = checkpoint.fingerprint(vision.state_dict())
     if expected != found:
         raise UserError(f"{run}/memory was trained on codes of V {expected}, but {run}/vision is {found}; run stage 3")
     starts: Tensor = extra["starts"]
@@ -203,7 +205,7 @@ def cached(run: Path, version: str, precision: str) -> WorldModel:
     return load(run, precision=precision)
 
 
-def settled(config: MemoryConfig, vision: Vision) -> MemoryConfig:
+def settled(config: MemoryConfig, vision: Vision[Any]) -> MemoryConfig:
     """Stage 3's settings as they will be on codes of `vision`: an M may go on from what V has learnt.
 
     Raises:
@@ -215,7 +217,11 @@ def settled(config: MemoryConfig, vision: Vision) -> MemoryConfig:
 
 
 def pair(
-    vision: Vision, memory: Memory, starts: Tensor, device: torch.device | None = None, precision: str = "auto"
+    vision: Vision[Any],
+    memory: Memory[Any],
+    starts: Tensor,
+    device: torch.device | None = None,
+    precision: str = "auto",
 ) -> WorldModel:
     """V and M as one world model, ready to act and dream; `starts` (S, E) are embeddings that dreams begin with.
 
@@ -225,8 +231,8 @@ def pair(
     precision = resolved(precision, device)
     model = memory.paired(vision, starts, precision)
     # convolutions laid out as pictures are: few at a time are seen in half the time (training many takes longer)
-    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model = model.eval().requires_grad_(False)
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.eval().requires_grad_(False)
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):  # once, instead of at every step
             module.weight.data = module.weight.to(product_dtype(device, precision))
@@ -234,8 +240,10 @@ def pair(
 
 
 def fingerprint(run: Path) -> str:
-    """What the world model in a run folder is known by: it changes with any weight of V or M, and with where dreams
-    begin."""
+    """What the world model in a run folder is known by.
+
+    It changes with any weight of V or M, and with where dreams begin.
+    """
     vision, _ = load_module(run / "vision", "vision")
     memory, extra = load_module(run / "memory", "memory")
     parts = (vision.state_dict(), memory.state_dict() | {"starts": extra["starts"]})

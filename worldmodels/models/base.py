@@ -150,8 +150,7 @@ class Trainable(nn.Module, abc.ABC, Generic[S]):
     @property
     @abc.abstractmethod
     def wants(self) -> Wanted:
-        """Which batches it learns from: data/frames.py: Frames, data/chunks.py: Chunks, data/sequences.py:
-        Sequences."""
+        """Which batches it learns from: Frames, Chunks or Sequences, each in the file of its name in data/."""
 
     @abc.abstractmethod
     def loss(
@@ -196,7 +195,7 @@ class Memory(Trainable[M]):
 
     @classmethod
     @abc.abstractmethod
-    def build(cls, settings: M, data: Experience, vision: Vision) -> Self:
+    def build(cls, settings: M, data: Experience, vision: Vision[Any]) -> Self:
         """A new one, to learn from `data` as `vision` sees it.
 
         Raises:
@@ -204,7 +203,7 @@ class Memory(Trainable[M]):
         """
 
     @classmethod
-    def settled(cls, settings: M, usual: M, vision: Vision) -> M:
+    def settled(cls, settings: M, usual: M, vision: Vision[Any]) -> M:
         """The settings as they will be on codes of `vision`.
 
         Args:
@@ -218,7 +217,7 @@ class Memory(Trainable[M]):
         return settings
 
     @abc.abstractmethod
-    def paired(self, vision: Vision, starts: Tensor, precision: str) -> "Pairing":
+    def paired(self, vision: Vision[Any], starts: Tensor, precision: str) -> "Pairing":
         """It and a V as one WorldModel. `starts` (S, E) are where dreams begin; `precision` is bf16 or fp32."""
 
 
@@ -230,11 +229,14 @@ class Pairing(nn.Module, WorldModel):
 
     starts: Tensor
 
-    def __init__(self, vision: Vision, memory: Memory, starts: Tensor, precision: str) -> None:
+    def __init__(self, vision: Vision[Any], memory: Memory[Any], starts: Tensor, precision: str) -> None:
         super().__init__()
-        self.vision, self.memory, self.precision = vision, memory, precision
+        self.vision = vision
+        self.memory = memory
+        self.precision = precision
         self.register_buffer("starts", starts, persistent=False)
-        self.action_size, self.code_size = memory.action_size, vision.code_size
+        self.action_size = memory.action_size
+        self.code_size = vision.code_size
         self.rewardless = memory.settings.reward == "none"
 
     @in_its_precision
@@ -248,14 +250,24 @@ def normal(uniform: Tensor) -> Tensor:
 
 
 def sample_code(embed: Tensor, noise: Tensor) -> Tensor:
-    """A code z (..., Z) from what V made of a picture and standard normal noise (..., Z).
+    """A code z (..., Z) from an embedding and standard normal noise (..., Z).
+
+    Whether the embedding is a point or a distribution, its width says, beside that of the noise.
 
     Args:
-        embed: [mu, logvar] (..., 2Z), or a point (..., Z), which gets noise of POINT_STD: of exact points an M's
+        embed: a point (..., Z), or [mu, logvar] (..., 2Z). A point gets noise of POINT_STD: of exact points an M's
             likelihood could grow without bound.
+        noise: as many numbers as a code has.
+
+    Raises:
+        ValueError: if the embedding is neither as wide as the noise nor twice as wide.
     """
-    if embed.shape[-1] == noise.shape[-1]:
+    width = embed.shape[-1]
+    code_size = noise.shape[-1]
+    if width == code_size:
         return embed + POINT_STD * noise
+    if width != 2 * code_size:
+        raise ValueError(f"an embedding of {width} numbers is neither a point nor a distribution of {code_size}")
     mu, logvar = embed.chunk(2, -1)
     return mu + (logvar / 2).exp() * noise
 

@@ -19,9 +19,16 @@ MENDED_DISCOUNT = 0.9  # at 0.99 what is paid now weighs 1 %, less than the nois
 
 
 def loss(
-    online: Tensor, target: Tensor, online_next: Tensor, target_next: Tensor, reward: Tensor, terminated: Tensor,
-    ends: Tensor, form: str, usual_rewards: Sequence[float] = (0.0, 1.0),
-) -> Tensor:  # fmt: skip
+    online: Tensor,
+    target: Tensor,
+    online_next: Tensor,
+    target_next: Tensor,
+    reward: Tensor,
+    terminated: Tensor,
+    ends: Tensor,
+    form: str,
+    usual_rewards: Sequence[float] = (0.0, 1.0),
+) -> Tensor:
     """Huber loss between the cosine distances of all pairs and what bisimulation says they should be.
 
     Args:

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 EPS = 1e-3
-BINS, LIMIT = 255, 20.0
+BINS = 255
+LIMIT = 20.0
 
 
 class Dense(nn.Module):
@@ -61,7 +62,8 @@ class RewardHead(nn.Module):
     def __init__(self, inputs: int, units: int, layers: int, reward_range: Sequence[float] | None = None) -> None:
         super().__init__()
         self.net = mlp(inputs, units, layers, BINS, zero=True)
-        low, high = -LIMIT, LIMIT
+        low = -LIMIT
+        high = LIMIT
         if reward_range is not None:
             low, high = symlog(torch.tensor(reward_range, device="cpu")).tolist()
             high = max(high, low + 1e-3)  # a constant reward has no range
@@ -69,18 +71,21 @@ class RewardHead(nn.Module):
 
     def forward(self, feat: Tensor) -> Tensor:
         """The expected reward (...,) after features (..., F)."""
-        return symexp((torch.softmax(self.net(feat).float(), -1) * self.bins).sum(-1))
+        probs = torch.softmax(self.net(feat).float(), -1)
+        return symexp((probs * self.bins).sum(-1))
 
     def loss(self, feat: Tensor, reward: Tensor) -> Tensor:
         """Cross-entropy with the two bins beside symlog(reward), (...,)."""
-        return -(two_hot(symlog(reward.float()), self.bins) * F.log_softmax(self.net(feat).float(), -1)).sum(-1)
+        wanted = two_hot(symlog(reward.float()), self.bins)
+        return -(wanted * F.log_softmax(self.net(feat).float(), -1)).sum(-1)
 
 
 def two_hot(x: Tensor, bins: Tensor) -> Tensor:
     """x (...,) as weights (..., N) on the two bins beside it, whose weighted mean is x (clipped to the bins' range)."""
     x = x.clamp(bins[0], bins[-1])
     above = torch.searchsorted(bins, x).clamp(1, len(bins) - 1)
-    low, high = bins[above - 1], bins[above]
+    low = bins[above - 1]
+    high = bins[above]
     share = (x - low) / (high - low)
     weights = torch.zeros(*x.shape, len(bins), dtype=x.dtype, device=x.device)
     weights.scatter_(-1, (above - 1).unsqueeze(-1), (1 - share).unsqueeze(-1))

@@ -9,7 +9,7 @@ import copy
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -59,8 +59,17 @@ class Encoder(nn.Module):
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = norm(conv(x).permute(0, 2, 3, 1))  # channels last: normalised over them
             x = F.silu(x).permute(0, 3, 1, 2)
-        x = x.permute(0, 2, 3, 1).flatten(1)
-        return self.code(x).float()
+        embed: Tensor = self.code(x.permute(0, 2, 3, 1).flatten(1))
+        return embed.float()
+
+
+class Raw(NamedTuple):
+    """What the raw branch makes of B sequences of T frames."""
+
+    embed: Tensor  # (B, T, E), of the clean frames
+    posterior: Tensor  # (B, T, D), stats of what it infers from them
+    feat: Tensor  # (B, T, F)
+    next_feat: Tensor  # (B, T-1, F), what it expects one step after each but the last
 
 
 class HRSSM(Vision[HRSSMSettings]):
@@ -85,7 +94,9 @@ class HRSSM(Vision[HRSSMSettings]):
         usual_rewards: Sequence[float] = (0.0, 1.0),
     ) -> None:
         super().__init__(settings)
-        self.action_size, self.reward_range, self.usual_rewards = action_size, reward_range, usual_rewards
+        self.action_size = action_size
+        self.reward_range = reward_range
+        self.usual_rewards = usual_rewards
         self.mask_ratio = settings.mask_ratio if settings.mask else 0.0
         bins = reward_range if settings.losses == "mended" else None
         self.encoder = Encoder(settings.depth, settings.code_size)
@@ -117,7 +128,8 @@ class HRSSM(Vision[HRSSMSettings]):
 
     def encode(self, obs: Tensor) -> Tensor:
         """uint8 (..., 64, 64, 3) -> float32 (..., E), by the moving average: the branch that sees clean frames."""
-        return self.target_encoder(_centred(obs)).reshape(*obs.shape[:-3], -1)
+        embed: Tensor = self.target_encoder(_centred(obs))
+        return embed.reshape(*obs.shape[:-3], -1)
 
     def decode(self, z: Tensor) -> Tensor:
         """float32 (..., Z) -> uint8 (..., 64, 64, 3)."""
@@ -134,38 +146,29 @@ class HRSSM(Vision[HRSSMSettings]):
             carry: unused, given back.
             generator: of the mask and the latents' noise.
         """
-        rssm, obs, is_first = self.rssm, batch["obs"], batch["is_first"].float()
-        action = batch["arrival_action"]
-        rows, steps = is_first.shape
-        device = is_first.device
-        noise = uniform(generator, 4, rows, steps, rssm.latent.noise_size).to(device)
-        clean = _centred(obs).unflatten(0, (rows, steps))
-        visible = masks.cubes(steps, self.mask_ratio, clean.shape[-1], generator).to(device)
-        visible = visible.unsqueeze(-1).repeat(1, 1, 1, 3).movedim(-1, 1)  # laid out as the frames: half the time
-        embed = self.encoder((clean * visible).flatten(0, 1)).unflatten(0, (rows, steps))
-        masked = rssm.unroll(embed, action, is_first, noise[0])
-        prior = rssm.prior(masked.h)
-        raw_embed, raw_posterior, raw, raw_next = self._raw(clean, masked, action, is_first, noise[1:3])
-        kl_loss, kl = balanced_kl(rssm.latent, masked.posterior, prior, self.settings.free_nats)
-        reward_loss = self.reward_head.loss(masked.feat, batch["arrival_reward"]).mean()
-        end_logit = self.end_head(masked.feat).float().squeeze(-1)
-        end_loss = F.binary_cross_entropy_with_logits(end_logit, batch["terminated"].float())
-        latents = bisimulation.reconstruction(rssm.projection(masked.feat), self.target_rssm.projection(raw))
-        decoded = self._decoder_loss(raw_embed, clean)
-        total = reward_loss + end_loss + kl_loss + latents + decoded
-        metrics = {"reward": reward_loss, "termination": end_loss, "kl": kl}
-        metrics |= {"reconstruction": latents, "decoder": decoded}
+        rows, steps = batch["is_first"].shape
+        noise = uniform(generator, 4, rows, steps, self.rssm.latent.noise_size).to(batch["is_first"].device)
+        clean = _centred(batch["obs"]).unflatten(0, (rows, steps))
+        masked = self._masked(clean, batch, noise[0], generator)
+        prior = self.rssm.prior(masked.h)
+        raw = self._raw(clean, masked, batch, noise[1:3])
+        kl_loss, kl = balanced_kl(self.rssm.latent, masked.posterior, prior, self.settings.free_nats)
+        reward, termination = self._head_losses(masked, batch)
+        reconstruction = self._reconstruction_loss(masked, raw)
+        decoder = self._decoder_loss(raw.embed, clean)
+        total = reward + termination + kl_loss + reconstruction + decoder
+        metrics = {
+            "reward": reward,
+            "termination": termination,
+            "kl": kl,
+            "reconstruction": reconstruction,
+            "decoder": decoder,
+        }
         if self.settings.losses == "mended":
-            metrics["inference"] = rssm.latent.kl(raw_posterior, masked.posterior).mean()
+            metrics["inference"] = self.rssm.latent.kl(raw.posterior, masked.posterior).mean()
             total = total + INFERENCE * metrics["inference"]
         if self.settings.bisimulation:
-            masked_next = torch.cat([rssm.latent.sample(prior, noise[3]), masked.h], -1)
-            metrics["bisimulation"] = bisimulation.loss(
-                masked.feat[:, :-1].flatten(0, 1), raw[:, :-1].flatten(0, 1), masked_next[:, 1:].flatten(0, 1),
-                raw_next.flatten(0, 1), batch["arrival_reward"][:, :-1].flatten(),
-                batch["terminated"][:, :-1].float().flatten(), is_first[:, 1:].flatten(), self.settings.losses,
-                self.usual_rewards,
-            )  # fmt: skip
+            metrics["bisimulation"] = self._bisimulation_loss(masked, prior, raw, batch, noise[3])
             total = total + metrics["bisimulation"]
         return total, {name: value.detach() for name, value in metrics.items()}, carry
 
@@ -176,26 +179,61 @@ class HRSSM(Vision[HRSSMSettings]):
             for old, new in zip(target.parameters(), online.parameters(), strict=True):
                 old.lerp_(new, EMA_RATE)
 
+    def _masked(self, clean: Tensor, batch: dict[str, Tensor], noise: Tensor, generator: torch.Generator) -> Unrolled:
+        """The masked branch: the states that it infers from frames (B, T, 3, 64, 64) of which it sees a part."""
+        rows, steps = clean.shape[:2]
+        visible = masks.cubes(steps, self.mask_ratio, clean.shape[-1], generator).to(clean.device)
+        visible = visible.unsqueeze(-1).repeat(1, 1, 1, 3).movedim(-1, 1)  # laid out as the frames: half the time
+        embed = self.encoder((clean * visible).flatten(0, 1)).unflatten(0, (rows, steps))
+        return self.rssm.unroll(embed, batch["arrival_action"], batch["is_first"].float(), noise)
+
     @torch.no_grad()
-    def _raw(
-        self, clean: Tensor, masked: Unrolled, action: Tensor, is_first: Tensor, noise: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The raw branch: embeddings (B, T, E) of clean frames, what it infers from them (B, T, D), features
-        (B, T, F), and the features (B, T-1, F) that it expects one step after each."""
-        target, latent = self.target_rssm, self.target_rssm.latent
+    def _raw(self, clean: Tensor, masked: Unrolled, batch: dict[str, Tensor], noise: Tensor) -> Raw:
+        """The raw branch, on clean frames (B, T, 3, 64, 64), with the masked branch's h."""
+        target = self.target_rssm
+        latent = target.latent
         embed = self.target_encoder(clean.flatten(0, 1)).unflatten(0, clean.shape[:2])
         posterior = target.posterior(masked.h, embed)
         z = latent.sample(posterior, noise[0])
-        first = is_first[:, 1:, None]
+        first = batch["is_first"].float()[:, 1:, None]
         h0, z0 = (x.expand(*first.shape[:2], -1) for x in target.initial(1))
-        before_h, before_z = torch.lerp(masked.h[:, :-1], h0, first), torch.lerp(z[:, :-1], z0, first)
-        h = target.advance(before_z, action[:, 1:] * (1 - first), before_h)
+        before_h = torch.lerp(masked.h[:, :-1], h0, first)
+        before_z = torch.lerp(z[:, :-1], z0, first)
+        h = target.advance(before_z, batch["arrival_action"][:, 1:] * (1 - first), before_h)
         following = latent.sample(target.prior(h), noise[1, :, 1:])
-        return embed, posterior, torch.cat([z, masked.h], -1), torch.cat([following, h], -1)
+        return Raw(embed, posterior, torch.cat([z, masked.h], -1), torch.cat([following, h], -1))
+
+    def _head_losses(self, masked: Unrolled, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Of the reward, and of termination."""
+        reward = self.reward_head.loss(masked.feat, batch["arrival_reward"]).mean()
+        logit = self.end_head(masked.feat).float().squeeze(-1)
+        return reward, F.binary_cross_entropy_with_logits(logit, batch["terminated"].float())
+
+    def _reconstruction_loss(self, masked: Unrolled, raw: Raw) -> Tensor:
+        """How far the masked branch's features are from the raw one's, both projected."""
+        return bisimulation.reconstruction(self.rssm.projection(masked.feat), self.target_rssm.projection(raw.feat))
+
+    def _bisimulation_loss(
+        self, masked: Unrolled, prior: Tensor, raw: Raw, batch: dict[str, Tensor], noise: Tensor
+    ) -> Tensor:
+        """Of all states but the last of each sequence: what follows that, nobody knows."""
+        masked_next = torch.cat([self.rssm.latent.sample(prior, noise), masked.h], -1)
+        return bisimulation.loss(
+            online=masked.feat[:, :-1].flatten(0, 1),
+            target=raw.feat[:, :-1].flatten(0, 1),
+            online_next=masked_next[:, 1:].flatten(0, 1),
+            target_next=raw.next_feat.flatten(0, 1),
+            reward=batch["arrival_reward"][:, :-1].flatten(),
+            terminated=batch["terminated"][:, :-1].float().flatten(),
+            ends=batch["is_first"][:, 1:].float().flatten(),
+            form=self.settings.losses,
+            usual_rewards=self.usual_rewards,
+        )
 
     def _decoder_loss(self, embed: Tensor, clean: Tensor) -> Tensor:
         """Squared error per pixel of the decoder on frames spread over the batch."""
-        embed, clean = embed.detach().flatten(0, 1), clean.flatten(0, 1)
+        embed = embed.detach().flatten(0, 1)
+        clean = clean.flatten(0, 1)
         stride = max(1, math.ceil(len(embed) / DECODED_FRAMES))
         return F.mse_loss(self.decoder(embed[::stride]), clean[::stride] + 0.5)
 

@@ -16,39 +16,41 @@ MIN_STD = 0.1
 class Categorical:
     """G variables of C classes each, one-hot; every class has at least 1 % / C (unimix).
 
-    A distribution over it is a tensor of raw logits (..., G * C).
+    The stats that a distribution over it is given by are raw logits (..., G * C).
     """
 
     def __init__(self, groups: int, classes: int) -> None:
-        self.groups, self.classes = groups, classes
-        self.size = self.params_size = groups * classes
+        self.groups = groups
+        self.classes = classes
+        self.size = self.stats_size = groups * classes
         self.noise_size = groups
 
-    def probs(self, params: Tensor) -> Tensor:
+    def probs(self, stats: Tensor) -> Tensor:
         """(..., G, C)."""
-        probs = softmax(params.float().unflatten(-1, (self.groups, self.classes)))
+        probs = softmax(stats.float().unflatten(-1, (self.groups, self.classes)))
         return (1 - UNIMIX) * probs + UNIMIX / self.classes
 
-    def center(self, params: Tensor) -> Tensor:
+    def center(self, stats: Tensor) -> Tensor:
         """The probabilities, flat (..., Z): what z is in expectation."""
-        return self.probs(params).flatten(-2)
+        return self.probs(stats).flatten(-2)
 
-    def mode(self, params: Tensor) -> Tensor:
+    def mode(self, stats: Tensor) -> Tensor:
         """The likeliest z, (..., Z), with straight-through gradient."""
-        probs = self.probs(params)
+        probs = self.probs(stats)
         return self._through(self._hot(probs.argmax(-1)), probs)
 
-    def sample(self, params: Tensor, noise: Tensor, tau: float = 1.0) -> Tensor:
+    def sample(self, stats: Tensor, noise: Tensor, tau: float = 1.0) -> Tensor:
         """z (..., Z) from uniform noise (..., G) in (0, 1), straight-through; log probabilities are divided by tau."""
-        probs = self.probs(params)
+        probs = self.probs(stats)
         if tau != 1.0:
             probs = softmax(probs.log() / tau)
         below = probs.detach()[..., :-1].cumsum(-1)
         return self._through(self._hot((noise.unsqueeze(-1) > below).sum(-1)), probs)
 
-    def kl(self, params: Tensor, other: Tensor) -> Tensor:
-        """KL divergence of `params` from `other` in nats, summed over the groups: (...,)."""
-        p, q = self.probs(params), self.probs(other)
+    def kl(self, stats: Tensor, other: Tensor) -> Tensor:
+        """KL divergence of `stats` from `other` in nats, summed over the groups: (...,)."""
+        p = self.probs(stats)
+        q = self.probs(other)
         return (p * (p.log() - q.log())).sum((-2, -1))
 
     def _hot(self, index: Tensor) -> Tensor:
@@ -56,33 +58,37 @@ class Categorical:
         return (index.unsqueeze(-1) == torch.arange(self.classes, device=index.device)).float()
 
     def _through(self, hot: Tensor, probs: Tensor) -> Tensor:
+        """`hot`, through which the gradient reaches `probs`; flat (..., Z)."""
         return (hot + probs - probs.detach() if probs.requires_grad else hot).flatten(-2)
 
 
 class Gaussian:
-    """Z independent Gaussians; a distribution is a tensor (..., 2Z) of means and raw scales."""
+    """Z independent Gaussians; the stats of a distribution are means and raw scales, (..., 2Z)."""
 
     def __init__(self, size: int) -> None:
         self.size = self.noise_size = size
-        self.params_size = 2 * size
+        self.stats_size = 2 * size
 
-    def center(self, params: Tensor) -> Tensor:
+    def center(self, stats: Tensor) -> Tensor:
         """The means (..., Z)."""
-        return params.float().chunk(2, -1)[0]
+        return stats.float().chunk(2, -1)[0]
 
     mode = center
 
-    def std(self, params: Tensor) -> Tensor:
+    def std(self, stats: Tensor) -> Tensor:
         """Standard deviations (..., Z), at least 0.1."""
-        return F.softplus(params.float().chunk(2, -1)[1]) + MIN_STD
+        return F.softplus(stats.float().chunk(2, -1)[1]) + MIN_STD
 
-    def sample(self, params: Tensor, noise: Tensor, tau: float = 1.0) -> Tensor:
+    def sample(self, stats: Tensor, noise: Tensor, tau: float = 1.0) -> Tensor:
         """z (..., Z) from uniform noise (..., Z); standard deviations are multiplied by the root of tau."""
-        return self.center(params) + self.std(params) * math.sqrt(tau) * normal(noise)
+        return self.center(stats) + self.std(stats) * math.sqrt(tau) * normal(noise)
 
-    def kl(self, params: Tensor, other: Tensor) -> Tensor:
-        """KL divergence of `params` from `other` in nats, summed: (...,)."""
-        mean, std, mean2, std2 = self.center(params), self.std(params), self.center(other), self.std(other)
+    def kl(self, stats: Tensor, other: Tensor) -> Tensor:
+        """KL divergence of `stats` from `other` in nats, summed: (...,)."""
+        mean = self.center(stats)
+        std = self.std(stats)
+        mean2 = self.center(other)
+        std2 = self.std(other)
         return ((std2 / std).log() + (std**2 + (mean - mean2) ** 2) / (2 * std2**2) - 0.5).sum(-1)
 
 

@@ -15,6 +15,7 @@ def cubes(length: int, ratio: float, side: int, generator: torch.Generator) -> T
     blocks = -(-length // BLOCK)
     hidden = round(ratio * GRID * GRID)
     order = torch.rand(blocks, GRID * GRID, generator=generator).argsort(1)
-    visible = torch.ones(blocks, GRID * GRID).scatter_(1, order[:, :hidden], 0.0).unflatten(1, (GRID, GRID))
+    cells = torch.ones(blocks, GRID * GRID).scatter_(1, order[:, :hidden], 0.0).unflatten(1, (GRID, GRID))
     cell = torch.arange(side) * GRID // side  # nearest neighbour: cells of 10 or 11 pixels
-    return visible[:, cell][:, :, cell].repeat_interleave(BLOCK, 0)[:length]
+    visible: Tensor = cells[:, cell][:, :, cell].repeat_interleave(BLOCK, 0)
+    return visible[:length]

@@ -1,7 +1,7 @@
 """M: the mixture-density recurrent network of World Models (CLASSIC 1.4, 2.5, 2.7; paper, appendix A.2), and the
 pairing of a V with it as one WorldModel."""
 
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +68,7 @@ class MDNRNN(Memory[MDNRNNSettings]):
         nn.init.ones_(self.cell.bias.data[hidden_size : 2 * hidden_size])  # forget gate
 
     @classmethod
-    def build(cls, settings: MDNRNNSettings, data: Experience, vision: Vision) -> Self:
+    def build(cls, settings: MDNRNNSettings, data: Experience, vision: Vision[Any]) -> Self:
         """See Memory."""
         if vision.code_size > LARGEST_CODE:
             raise UserError(
@@ -86,7 +86,7 @@ class MDNRNN(Memory[MDNRNNSettings]):
         """See Trainable."""
         return Sequences(self.settings.sequence_length)
 
-    def paired(self, vision: Vision, starts: Tensor, precision: str) -> "ClassicWorldModel":
+    def paired(self, vision: Vision[Any], starts: Tensor, precision: str) -> "ClassicWorldModel":
         """See Memory."""
         return ClassicWorldModel(vision, self, starts, precision)
 
@@ -94,17 +94,21 @@ class MDNRNN(Memory[MDNRNNSettings]):
         """Advances memory by a code (B, Z) and the action (B, A) it led to; `first` (B, 1) is the restart flag."""
         inputs = [z, action, first, h] if self.settings.restart_input else [z, action, h]
         gates = F.linear(torch.cat(inputs, -1), self.cell.weight).float()
-        return lstm.step(gates.add_(self.cell.bias), c)  # as an argument, the bias would be written out for every row
+        gates.add_(self.cell.bias)  # as an argument of F.linear, the bias would be written out for every row
+        return lstm.step_(gates, c)
 
     def predict(self, h: Tensor) -> Prediction:
         """What is expected after memory `h` (..., H)."""
         count = 3 * self.settings.mixtures * self.code_size
         if torch.is_grad_enabled():  # whose backward would have to put the parts of one product together
-            (weight, others), (bias, other_bias) = (x.tensor_split([count]) for x in (self.head.weight, self.head.bias))
-            code, rest = F.linear(h, weight, bias), F.linear(h, others, other_bias).float()
+            weight, other_weight = self.head.weight.tensor_split([count])
+            bias, other_bias = self.head.bias.tensor_split([count])
+            code = F.linear(h, weight, bias)
+            rest = F.linear(h, other_weight, other_bias).float()
         else:
             out = self.head(h)
-            code, rest = out[..., :count], out[..., count:].float()
+            code = out[..., :count]
+            rest = out[..., count:].float()
         end = rest[..., 0] if self.settings.termination else None
         reward = rest[..., -1] if self.settings.reward == "head" else None
         return Prediction(code, end, reward)
@@ -163,7 +167,7 @@ class ClassicWorldModel(Pairing):
 
     memory: MDNRNN
 
-    def __init__(self, vision: Vision, memory: MDNRNN, starts: Tensor, precision: str) -> None:
+    def __init__(self, vision: Vision[Any], memory: MDNRNN, starts: Tensor, precision: str) -> None:
         super().__init__(vision, memory, starts, precision)
         self.noise_size = 2 * memory.code_size
         self.rows_per_core = 256
@@ -184,7 +188,8 @@ class ClassicWorldModel(Pairing):
 
     @in_its_precision
     def imagine(self, state: State, action: Tensor, noise: Tensor, tau: float = 1.0) -> Dreamed:
-        memory, settings = self.memory, self.memory.settings
+        memory = self.memory
+        settings = memory.settings
         h, c = memory.step(state["z"], action, state["first"], state["h"], state["c"])
         expected = memory.predict(h)
         z = sample(expected.code, noise, tau, settings.mixtures)

@@ -19,8 +19,13 @@ def nll(out: Tensor, target: Tensor, components: int) -> Tensor:
     Gradients flow to `out` only. They are computed along with the value, block by block, in half the time that autograd
     would take.
     """
-    rows = _NLL.apply(out.flatten(0, -2), target.flatten(0, -2).detach(), components)
-    return rows.unflatten(0, target.shape[:-1])
+    rows: Tensor = _NLL.apply(  # type: ignore[no-untyped-call]
+        out.flatten(0, -2),
+        target.flatten(0, -2).detach(),
+        components,
+    )
+    found: Tensor = rows.unflatten(0, target.shape[:-1])
+    return found
 
 
 def sample(out: Tensor, noise: Tensor, tau: float, components: int) -> Tensor:
@@ -35,11 +40,13 @@ def sample(out: Tensor, noise: Tensor, tau: float, components: int) -> Tensor:
     logits, mus, logstds = split(out.to(noise.dtype), components)
     weights = (logits - logits.amax(1, keepdim=True)).div_(tau).exp_()
     left = choice * weights.sum(1)
-    mu, logstd = mus[:, 0], logstds[:, 0]
+    mu = mus[:, 0]
+    logstd = logstds[:, 0]
     for k in range(1, components):  # on as long as the choice lies beyond the components so far
         left = left - weights[:, k - 1]
         beyond = left.sign().clamp_(0)  # 0 or 1; with lerp several times as fast as a comparison and where
-        mu, logstd = mu.lerp(mus[:, k], beyond), logstd.lerp(logstds[:, k], beyond)
+        mu = mu.lerp(mus[:, k], beyond)
+        logstd = logstd.lerp(logstds[:, k], beyond)
     return mu + logstd.exp() * math.sqrt(tau) * normal(eps)
 
 

@@ -20,7 +20,8 @@ class Eyes:
     """
 
     def __init__(self, model: WorldModel, rows: int) -> None:
-        self._model, self._device = model, model.starts.device
+        self._model = model
+        self._device = model.starts.device
         self._action = torch.zeros(rows, model.action_size, device=self._device)
         self._is_first = 1.0
         self.state: State = model.initial(rows)

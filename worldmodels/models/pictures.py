@@ -23,12 +23,15 @@ class PictureDecoder(nn.Sequential):
         super().__init__(
             nn.Linear(code_size, 1024),  # no activation here, unlike many re-implementations
             nn.Unflatten(1, (1024, 1, 1)),
-            Doubling(1024, 128, 5), nn.ReLU(),  # 1 -> 5
-            Doubling(128, 64, 5), nn.ReLU(),    # -> 13
-            Doubling(64, 32, 6), nn.ReLU(),     # -> 30
-            Doubling(32, 3, 6),                 # -> 64
-        )  # fmt: skip
+            Doubling(1024, 128, 5),  # 1 -> 5
+            nn.ReLU(),
+            Doubling(128, 64, 5),  # -> 13
+            nn.ReLU(),
+            Doubling(64, 32, 6),  # -> 30
+            nn.ReLU(),
+            Doubling(32, 3, 6),  # -> 64
+        )
 
     def forward(self, z: Tensor) -> Tensor:
-        picture = super().forward(z.reshape(-1, z.shape[-1]))
+        picture: Tensor = super().forward(z.reshape(-1, z.shape[-1]))  # type: ignore[no-untyped-call]
         return torch.sigmoid(picture.float()).reshape(*z.shape[:-1], *picture.shape[1:])

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -73,7 +73,7 @@ class RSSMMemory(Memory[RSSMSettings]):
         self.code_head = mlp(width, settings.units, 1, 2 * code_size)
 
     @classmethod
-    def settled(cls, settings: RSSMSettings, usual: RSSMSettings, vision: Vision) -> RSSMSettings:
+    def settled(cls, settings: RSSMSettings, usual: RSSMSettings, vision: Vision[Any]) -> RSSMSettings:
         """See Memory: where V has a recurrent model, this goes on from that, and so has its sizes."""
         if not isinstance(vision.recurrence, Recurrence):
             return settings
@@ -86,10 +86,11 @@ class RSSMMemory(Memory[RSSMSettings]):
         return dataclasses.replace(settings, **own)
 
     @classmethod
-    def build(cls, settings: RSSMSettings, data: Experience, vision: Vision) -> Self:
+    def build(cls, settings: RSSMSettings, data: Experience, vision: Vision[Any]) -> Self:
         """See Memory."""
         sizes = vision.embed_size, vision.code_size, data.action_size
-        rewards, begun = data.rewards((0, 100)), vision.recurrence
+        rewards = data.rewards((0, 100))
+        begun = vision.recurrence
         if not isinstance(begun, Recurrence):
             return cls(settings, *sizes, reward_range=rewards)
         # a mended head spans the rewards that V was trained on
@@ -109,7 +110,7 @@ class RSSMMemory(Memory[RSSMSettings]):
         """See Trainable."""
         return Chunks("embed", self.settings.sequence_length)
 
-    def paired(self, vision: Vision, starts: Tensor, precision: str) -> "RSSMWorldModel":
+    def paired(self, vision: Vision[Any], starts: Tensor, precision: str) -> "RSSMWorldModel":
         """See Memory."""
         return RSSMWorldModel(vision, self, starts, precision)
 
@@ -129,7 +130,9 @@ class RSSMMemory(Memory[RSSMSettings]):
             carry: unused, given back.
             generator: of the codes' and the latents' noise.
         """
-        embed, is_first, rssm = batch["embed"].float(), batch["is_first"].float(), self.rssm
+        rssm = self.rssm
+        embed = batch["embed"].float()
+        is_first = batch["is_first"].float()
         rows, steps = is_first.shape
         noise = uniform(generator, rows, steps, rssm.latent.noise_size).to(embed.device)
         code = sample_code(embed, torch.randn(rows, steps, self.code_size, generator=generator).to(embed.device))
@@ -153,14 +156,16 @@ class RSSMMemory(Memory[RSSMSettings]):
 class RSSMWorldModel(Pairing):
     """Any V with an RSSM (models/base.py says what the methods promise).
 
-    The state is h, the memory of all before the present; z, which has seen that; and what z was drawn from.
+    The state is h, the memory of all before the present; z, which has seen the present, too; and the stats of what z
+    was drawn from.
     """
 
     memory: RSSMMemory
 
-    def __init__(self, vision: Vision, memory: RSSMMemory, starts: Tensor, precision: str) -> None:
+    def __init__(self, vision: Vision[Any], memory: RSSMMemory, starts: Tensor, precision: str) -> None:
         super().__init__(vision, memory, starts, precision)
-        latent, hidden_size = memory.rssm.latent, memory.settings.hidden_size
+        latent = memory.rssm.latent
+        hidden_size = memory.settings.hidden_size
         self.noise_size = latent.noise_size
         self.rows_per_core = 256 if hidden_size >= 512 else 512  # small nets need more to hide the calls
         self.feat_sizes = {"z": latent.size, "probs": latent.size, "h": hidden_size}
@@ -171,28 +176,31 @@ class RSSMWorldModel(Pairing):
     @in_its_precision
     def initial(self, batch_size: int) -> State:
         h, z = self.memory.rssm.initial(batch_size)
-        return {"h": h.contiguous(), "z": z, "params": self.memory.rssm.prior(h)}
+        return {"h": h.contiguous(), "z": z, "stats": self.memory.rssm.prior(h)}
 
     @in_its_precision
     def observe(self, state: State, action: Tensor, embed: Tensor, is_first: Tensor, noise: Tensor) -> State:
-        h, z, params = self.memory.rssm.observe(state["h"], state["z"], action, is_first, embed, noise)
-        return {"h": h, "z": z, "params": params}
+        h, z, stats = self.memory.rssm.observe(state["h"], state["z"], action, is_first, embed, noise)
+        return {"h": h, "z": z, "stats": stats}
 
     @in_its_precision
     def imagine(self, state: State, action: Tensor, noise: Tensor, tau: float = 1.0) -> Dreamed:
-        memory, rssm, settings = self.memory, self.memory.rssm, self.memory.settings
+        memory = self.memory
+        rssm = memory.rssm
+        settings = memory.settings
         h = rssm.advance(state["z"], action, state["h"])
-        params = rssm.prior(h)
-        z = rssm.latent.sample(params, noise, tau)
+        stats = rssm.prior(h)
+        z = rssm.latent.sample(stats, noise, tau)
         feat = torch.cat([z, h], -1)
         if settings.reward == "head":
             reward = memory.reward_head(feat).clamp(*memory.reward_range)
         else:
             reward = torch.full_like(h[:, 0], float(settings.reward == "alive"))
-        logit = (
-            memory.end_head(feat).float().squeeze(-1) if settings.termination else torch.full_like(reward, -torch.inf)
-        )
-        return Dreamed({"h": h, "z": z, "params": params}, reward, *end_of(logit, settings.termination_weight))
+        if settings.termination:
+            logit = memory.end_head(feat).float().squeeze(-1)
+        else:
+            logit = torch.full_like(reward, -torch.inf)
+        return Dreamed({"h": h, "z": z, "stats": stats}, reward, *end_of(logit, settings.termination_weight))
 
     @in_its_precision
     def features(self, state: State, parts: tuple[str, ...]) -> Tensor:
@@ -200,11 +208,13 @@ class RSSMWorldModel(Pairing):
 
     @in_its_precision
     def decode(self, state: State) -> Tensor:
-        return self.vision.decode(self.memory.code(torch.cat([state["z"], state["h"]], -1))[0])
+        mean, _ = self.memory.code(torch.cat([state["z"], state["h"]], -1))
+        return self.vision.decode(mean)
 
     def _part(self, state: State, part: str) -> Tensor:
         if part == "probs":
-            return self.memory.rssm.latent.center(state["params"])
+            return self.memory.rssm.latent.center(state["stats"])
         if part == "projection":  # trained in direction only
-            return F.normalize(self.memory.rssm.projection(torch.cat([state["z"], state["h"]], -1)).float(), dim=-1)
+            projection = self.memory.rssm.projection(torch.cat([state["z"], state["h"]], -1))
+            return F.normalize(projection.float(), dim=-1)
         return state[part]

@@ -19,7 +19,7 @@ class Unrolled(NamedTuple):
 
     h: Tensor  # (B, T, H)
     z: Tensor  # (B, T, Z), sampled from the posterior
-    posterior: Tensor  # (B, T, D), its parameters
+    posterior: Tensor  # (B, T, D), its stats (latent.py)
 
     @property
     def feat(self) -> Tensor:
@@ -41,15 +41,21 @@ class RSSM(nn.Module):
         self, settings: RecurrentSettings, embed_size: int, action_size: int, projection_size: int = 32
     ) -> None:
         super().__init__()
-        hidden_size, units, groups = settings.hidden_size, settings.units, settings.groups
-        self.embed_size, self.action_size, self.hidden_size = embed_size, action_size, hidden_size
+        hidden_size = settings.hidden_size
+        units = settings.units
+        groups = settings.groups
+        self.embed_size = embed_size
+        self.action_size = action_size
+        self.hidden_size = hidden_size
         self.latent: Latent = Categorical(groups, settings.classes) if settings.classes else Gaussian(groups)
-        size, params = self.latent.size, self.latent.params_size
+        size = self.latent.size
+        stats_size = self.latent.stats_size
         self.input = Dense(size + action_size, units)
         self.gates = nn.Linear(units + hidden_size, 3 * hidden_size, bias=False)
         self.gates_norm = nn.LayerNorm(3 * hidden_size, EPS)
-        self.prior_net = nn.Sequential(Dense(hidden_size, units), nn.Linear(units, params))
-        self.posterior_in, self.posterior_out = Dense(hidden_size + embed_size, units), nn.Linear(units, params)
+        self.prior_net = nn.Sequential(Dense(hidden_size, units), nn.Linear(units, stats_size))
+        self.posterior_in = Dense(hidden_size + embed_size, units)
+        self.posterior_out = nn.Linear(units, stats_size)
         self.start = nn.Parameter(torch.zeros(hidden_size))
         self.projection = nn.Linear(size + hidden_size, projection_size, bias=False)
 
@@ -64,22 +70,25 @@ class RSSM(nn.Module):
         return self._gru(self.input(torch.cat([z, action], -1)), h)
 
     def prior(self, h: Tensor) -> Tensor:
-        """What z is expected to be: parameters (..., D)."""
-        return self.prior_net(h).float()
+        """What z is expected to be: stats (..., D)."""
+        stats: Tensor = self.prior_net(h)
+        return stats.float()
 
     def posterior(self, h: Tensor, embed: Tensor) -> Tensor:
-        """What z is, given what is seen: parameters (..., D) from h (..., H) and embed (..., E)."""
-        return self.posterior_out(self.posterior_in(torch.cat([h, embed], -1))).float()
+        """What z is, given what is seen: stats (..., D) from h (..., H) and embed (..., E)."""
+        stats: Tensor = self.posterior_out(self.posterior_in(torch.cat([h, embed], -1)))
+        return stats.float()
 
     def observe(
         self, h: Tensor, z: Tensor, action: Tensor, is_first: Tensor, embed: Tensor, noise: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One step with eyes open: h, z and the posterior's parameters, from the previous h, z and action (B, ...)."""
+        """One step with eyes open: h, z and the posterior's stats, from the previous h, z and action (B, ...)."""
         h0, z0 = self.initial(len(h))
-        h, z = torch.lerp(h, h0, is_first), torch.lerp(z, z0, is_first)
+        h = torch.lerp(h, h0, is_first)
+        z = torch.lerp(z, z0, is_first)
         h = self.advance(z, action * (1 - is_first), h)
-        params = self.posterior(h, embed)
-        return h, self.latent.sample(params, noise), params
+        stats = self.posterior(h, embed)
+        return h, self.latent.sample(stats, noise), stats
 
     def unroll(self, embed: Tensor, action: Tensor, is_first: Tensor, noise: Tensor) -> Unrolled:
         """All steps of B sequences with eyes open.
@@ -94,23 +103,28 @@ class RSSM(nn.Module):
         """
         rows, steps = is_first.shape
         first = is_first.float().T.unsqueeze(-1)  # (T, B, 1)
-        h, z = h0, z0 = self.initial(rows)
+        h0, z0 = self.initial(rows)
+        h = h0
+        z = z0
         z_weight, action_weight = self.input.linear.weight.split([self.latent.size, self.action_size], 1)
         h_weight, embed_weight = self.posterior_in.linear.weight.split([self.hidden_size, self.embed_size], 1)
         act = action.transpose(0, 1) * (1 - first)
         act = F.linear(act / act.abs().clamp_min(1), action_weight)
         seen = F.linear(embed.transpose(0, 1), embed_weight)
         drawn = noise.transpose(0, 1)
-        hs, zs, params = [], [], []
+        hs = []
+        zs = []
+        posteriors = []
         for t in range(steps):
-            h, z = torch.lerp(h, h0, first[t]), torch.lerp(z, z0, first[t])
+            h = torch.lerp(h, h0, first[t])
+            z = torch.lerp(z, z0, first[t])
             h = self._gru(self.input.act(F.linear(z, z_weight) + act[t]), h)
             posterior = self.posterior_out(self.posterior_in.act(F.linear(h, h_weight) + seen[t])).float()
             z = self.latent.sample(posterior, drawn[t])
             hs.append(h)
             zs.append(z)
-            params.append(posterior)
-        return Unrolled(torch.stack(hs, 1), torch.stack(zs, 1), torch.stack(params, 1))
+            posteriors.append(posterior)
+        return Unrolled(torch.stack(hs, 1), torch.stack(zs, 1), torch.stack(posteriors, 1))
 
     def _gru(self, x: Tensor, h: Tensor) -> Tensor:
         """The authors' GRU cell: LayerNorm over all gates, an update gate biased by -1."""

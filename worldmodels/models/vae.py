@@ -27,12 +27,16 @@ class VAE(Vision[VAESettings]):
         self.code_size = code_size = settings.code_size
         self.embed_size = 2 * code_size
         self.encoder = nn.Sequential(
-            Halving(3, 32, 4), nn.ReLU(),     # 64 -> 31
-            Halving(32, 64, 4), nn.ReLU(),    # -> 14
-            Halving(64, 128, 4), nn.ReLU(),   # -> 6
-            Halving(128, 256, 4), nn.ReLU(),  # -> 2
+            Halving(3, 32, 4),  # 64 -> 31
+            nn.ReLU(),
+            Halving(32, 64, 4),  # -> 14
+            nn.ReLU(),
+            Halving(64, 128, 4),  # -> 6
+            nn.ReLU(),
+            Halving(128, 256, 4),  # -> 2
+            nn.ReLU(),
             nn.Flatten(),
-        )  # fmt: skip
+        )
         self.mu = nn.Linear(1024, code_size)
         self.logvar = nn.Linear(1024, code_size)
         self.decoder = PictureDecoder(code_size)
@@ -68,7 +72,8 @@ class VAE(Vision[VAESettings]):
         """
         target = to_input(batch["obs"])
         hidden = self.encoder(target)
-        mu, logvar = self.mu(hidden).float(), self.logvar(hidden).float()
+        mu = self.mu(hidden).float()
+        logvar = self.logvar(hidden).float()
         noise = torch.randn(mu.shape, generator=generator).to(mu.device)
         z = sample_code(torch.cat([mu, logvar], -1), noise)
         error = F.mse_loss(self.decoder(z), target, reduction="sum") / len(target)

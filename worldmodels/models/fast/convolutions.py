@@ -24,8 +24,12 @@ class Halving(nn.Conv2d):
         size = (x.shape[-1] - self.kernel_size[0]) // 2 + 1
         if size**2 > FEW or x.device.type != "cpu":
             return super().forward(x)
-        windows = _Gather.apply(x.permute(0, 2, 3, 1), self.kernel_size[0])
-        y = windows.flatten(3) @ self.weight.to(x.dtype).permute(2, 3, 1, 0).flatten(0, 2)
+        windows: Tensor = _Gather.apply(  # type: ignore[no-untyped-call]
+            x.permute(0, 2, 3, 1),
+            self.kernel_size[0],
+        )
+        weight = self.weight.to(x.dtype).permute(2, 3, 1, 0).flatten(0, 2)
+        y = windows.flatten(3) @ weight
         return (y + self.bias.to(y.dtype)).permute(0, 3, 1, 2)
 
 
@@ -46,32 +50,47 @@ class Doubling(nn.ConvTranspose2d):
         """(N, I, n, n) -> (N, O, 2(n - 1) + k, ...)."""
         if x.device.type != "cpu":
             return super().forward(x)
-        outputs, size = self.out_channels, self.kernel_size[0]
-        weight = self.weight.to(x.dtype)
         if x.shape[-1] == 1:
-            y = (x.flatten(1) @ weight.flatten(1)).unflatten(1, (outputs, size, size))
-            return (y + self.bias.to(y.dtype)[:, None, None]).contiguous(memory_format=torch.channels_last)
+            return self._from_one_pixel(x)
         if x.shape[-1] ** 2 <= FEW:
-            weight = weight.permute(0, 2, 3, 1).flatten(1)
-            windows = (x.permute(0, 2, 3, 1) @ weight).unflatten(3, (size, size, outputs))
-            y = _Add.apply(windows)
-            return (y + self.bias.to(y.dtype)).permute(0, 3, 1, 2)
-        # Along one side, output 2p + r (r = 0, 1) is the sum over j of weight[2j + r] x[p - j]: an ordinary convolution
-        # for each parity r, whose outputs are then interleaved. A window reaches from p - (taps - 1) to p, and p up to
-        # taps - 1 beyond the last input: taps - 1 zeros on either side, of which the convolution itself adds one.
-        taps = -(-size // 2)  # of each parity
-        weight = F.pad(weight, (0, size % 2, 0, size % 2)).unflatten(3, (taps, 2)).unflatten(2, (taps, 2))
+            return self._from_few_pixels(x)
+        return self._from_many_pixels(x)
+
+    def _from_one_pixel(self, x: Tensor) -> Tensor:
+        size = self.kernel_size[0]
+        weight = self.weight.to(x.dtype)
+        y: Tensor = (x.flatten(1) @ weight.flatten(1)).unflatten(1, (self.out_channels, size, size))
+        return (y + self.bias.to(y.dtype)[:, None, None]).contiguous(memory_format=torch.channels_last)
+
+    def _from_few_pixels(self, x: Tensor) -> Tensor:
+        size = self.kernel_size[0]
+        weight = self.weight.to(x.dtype).permute(0, 2, 3, 1).flatten(1)
+        windows = (x.permute(0, 2, 3, 1) @ weight).unflatten(3, (size, size, self.out_channels))
+        y: Tensor = _Add.apply(windows)  # type: ignore[no-untyped-call]
+        return (y + self.bias.to(y.dtype)).permute(0, 3, 1, 2)
+
+    def _from_many_pixels(self, x: Tensor) -> Tensor:
+        """One convolution for each parity of row and column, all in one call.
+
+        Along one side, output 2p + r (r = 0, 1) is the sum over j of weight[2j + r] x[p - j]. A window reaches from
+        p - (taps - 1) to p, and p up to taps - 1 beyond the last input: taps - 1 zeros on either side, of which the
+        convolution itself adds one.
+        """
+        odd = self.kernel_size[0] % 2
+        taps = -(-self.kernel_size[0] // 2)  # of each parity
+        weight = F.pad(self.weight.to(x.dtype), (0, odd, 0, odd)).unflatten(3, (taps, 2)).unflatten(2, (taps, 2))
         weight = weight.flip(2, 4).permute(3, 5, 1, 0, 2, 4).flatten(0, 2)  # (2 * 2 * O, I, taps, taps)
         # oneDNN has a fast way for a padding of 1, not for more
         y = F.conv2d(F.pad(x, (taps - 2,) * 4), weight, self.bias.repeat(4), padding=1)
-        y = y.permute(0, 2, 3, 1).unflatten(3, (2, 2, outputs))
-        y = y.permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
-        return y[..., : y.shape[-2] - size % 2, : y.shape[-1] - size % 2]
+        y = y.permute(0, 2, 3, 1).unflatten(3, (2, 2, self.out_channels))
+        interleaved: Tensor = y.permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+        return interleaved[..., : interleaved.shape[-2] - odd, : interleaved.shape[-1] - odd]
 
 
 def gather(x: Tensor, kernel: int) -> Tensor:
     """All windows of pictures (N, n, n, C), at a stride of 2: (N, m, m, k, k, C)."""
-    rows, size, channels = x.shape[0], (x.shape[1] - kernel) // 2 + 1, x.shape[3]
+    rows, side, _, channels = x.shape
+    size = (side - kernel) // 2 + 1
     row, down, right, channel = x.stride()
     shape = (rows, size, size, kernel, kernel, channels)
     return x.as_strided(shape, (row, 2 * down, 2 * right, down, right, channel), x.storage_offset()).contiguous()
@@ -81,7 +100,8 @@ def add(windows: Tensor, side: int) -> Tensor:
     """The reverse: windows added up where they lie, in pictures (N, side, side, C)."""
     rows, size, _, kernel, _, channels = windows.shape
     y = torch.zeros(rows, side, side, channels, dtype=torch.promote_types(windows.dtype, torch.float32))
-    windows, reach = windows.to(y.dtype), 2 * size - 1
+    windows = windows.to(y.dtype)
+    reach = 2 * size - 1
     for down in range(kernel):
         for right in range(kernel):
             y[:, down : down + reach : 2, right : right + reach : 2] += windows[:, :, :, down, right]
@@ -91,7 +111,8 @@ def add(windows: Tensor, side: int) -> Tensor:
 class _Gather(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernel: int) -> Tensor:
-        ctx.side, ctx.dtype = x.shape[1], x.dtype
+        ctx.side = x.shape[1]
+        ctx.dtype = x.dtype
         return gather(x, kernel)
 
     @staticmethod

@@ -12,22 +12,26 @@ from torch.autograd import Function
 
 from worldmodels.models.fast.activations import tanh
 
-sigmoid_backward, tanh_backward = torch.ops.aten.sigmoid_backward, torch.ops.aten.tanh_backward
+sigmoid_backward = torch.ops.aten.sigmoid_backward
+tanh_backward = torch.ops.aten.tanh_backward
 
 
-def step(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    """One step, to the new h and c (B, H).
+def step_(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """One step, to the new h and c (B, H); `gates` are spoilt by it, as the name's last letter says in torch.
 
     Args:
-        gates: float32 (B, 4H), pre-activations ordered input, forget, cell, output; overwritten, if nobody asks for
-            their gradient, in place.
-        c: (B, H), before.
+        gates: float32 (B, 4H), pre-activations ordered input, forget, cell, output; overwritten unless a gradient is
+            asked for.
+        c: (B, H), before; left as it is.
     """
     i, f, g, o = gates.chunk(4, -1)
     if gates.requires_grad or c.requires_grad:
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * tanh(g)
         return torch.sigmoid(o) * tanh(c), c
-    i.sigmoid_(), f.sigmoid_(), g.mul_(2).sigmoid_(), o.sigmoid_()
+    i.sigmoid_()
+    f.sigmoid_()
+    g.mul_(2).sigmoid_()
+    o.sigmoid_()
     c = torch.mul(f, c).addcmul_(i, g, value=2).sub_(i)  # tanh(x) = 2 sigmoid(2x) - 1
     return torch.mul(c, 2).sigmoid_().mul_(o).mul_(2).sub_(o), c
 
@@ -44,7 +48,14 @@ def sequence(inputs: Tensor, weight: Tensor, keep: Tensor, h: Tensor, c: Tensor)
     Returns:
         h of every step (T, B, H), and the last h and c.
     """
-    return _Sequence.apply(inputs, weight, keep, h, c)
+    found: tuple[Tensor, Tensor, Tensor] = _Sequence.apply(  # type: ignore[no-untyped-call]
+        inputs,
+        weight,
+        keep,
+        h,
+        c,
+    )
+    return found
 
 
 class _Sequence(Function):
@@ -71,7 +82,9 @@ class _Sequence(Function):
             h_before[t] = h * keep[t] if begins[t] else h
             gates[t] = torch.addmm(inputs[t], h_before[t], low.T)
             i, f, g, o = gates[t].split(size, -1)
-            gates[t, :, : 2 * size].sigmoid_(), g.copy_(tanh(g)), o.sigmoid_()
+            gates[t, :, : 2 * size].sigmoid_()
+            g.copy_(tanh(g))
+            o.sigmoid_()
             torch.mul(f, cs[t] * keep[t] if begins[t] else cs[t], out=cs[t + 1])
             cs[t + 1].addcmul_(i, g)
             h = tanh(cs[t + 1]).mul_(o)
@@ -82,7 +95,8 @@ class _Sequence(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         weight, keep, gates, cs, h_before = ctx.saved_tensors
-        d_outputs, d_h, d_c = grads[0], grads[1], grads[2].clone()
+        d_outputs, d_h, d_last_c = grads
+        d_c = d_last_c.clone()
         steps, rows, width = gates.shape
         size = width // 4
         low = weight.to(h_before.dtype)
@@ -96,7 +110,8 @@ class _Sequence(Function):
             d_h = d_h + d_outputs[t]
             d_c += tanh_backward(d_h * o, squashed)
             before = cs[t] * keep[t] if begins[t] else cs[t]
-            torch.mul(d_c, g, out=upstream[:, :size]), torch.mul(d_c, before, out=upstream[:, size:])
+            torch.mul(d_c, g, out=upstream[:, :size])
+            torch.mul(d_c, before, out=upstream[:, size:])
             now[:, : 2 * size] = sigmoid_backward(upstream, gates[t, :, : 2 * size])
             now[:, 2 * size : 3 * size] = tanh_backward(d_c * i, g)
             now[:, 3 * size :] = sigmoid_backward(d_h.mul_(squashed), o)
