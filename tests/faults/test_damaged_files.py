@@ -101,7 +101,7 @@ def test_spoilt_lines_of_the_metrics_cost_themselves_only(world: World, tmp_path
         untouched = set(lines) & set(content.decode(errors="replace").split("\n"))
         run = Run(folder, world.memory, "memory")
         assert untouched <= {files.to_json(line) for line in run.history()}
-        run._rewind(10**6)
+        run._drop_metrics_after(10**6)
         assert untouched <= set((folder / "metrics.jsonl").read_text().splitlines())
         run._locked.close()
 

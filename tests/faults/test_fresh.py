@@ -53,7 +53,7 @@ def test_a_kill_within_fresh_leaves_nothing_old_that_counts_as_new(
         except UserError as error:
             assert "--fresh" in str(error) and old, after
         else:
-            assert begun.resume() is None and not old, after
+            assert begun.rewind() is None and not old, after
     assert after > 4
 
 

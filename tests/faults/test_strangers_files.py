@@ -226,7 +226,7 @@ def test_a_named_pipe_keeps_nobody_waiting(world: World, tmp_path: Path, name: s
             checkpoint.load(tmp_path / name, "vision")
         elif name == "metrics.jsonl":
             (tmp_path / "checkpoint.safetensors").unlink()
-            Run(tmp_path, world.vision, "vision").resume()
+            Run(tmp_path, world.vision, "vision").rewind()
         else:
             Run(tmp_path, world.vision, "vision")
 
@@ -251,7 +251,7 @@ def test_links_are_not_followed_when_a_run_is_written(world: World, tmp_path: Pa
     begun = Run(run, world.vision, "vision")
     with pytest.raises(UserError, match=r"metrics\.jsonl is a link"):
         begun.log(1, {"loss": 1.0})
-    begun.resume()  # which writes it anew, as a file
+    begun.rewind()  # which writes it anew, as a file
     begun.log(1, {"loss": 1.0})
     begun.close()
     assert precious.read_text() == "years of work"
@@ -318,7 +318,7 @@ def test_a_number_that_is_not_finite_leaves_json_that_any_parser_reads(world: Wo
         raise AssertionError(constant)
 
     run = Run(tmp_path, world.vision, "vision")
-    run.resume()
+    run.rewind()
     run.log(1, {"loss": float("nan"), "kl": float("inf"), "other": 2.5})
     run.close()
     (line,) = [

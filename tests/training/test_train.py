@@ -92,7 +92,7 @@ def test_nan_in_a_loss_names_flag_and_folder_and_keeps_the_checkpoint(world: Wor
         UserError, match=r"the loss is (nan|inf) at step \d+ of .*vision; try --fresh with a --learning"
     ):
         train_vision(config)
-    kept = Run(tmp_path / "vision", config, "vision").resume()
+    kept = Run(tmp_path / "vision", config, "vision").rewind()
     assert kept is not None and kept["step"] >= 1
 
 

@@ -53,6 +53,13 @@ class Sequences:
         return embeds | made_up_steps(rows, self.length, action_size)
 
 
+class Piece(NamedTuple):
+    """Which steps make a batch."""
+
+    steps: np.ndarray  # (B, T)
+    fresh: bool  # whether its rows begin here; else they go on from the piece before
+
+
 def sequence_batches(
     embeddings: Embeddings,
     rows: int,
@@ -88,14 +95,18 @@ def sequence_batches(
         return end_to_end([episode for shard in some for episode in embeddings.episodes(shard)])
 
     def plan(portion: list[int], rng: np.random.Generator) -> list[Piece]:
-        lengths = np.concatenate([shards[i].lengths[:-1] for i in portion])
-        starts = np.cumsum([0, *lengths[:-1]])
-        order = rng.permutation(len(lengths))
-        return _pieces(lengths[order], starts[order], rows, length)
+        return _cut(np.concatenate([shards[i].lengths[:-1] for i in portion]), rows, length, rng)
 
     portions = Portions(shards, sizes, load, max(buffer, 2 * rows * length), device)
     for columns, piece in portions.batches(plan, rng_of, skip):
         yield _batch(columns, piece)
+
+
+def _cut(lengths: np.ndarray, rows: int, length: int, rng: np.random.Generator) -> list[Piece]:
+    """Episodes of `lengths` steps, which lie end to end, strung together in random order and cut up."""
+    starts = np.cumsum([0, *lengths[:-1]])
+    order = rng.permutation(len(lengths))
+    return _pieces(lengths[order], starts[order], rows, length)
 
 
 def end_to_end(episodes: list[EmbeddedEpisode]) -> dict[str, np.ndarray]:
@@ -118,13 +129,6 @@ def in_order(episodes: list[EmbeddedEpisode], rows: int, length: int) -> Iterato
     lengths = np.array([len(episode.action) for episode in episodes])
     for piece in _pieces(lengths, np.cumsum(lengths) - lengths, rows, length):
         yield _batch(columns, piece)
-
-
-class Piece(NamedTuple):
-    """Which steps make a batch."""
-
-    steps: np.ndarray  # (B, T)
-    fresh: bool  # whether its rows begin here; else they go on from the piece before
 
 
 def _pieces(lengths: np.ndarray, starts: np.ndarray, rows: int, length: int) -> list[Piece]:

@@ -52,7 +52,7 @@ class Nowhere:
     folder = Path()
     checkpoint_path = Path()
 
-    def resume(self, holds: schema.Check) -> None:
+    def rewind(self, holds: schema.Check) -> None:
         """Nothing came before."""
 
     def log(self, step: int, metrics: dict[str, float]) -> None:

@@ -146,7 +146,7 @@ def _search(
     # The last generation is always tested; but where more follow later, that test does not count for `best`.
     best: dict[str, Any] = {"mean": -np.inf, "params": search.mean, "generation": 0}
     chosen = best
-    saved = run.resume(state_of(len(search.mean)))
+    saved = run.rewind(state_of(len(search.mean)))
     if saved:
         search.load(saved["search"], run.checkpoint_path)
         best = saved["best"]

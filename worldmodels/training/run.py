@@ -18,13 +18,27 @@ from worldmodels.core.report import say
 from worldmodels.settings.config import Stage, defaults, flag, plain
 
 LOCK = ".lock"
-CHECKPOINT, RESULTS = "checkpoint.safetensors", ("model.safetensors", "controller.safetensors")
+CHECKPOINT = "checkpoint.safetensors"
+RESULTS = ("model.safetensors", "controller.safetensors")
 OURS = (
-    CHECKPOINT, *RESULTS, "metrics.jsonl", "tensorboard", "curves.png", "reconstructions.png", "calibration.png",
-    "fitness.png", "scores.png", "dream_beside_reality.mp4", "dream.mp4", "reality.mp4", "config.json",
-)  # fmt: skip
-"""All that stages and `evaluate` leave in a run's folder, in the order in which --fresh deletes it: what was learnt
-first, and last what tells with which settings, so that a kill in between passes off nothing old as new."""
+    CHECKPOINT,
+    *RESULTS,
+    "metrics.jsonl",
+    "tensorboard",
+    "curves.png",
+    "reconstructions.png",
+    "calibration.png",
+    "fitness.png",
+    "scores.png",
+    "dream_beside_reality.mp4",
+    "dream.mp4",
+    "reality.mp4",
+    "config.json",
+)
+"""All that stages and `evaluate` leave in a run's folder, in the order in which --fresh deletes it.
+
+What was learnt comes first, and last what tells with which settings: a kill in between passes off nothing old as new.
+"""
 CONFIG = schema.fields(
     None,
     schema.anything,  # settings are compared with those that are asked for
@@ -57,7 +71,8 @@ class Run:
     """
 
     def __init__(self, folder: Path, config: Stage, kind: str, **built_on: str) -> None:
-        self.folder, self.kind = folder, kind
+        self.folder = folder
+        self.kind = kind
         if distributed.is_main():
             self._lock()
             for path in (found for name in OURS for found in folder.glob(f".{name}.*.tmp")):
@@ -84,8 +99,10 @@ class Run:
             return
         checkpoint.save(self.checkpoint_path, f"{self.kind} run", tree)
 
-    def resume(self, holds: schema.Check = STATE) -> dict[str, Any] | None:
-        """The last state saved, or None; metrics logged after it are dropped, for they will be logged again.
+    def rewind(self, holds: schema.Check = STATE) -> dict[str, Any] | None:
+        """Goes back to the last state saved, and gives it; or to the beginning, and gives None.
+
+        Metrics that were logged after it are deleted from metrics.jsonl, for they will be logged again.
 
         Args:
             holds: what such a state must be: it has a "step", at least.
@@ -94,17 +111,18 @@ class Run:
             UserError: if it is anything else, or damaged.
         """
         if not self.checkpoint_path.exists():
-            self._rewind(0)
+            self._drop_metrics_after(0)
             return None
         tree = checkpoint.load(self.checkpoint_path, f"{self.kind} run", holds)
-        self._rewind(tree["step"])
+        self._drop_metrics_after(tree["step"])
         return tree
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Appends a line to metrics.jsonl and the same numbers to TensorBoard."""
         if not distributed.is_main():
             return
-        line = {"step": step, "time": round(time.time(), 2)} | {k: float(v) for k, v in metrics.items()}
+        line = {"step": step, "time": round(time.time(), 2)}
+        line |= {name: float(value) for name, value in metrics.items()}
         try:
             with files.opened_to_write(self._metrics, "a") as file:
                 file.write(files.to_json(line) + "\n")
@@ -125,7 +143,8 @@ class Run:
 
     def final(self) -> dict[str, float]:
         """The last line with held-out metrics, or nothing if there is none (any more)."""
-        return next((line for line in reversed(self.history()) if any("held_out_" in name for name in line)), {})
+        checked = [line for line in self.history() if any("held_out_" in name for name in line)]
+        return checked[-1] if checked else {}
 
     def _lines(self) -> list[str]:
         if not self._metrics.exists():
@@ -157,8 +176,8 @@ class Run:
             else:
                 path.unlink(missing_ok=True)
 
-    def _rewind(self, step: int) -> None:
-        """Drops the metrics logged after `step`, and lines that cannot be read; none that can."""
+    def _drop_metrics_after(self, step: int) -> None:
+        """Deletes the metrics logged after `step`, and lines that cannot be read; no others."""
         if not distributed.is_main():
             return
         lines = self._lines()
@@ -189,7 +208,8 @@ class Run:
         for name, value in built_on.items():
             if before_built.get(name) != value:
                 raise UserError(f"{self.folder} was begun with {NOUNS[name]} than now; start anew with --fresh")
-        before, now = begun.get("processes", 1), distributed.world_size()
+        before = begun.get("processes", 1)
+        now = distributed.world_size()
         if before != now:
             raise UserError(
                 f"{self.folder} was begun by {_typed(before)} processes, not {now}; give torchrun "
@@ -208,7 +228,7 @@ class Run:
 def _line(text: str) -> dict[str, Any] | None:
     """A line of metrics.jsonl, or None if it is none."""
     try:
-        line = schema.parse(text)
+        line: dict[str, Any] = schema.parse(text)
         LINE(line)
     except schema.Wrong:
         return None

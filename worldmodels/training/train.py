@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ STATE = schema.fields(
 """What the checkpoints of stages 2 and 3 hold."""
 
 
-def learn(module: Trainable, source: Source, config: TrainConfig, run: Run) -> None:
+def learn(module: Trainable[Any], source: Source, config: TrainConfig, run: Run) -> None:
     """Trains `module` on the batches that it wants, made of `source`; see `fit`."""
     examples = module.wants.held_out(source)
 
@@ -48,7 +48,7 @@ def learn(module: Trainable, source: Source, config: TrainConfig, run: Run) -> N
 
 
 def fit(
-    module: Trainable,
+    module: Trainable[Any],
     batches: Batches,
     held_out: HeldOut,
     config: TrainConfig,
@@ -73,69 +73,151 @@ def fit(
     """
     torch.set_num_threads(distributed.threads(config.workers))
     keep_freed_memory()
-    module.to(device).train()
-    optimizer = torch.optim.Adam(module.parameters(), config.learning_rate, fused=True)
-    step, carry = 0, {}
-    saved = run.resume(STATE)
-    if saved:
-        checkpoint.load_weights(module, saved["weights"], run.checkpoint_path)
-        _load_moments(optimizer, saved["optimizer"]["state"], run)
-        if any(len(value) < distributed.world_size() for value in saved["carry"].values()):
-            raise UserError(f"{run.checkpoint_path} goes on from too small a batch; start anew with --fresh")
-        carry = {name: value.to(device) for name, value in distributed.share(saved["carry"]).items()}
-        step = saved["step"]
-    loss_of, rank = distributed.synchronised(module), distributed.rank()
-    shown = rank == 0 and not config.dry_run
+    training = _Training(module, config, run, device)
+    hidden = config.dry_run or not distributed.is_main()
     with (
         _patient() as interrupted,
-        tqdm(total=config.steps, initial=step, unit="step", desc=run.kind, disable=not shown) as bar,
+        tqdm(total=config.steps, initial=training.step, unit="step", desc=run.kind, disable=hidden) as bar,
     ):
-        source = batches(step)
-        while step < config.steps:
-            batch = next(source)
-            carry = {} if batch.pop("fresh", False) else carry
-            batch = {name: value.to(device) for name, value in distributed.share(batch).items()}
-            _check_carry(carry, batch, module, run)
-            rate = _learning_rate(config, step)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            stream = (run.kind, step, rank) if rank else (run.kind, step)
-            with autocast(device, config.precision):
-                loss, metrics, carry = loss_of(batch, carry, seeding.generator(config.seed, *stream))
-            line = distributed.mean({"loss": float(loss.detach())})
-            if not math.isfinite(line["loss"]):
-                if damaged := [name for name, value in batch.items() if not value.float().isfinite().all()]:
-                    raise UserError(f"{damaged[0]} of a batch of {run.folder} is not finite: its data is damaged")
-                raise _diverged(f"the loss is {line['loss']}", step, config, run)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(module.parameters(), config.max_norm or math.inf)
-            if not math.isfinite(float(norm)):  # before it reaches the weights, and what follows them
-                raise _diverged("the gradient is not finite", step, config, run)
-            if config.clip:
-                torch.nn.utils.clip_grad_value_(module.parameters(), config.clip)
-            optimizer.step()
-            module.after_step()
-            step += 1
+        source = batches(training.step)
+        while training.step < config.steps:
+            found = training.advance(next(source))
             bar.update()
-            last, save, stop = step == config.steps, step % config.save_every == 0, interrupted()
-            if step % LOG_EVERY == 0 or save or last:
-                line |= {"learning_rate": rate}
-                line |= distributed.mean({name: float(value) for name, value in metrics.items()})
-                bar.set_postfix({name: f"{value:.4g}" for name, value in line.items() if name != "learning_rate"})
-                if (save or last) and rank == 0:
-                    line |= {f"held_out_{name}": value for name, value in held_out().items()}
-                run.log(step, line)
-            if save or last or stop:
-                whole = distributed.gather(carry)
-                run.save(
-                    {"step": step, "weights": module.state_dict(), "optimizer": optimizer.state_dict(), "carry": whole}
-                )
-            if stop:
-                raise KeyboardInterrupt
-    distributed.copy_from_main(module.buffers())
-    module.eval()
-    run.close()
+            training.record(found, held_out, bar, stop=interrupted())
+    training.end()
+
+
+class _Step(NamedTuple):
+    """What a gradient step found."""
+
+    loss: float
+    learning_rate: float
+    metrics: dict[str, torch.Tensor]
+
+
+class _Training:
+    """A module and all that changes with it from step to step, as its checkpoint holds them.
+
+    Attributes:
+        step: how many were made.
+        carry: what the next batch goes on from (models/base.py: Trainable.loss).
+    """
+
+    def __init__(self, module: Trainable[Any], config: TrainConfig, run: Run, device: torch.device) -> None:
+        self.step = 0
+        self.carry: State = {}
+        self._module = module.to(device).train()
+        self._config = config
+        self._run = run
+        self._device = device
+        self._optimizer = torch.optim.Adam(module.parameters(), config.learning_rate, fused=True)
+        saved = run.rewind(STATE)
+        if saved:
+            self._restore(saved)
+        self._loss = distributed.synchronised(module)  # of the weights as they are by now
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        checkpoint.load_weights(self._module, saved["weights"], self._run.checkpoint_path)
+        _load_moments(self._optimizer, saved["optimizer"]["state"], self._run)
+        if any(len(value) < distributed.world_size() for value in saved["carry"].values()):
+            raise UserError(f"{self._run.checkpoint_path} goes on from too small a batch; start anew with --fresh")
+        self.carry = self._mine(saved["carry"])
+        self.step = saved["step"]
+
+    def record(self, found: _Step, held_out: HeldOut, bar: Any, stop: bool) -> None:
+        """Logs and saves what is due after a step.
+
+        Raises:
+            KeyboardInterrupt: if `stop`, once all is saved.
+        """
+        due = self.step == self._config.steps or self.step % self._config.save_every == 0
+        if due or self.step % LOG_EVERY == 0:
+            line = _line(found)
+            bar.set_postfix({name: f"{value:.4g}" for name, value in line.items() if name != "learning_rate"})
+            if due and distributed.is_main():
+                line |= {f"held_out_{name}": value for name, value in held_out().items()}
+            self._run.log(self.step, line)
+        if due or stop:
+            self._save()
+        if stop:
+            raise KeyboardInterrupt
+
+    def end(self) -> None:
+        """Leaves the module as it is to be used: the same in all processes, and no longer learning."""
+        distributed.copy_from_main(self._module.buffers())
+        self._module.eval()
+        self._run.close()
+
+    def _save(self) -> None:
+        self._run.save(
+            {
+                "step": self.step,
+                "weights": self._module.state_dict(),
+                "optimizer": self._optimizer.state_dict(),
+                "carry": distributed.gather(self.carry),
+            }
+        )
+
+    def advance(self, batch: Batch) -> _Step:
+        """A gradient step on a batch for all processes.
+
+        Raises:
+            UserError: if the loss or its gradient is not finite, or the carried state does not fit the batch.
+        """
+        if batch.pop("fresh", False):
+            self.carry = {}
+        batch = self._mine(batch)
+        _check_carry(self.carry, batch, self._module, self._run)
+        rate = _learning_rate(self._config, self.step)
+        with autocast(self._device, self._config.precision):
+            loss, metrics, self.carry = self._loss(batch, self.carry, self._luck())
+        value = distributed.mean({"loss": float(loss.detach())})["loss"]
+        self._check_loss(value, batch)
+        self._descend(loss, rate)
+        self._module.after_step()
+        self.step += 1
+        return _Step(value, rate, metrics)
+
+    def _mine(self, rows: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """This process's share, where it computes."""
+        return {name: value.to(self._device) for name, value in distributed.share(rows).items()}
+
+    def _luck(self) -> torch.Generator:
+        rank = distributed.rank()
+        stream = (self._run.kind, self.step, rank) if rank else (self._run.kind, self.step)
+        return seeding.generator(self._config.seed, *stream)
+
+    def _check_loss(self, loss: float, batch: dict[str, torch.Tensor]) -> None:
+        if math.isfinite(loss):
+            return
+        if damaged := [name for name, value in batch.items() if not value.float().isfinite().all()]:
+            raise UserError(f"{damaged[0]} of a batch of {self._run.folder} is not finite: its data is damaged")
+        raise self._diverged(f"the loss is {loss}")
+
+    def _descend(self, loss: torch.Tensor, rate: float) -> None:
+        """Moves the weights down the gradient of `loss`, unless that is not finite."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self._module.parameters(), self._config.max_norm or math.inf)
+        if not math.isfinite(float(norm)):  # before it reaches the weights, and what follows them
+            raise self._diverged("the gradient is not finite")
+        if self._config.clip:
+            torch.nn.utils.clip_grad_value_(self._module.parameters(), self._config.clip)
+        self._optimizer.step()
+
+    def _diverged(self, what: str) -> UserError:
+        return UserError(
+            f"{what} at step {self.step} of {self._run.folder}; try --fresh with a --learning-rate below "
+            f"{self._config.learning_rate:g} or with --precision fp32 (the last checkpoint is kept)"
+        )
+
+
+def _line(found: _Step) -> dict[str, float]:
+    """A step as a line of metrics, in mean over the processes."""
+    metrics = {name: float(value) for name, value in found.metrics.items()}
+    return {"loss": found.loss, "learning_rate": found.learning_rate} | distributed.mean(metrics)
 
 
 def _load_moments(optimizer: torch.optim.Optimizer, moments: dict[int, dict[str, torch.Tensor]], run: Run) -> None:
@@ -182,15 +264,8 @@ def _patient() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _diverged(what: str, step: int, config: TrainConfig, run: Run) -> UserError:
-    return UserError(
-        f"{what} at step {step} of {run.folder}; try --fresh with a --learning-rate below {config.learning_rate:g} or "
-        "with --precision fp32 (the last checkpoint is kept)"
-    )
-
-
 def mean_loss(
-    module: Trainable, batches: Iterator[Batch], config: TrainConfig, device: torch.device
+    module: Trainable[Any], batches: Iterator[Batch], config: TrainConfig, device: torch.device
 ) -> dict[str, float]:
     """Metrics in mean over batches, always with the same noise."""
     module.eval()
@@ -208,4 +283,5 @@ def mean_loss(
 
 def _learning_rate(config: TrainConfig, step: int) -> float:
     ratio = config.final_learning_rate / config.learning_rate
-    return config.learning_rate * ratio ** (step / max(1, config.steps - 1))
+    share = step / max(1, config.steps - 1)
+    return float(config.learning_rate * ratio**share)
