@@ -30,7 +30,16 @@ FIRST_FORMAT = "worldmodels-1"
 FORMAT = "worldmodels-2"
 NO_DIGEST = "0" * 64
 LARGEST_HEADER = 100_000_000  # bytes, as safetensors has it
-TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8, torch.bool)
+TYPES = (
+    torch.float32,
+    torch.float64,
+    torch.float16,
+    torch.bfloat16,
+    torch.int64,
+    torch.int32,
+    torch.uint8,
+    torch.bool,
+)
 
 
 def versions() -> dict[str, str]:

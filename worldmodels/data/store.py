@@ -95,7 +95,11 @@ class Shard:
         """Changes with the episodes: who played them, from which seeds, for how long."""
         played = json.dumps([self.attributes.get(name) for name in ("env", "policy", "noise", "seed")])
         return fingerprint(
-            {"lengths": torch.from_numpy(self.lengths), "seeds": torch.from_numpy(self.seeds), played: torch.zeros(0)}
+            {
+                "lengths": torch.from_numpy(self.lengths),
+                "seeds": torch.from_numpy(self.seeds),
+                played: torch.zeros(0),
+            }
         )
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:

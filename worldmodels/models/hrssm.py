@@ -123,7 +123,12 @@ class HRSSM(Vision[HRSSMSettings]):
     def recurrence(self) -> Recurrence:
         """See Vision: of the branch that V sees with."""
         return Recurrence(
-            self.settings, self.settings.losses, self.reward_range, self.target_rssm, self.reward_head, self.end_head
+            self.settings,
+            self.settings.losses,
+            self.reward_range,
+            self.target_rssm,
+            self.reward_head,
+            self.end_head,
         )
 
     def encode(self, obs: Tensor) -> Tensor:
