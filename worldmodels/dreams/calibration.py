@@ -46,13 +46,13 @@ def one_step(
     )
 
 
-def _one_after_another(at_each_step: list[np.ndarray], episodes: list[EpisodeCodes]) -> np.ndarray:
+def _one_after_another(at_each_step: list[np.ndarray], episodes: list[EmbeddedEpisode]) -> np.ndarray:
     """What was found of all episodes at each step, (E,) each, as (steps,): that of the first episode, ..."""
     rows = zip(np.stack(at_each_step, 1), episodes, strict=True)
     return np.concatenate([row[: len(episode.action)] for row, episode in rows])
 
 
-def _terminates(episode: EpisodeCodes) -> np.ndarray:
+def _terminates(episode: EmbeddedEpisode) -> np.ndarray:
     """bool (T,): whether the world ended with each step."""
     ends = np.zeros(len(episode.action), bool)
     ends[-1:] = episode.terminated

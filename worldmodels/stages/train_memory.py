@@ -74,7 +74,7 @@ def _one_step_rows(
     config: MemoryConfig,
     run: Run,
     model: WorldModel,
-    examples: list[EpisodeCodes],
+    examples: list[EmbeddedEpisode],
 ) -> list[tuple[str, str]]:
     """How well M's heads are calibrated, one step ahead; draws that of the one for the end."""
     rows = []
