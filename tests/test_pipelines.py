@@ -1,7 +1,9 @@
 """What users run, as they run it: commands, in their own processes, on real environments at tiny size."""
 
+import itertools
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -12,7 +14,8 @@ import pytest
 
 from tests.conftest import COMMANDS
 from worldmodels.data.store import Rollouts
-from worldmodels.settings.config import default_of, flag, names_of
+from worldmodels.settings.flags import default_of, flag, names_of
+from worldmodels.settings.helptext import help_of
 from worldmodels.settings.models import named
 
 ROOT = Path(__file__).parents[1]
@@ -180,3 +183,29 @@ def test_help_explains_every_flag(tmp_path: Path, name: str) -> None:
     told = set(re.findall(r"^│ (--[a-z0-9-]+)", text, re.M))
     asked = {flag(name) for kind in kinds for name in names_of(kind)} - {"--model"}
     assert told - {"--help"} == asked
+    said = " ".join(re.sub("[│╭╮╰╯─]", " ", text).split())
+    for kind in kinds:
+        for name in asked & {flag(name) for name in names_of(kind)}:
+            assert help_of(kind, name[2:].replace("-", "_")) in said
+    for line, following in itertools.pairwise(text.splitlines()):  # a paragraph goes on as long as there is room
+        begun = re.fullmatch(r"│ {4,}(\S.*?) *│", line)
+        goes_on = re.fullmatch(r"│ {4,}(\S+).*│", following)
+        if begun and goes_on:
+            indent = len(line) - len(line[1:].lstrip()) - 1
+            assert indent + len(f"{begun[1]} {goes_on[1]}") > len(line) - 4, f"{line}\n{following}"
+
+
+def seconds(*words: str) -> float:
+    """How long a core is busy with a process; a busy machine makes it wait besides."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *words], capture_output=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+@pytest.mark.parametrize("name", ["collect", "train-vision", "train-memory", "train-controller", "evaluate", "probe"])
+def test_help_and_mistakes_are_answered_at_once(name: str) -> None:
+    """Beside what Python itself takes, at the best of several tries."""
+    for words in (["--help"], ["--eposides", "3"], ["--workers", "-1", "--run", "x"]):
+        tries = (seconds("-m", "worldmodels", name, *words) - seconds("-c", "pass") for _ in range(8))
+        assert any(took < 0.5 for took in tries), words

@@ -105,16 +105,17 @@ def save_controller(path: Path, spec: ControllerSpec, params: np.ndarray, about:
     checkpoint.save(path, "controller", tree)
 
 
-def load_controller(folder: Path) -> tuple[ControllerSpec, np.ndarray, dict[str, Any]]:
+def load_controller(folder: Path, asked: str = "--run") -> tuple[ControllerSpec, np.ndarray, dict[str, Any]]:
     """A trained controller: how it acts, its params (D,), and what is told about it.
 
     Args:
         folder: a controller's folder, or a run that holds exactly one.
+        asked: the flag that named it.
 
     Raises:
         UserError: if there is none, there are several, it was evolved for another V or M, or is damaged.
     """
-    folder = _only_one(folder)
+    folder = _only_one(folder, asked)
     tree = checkpoint.load(folder / FILE, "controller")
     if not isinstance(tree.get("env"), dict):
         raise UserError(f"{folder / FILE} was saved by another version; run stage 4 again with --fresh")
@@ -140,14 +141,14 @@ def load_controller(folder: Path) -> tuple[ControllerSpec, np.ndarray, dict[str,
     return spec, tree["params"], tree["about"] | {"folder": str(folder)}
 
 
-def _only_one(folder: Path) -> Path:
+def _only_one(folder: Path, asked: str) -> Path:
     """The folder of the controller: this one, or that of the only controller of a run."""
     if (folder / FILE).exists():
         return folder.resolve()
     found = sorted(path.parent for path in folder.glob(f"controller/*/{FILE}"))
     if len(found) > 1:
         several = ", ".join(map(str, found))
-        raise UserError(f"--run {folder} holds several controllers; give one of: {several}")
+        raise UserError(f"{asked} {folder} holds several controllers; give one of: {several}")
     if not found:
-        raise UserError(f"--run {folder} holds no controller; run pipelines/04_train_controller.py first")
+        raise UserError(f"{asked} {folder} holds no controller; run pipelines/04_train_controller.py first")
     return found[0].resolve()

@@ -53,7 +53,7 @@ def save(path: Path, kind: str, tree: Mapping[str, Any]) -> None:
     tensors: dict[str, torch.Tensor] = {}
     skeleton = json.dumps(_pack(tree, tensors))
     header = {"format": FORMAT, "kind": kind, "tree": skeleton, "versions": json.dumps(versions())}
-    content = to_bytes(tensors, header | {"sha256": NO_DIGEST})
+    content = _in_order(to_bytes(tensors, header | {"sha256": NO_DIGEST}))
     write_bytes(path, _with_digest(content, NO_DIGEST, _digest(content)))
 
 
@@ -103,6 +103,14 @@ def _header(content: bytes) -> dict[str, str]:
     header: dict[str, str] = whole.get("__metadata__", {}) if isinstance(whole, dict) else {}
     schema.named(schema.text(LARGEST_HEADER))(header)
     return header
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same file with its header in one order, so that what is equal is equal to the bit: safetensors draws lots."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[8 + size :]
 
 
 def _is_whole(content: bytes, header: Mapping[str, str]) -> bool:

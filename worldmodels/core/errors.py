@@ -30,9 +30,14 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
+def shortened(text: str, most: int = 200) -> str:
+    """`text`, or if it is longer than `most` its beginning, and how long it is."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
+
+
 def nearest(word: str, known: list[str]) -> str:
     """The end of a sentence about an unknown `word`: the nearest known one, then all of them."""
-    close = get_close_matches(word, known, n=1, cutoff=0.5)
+    close = get_close_matches(word[:100], known, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]}? " if close else ""
     return f"{hint}known: {', '.join(sorted(known))}"
 

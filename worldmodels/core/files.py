@@ -66,10 +66,26 @@ def write_text(path: Path, text: str) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Makes `folder` if it is absent, and raises UserError if no file can be written there: better now than after hours
-    of work."""
+    """Raises UserError if no file can be written in `folder`: better now than after hours of work. Leaves nothing, the
+    folder itself included, if it was absent."""
+    made = absent(folder)
     write_bytes(folder / ".writable", b"")
     (folder / ".writable").unlink()
+    remove_empty(made)
+
+
+def absent(folder: Path) -> list[Path]:
+    """Which folders would have to be made for `folder` to be there: itself first."""
+    return [path for path in (folder, *folder.parents) if not path.exists()]
+
+
+def remove_empty(folders: list[Path]) -> None:
+    """Removes folders, as long as nothing lies in them."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
 
 
 def sweep(folder: Path) -> None:

@@ -5,12 +5,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from io import TextIOWrapper
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
-from tqdm import tqdm
+from typing import TYPE_CHECKING, NamedTuple
 
 from worldmodels.core.errors import printable
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SPELT = {"─": "-", "±": "+-", "τ": "tau", "²": "2", "→": "->", "×": "x", "…": "...", "·": ".", "√": "sqrt "}
 """What is written where a terminal or a file cannot hold a character."""
@@ -42,8 +42,10 @@ class Summary(NamedTuple):
         return f"{self.mean:.1f} ± {self.std:.1f}"
 
 
-def summarise(returns: np.ndarray) -> Summary:
+def summarise(returns: "np.ndarray") -> Summary:
     """Mean, standard deviation (n-1) and confidence interval of `returns`, any shape."""
+    import numpy as np  # late: mistakes in flags are answered before
+
     values = np.asarray(returns, np.float64).ravel()
     std = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
     return Summary(float(values.mean()), std, 1.96 * std / np.sqrt(len(values)), len(values))
@@ -73,6 +75,8 @@ def played_anew(failures: Sequence[str]) -> list[str]:
 
 def say(*lines: str) -> None:
     """Prints beside progress bars without tearing them; control characters that a file may hold are shown, not sent."""
+    from tqdm import tqdm  # late: mistakes in flags are answered before
+
     for line in lines:
         tqdm.write(printable(line))
 

@@ -21,13 +21,16 @@ from worldmodels.evolution.evaluators import DreamEvaluator
 from worldmodels.models.base import WorldModel
 from worldmodels.settings.config import ControllerConfig, MemoryConfig, VisionConfig, usual
 
+SAMPLED = 256  # candidates, and episodes of each: if there are more, so many are measured
+
 
 def evolution(config: ControllerConfig) -> None:
     """Measures steps in dreams and in the real environment, and counts both, as if no episode ended early."""
     model, source = _model(config, torch.device("cpu"))
     spec = ControllerSpec.of(config, model)
     numbers = spec.controller(model).num_params
-    params = rng(config.seed, "estimate").normal(0, config.sigma0, (config.pop_size, numbers))
+    measured = min(config.pop_size, SAMPLED)
+    params = rng(config.seed, "estimate").normal(0, config.sigma0, (measured, numbers))
     torch.set_num_threads(1)  # as in a worker
     real = _real_step(config, spec, model, params)
     costs = _dreamt(config, spec, params, real) if config.dream else _real(config, real)
@@ -76,7 +79,7 @@ def _real(config: ControllerConfig, step: float) -> list[Cost]:
 def _dreamt(config: ControllerConfig, spec: ControllerSpec, params: np.ndarray, real: float) -> list[Cost]:
     """What they cost in dreams, and the real episodes that are shown beside."""
     dreaming, _ = _model(config, prepare_device(config.device))
-    seeds = _luck(config, config.episodes)
+    seeds = _luck(config, min(config.episodes, SAMPLED))
 
     def world(steps: int) -> DreamEvaluator:
         lasting = dataclasses.replace(spec, max_steps=steps)
@@ -90,7 +93,9 @@ def _dreamt(config: ControllerConfig, spec: ControllerSpec, params: np.ndarray, 
     steps = (len(config.tau) or 1) * config.max_steps  # of one episode in each dream that is evolved in
     tried = config.generations * config.pop_size * config.episodes
     tests = (_tests(config) + 1) * config.test_episodes  # once more at the end
-    at_once = f"{config.pop_size} x {config.episodes}, as it will dream them"
+    all_of_them = (len(params), len(seeds)) == (config.pop_size, config.episodes)
+    which = "as it will dream them" if all_of_them else "of those that it will dream"
+    at_once = f"{len(params)} x {len(seeds)}, {which}"
     beside = _tests(config) * config.real_episodes
     return [
         Cost("dream step, evolving", each, tried * steps, at_once, of_all),

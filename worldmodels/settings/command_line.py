@@ -4,59 +4,109 @@ import contextlib
 import io
 import re
 import sys
-from typing import Any, TypeVar, get_args
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 
 from worldmodels.core import plugins
-from worldmodels.core.errors import UserError, nearest
-from worldmodels.settings.config import Stage, default_of, flag, names_of, usual
+from worldmodels.core.errors import UserError, nearest, shortened
+from worldmodels.settings.config import MOST_REPEATS, Stage, usual
 from worldmodels.settings.environments import ask_for
-from worldmodels.settings.envspec import Distractor, usual_repeat
+from worldmodels.settings.envspec import Distractor, EnvSpec, usual_repeat
+from worldmodels.settings.flags import about_all, default_of, flag, names_of, parts_of
+from worldmodels.settings.helptext import HELP
 from worldmodels.settings.models import OURS, ModelSettings, named
 from worldmodels.settings.presets import preset_of
 
 Config = TypeVar("Config")
+Typed = Mapping[str, list[str]]
+"""What was typed: each flag, and what follows it."""
 FLAT = (tyro.conf.OmitArgPrefixes,)  # --depth, not --model.depth
+LONGEST = 1000  # characters of what is typed after a flag
 
 
 def parse(kind: type[Config], argv: list[str] | None = None, called: str = "") -> Config:
     """The command line as a `kind`, over the preset that --env and --preset name.
 
     Raises:
-        UserError: for an unknown flag (with the nearest known one) or a value that does not fit.
+        UserError: for an unknown flag (with the nearest known one), a value that does not fit, or a flag that would do
+            nothing.
     """
-    argv = sys.argv[1:] if argv is None else argv
-    plugins.use(*_values(argv, "--plugin"))  # first, for what they register has presets
-    ask_for(_value(argv, "--env", ""))
-    name, model = _asked_for(kind, argv)
-    _refuse_unknown([a.split("=")[0] for a in argv], kind, model)
-    preset = preset_of(kind, _value(argv, "--env", "doom"), _value(argv, "--preset", "laptop"))
-    changes: dict[str, Any] = {}
-    # what decides on other defaults must be among them
-    if "max_steps" in preset and (repeat := _value(argv, "--action-repeat", "")).isdigit() and int(repeat):
-        changes["max_steps"] = (
-            preset["max_steps"] * usual_repeat(preset["env"]) // int(repeat)
-        )  # as long in the env's time
-    if issubclass(kind, Stage) and (given := _value(argv, "--distractor", "")) in get_args(Distractor):
-        changes["distractor"] = given
-    defaults: dict[str, Any] = {}
-    if issubclass(kind, Stage):
-        defaults["default"] = usual(kind, preset["env"], preset["preset"], name, **changes)
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            config = tyro.cli(kind, prog=called or None, args=argv, config=FLAT, **defaults)
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        text = " ".join(re.sub(r"[╭╮╰╯│─]+", " ", complaint.getvalue()).split())
-        raise UserError(re.split(r"(?:Argument helptext|For full helptext)", text)[0].strip()) from None
-    _refuse_idle(config, [a.split("=")[0] for a in argv])
+    argv = _spelt_out(sys.argv[1:] if argv is None else argv, kind)
+    typed = _typed(argv)
+    for module in typed.get("--plugin", []):  # first, for what they register has presets
+        _use(module, f"--plugin {module}")
+    ask_for(_value(typed, "--env", ""))
+    name, model = _asked_for(kind, typed)
+    _refuse_unknown(typed, kind, model)
+    _refuse_misfits(typed, kind, model)
+    config = _by_tyro(kind, argv, called, _defaults(kind, typed, name))
+    _refuse_idle(config, typed)
+    _tell_of_former_folders(config, typed)
     return config
 
 
-def _asked_for(kind: type, argv: list[str]) -> tuple[str, type[ModelSettings] | None]:
+def _typed(argv: list[str]) -> Typed:
+    """What was typed, flag by flag; of one that is given twice, the last counts.
+
+    Raises:
+        UserError: for what stands before any flag.
+    """
+    typed: dict[str, list[str]] = {}
+    for word in argv:
+        if word == "-h":
+            word = "--help"
+        if word.startswith("--"):
+            name, equals, value = word.partition("=")
+            typed = {other: values for other, values in typed.items() if _positive(other) != _positive(name)}
+            typed[name] = [value] if equals else []
+        elif not typed:
+            raise UserError(f"{shortened(word)} is no flag: flags begin with --, and nothing comes before them")
+        else:
+            typed[list(typed)[-1]].append(word)
+    for name, values in typed.items():
+        if too_long := [value for value in values if len(value) > LONGEST]:
+            raise UserError(
+                f"{shortened(name)} {shortened(too_long[0], 40)} is too long; give at most {LONGEST:,} characters"
+            )
+    return typed
+
+
+def _use(module: str, typed: str) -> None:
+    """Imports a module that was typed. Raises UserError naming the flag, if it cannot be."""
+    try:
+        plugins.use(module)
+    except UserError as error:
+        raise UserError(f"{typed}: {error}") from error
+
+
+def _positive(word: str) -> str:
+    return word.replace("--no-", "--", 1)
+
+
+def _value(typed: Typed, name: str, default: str) -> str:
+    return next(iter(typed.get(name, [])), default)
+
+
+def _spelt_out(argv: list[str], kind: type) -> list[str]:
+    """The same, but where a folder is asked for, `.` is the folder that it is: an empty path stands for the default."""
+    folders = {flag(name) for name in names_of(kind) if default_of(kind, name) == Path()}
+    here = str(Path.cwd())
+    words = list[str]()
+    for before, word in zip(["", *argv], argv, strict=False):
+        name, _, value = word.partition("=")
+        if before in folders and word and Path(word) == Path():
+            words.append(here)
+        elif name in folders and value and Path(value) == Path():
+            words.append(f"{name}={here}")
+        else:
+            words.append(word)
+    return words
+
+
+def _asked_for(kind: type, typed: Typed) -> tuple[str, type[ModelSettings] | None]:
     """The name of the V or M that stage `kind` is to train, and what that can be asked; "" and None if it trains none.
 
     Raises:
@@ -65,60 +115,111 @@ def _asked_for(kind: type, argv: list[str]) -> tuple[str, type[ModelSettings] | 
     stage = getattr(kind, "MODEL", "")
     if not stage:
         return "", None
-    name = _value(argv, flag(stage), default_of(kind, stage))
+    name = _value(typed, flag(stage), default_of(kind, stage))
     if ":" in name:  # of the user's own, who typed it: so it may be imported
-        plugins.use(name.split(":")[0])
+        _use(name.split(":")[0], f"{flag(stage)} {name}")
     model = named(name, stage).settings
     if both := {*names_of(kind)} & {*names_of(model)}:  # one flag for two things
         raise UserError(f"{name}: its setting {min(both)} is one that the stage has too; call it something else")
     return name, model
 
 
-def _refuse_unknown(words: list[str], kind: type, model: type[ModelSettings] | None) -> None:
+def _types(kind: type, model: type[ModelSettings] | None) -> dict[str, Any]:
+    """The type of each flag of a command, and of the V or M that it trains."""
+    parts = [kind, model] if model else [kind]
+    return {flag(name): hint for part in parts for name, hint in _hints(part).items() if name != "model"}
+
+
+def _hints(part: type) -> dict[str, Any]:
+    hints = get_type_hints(part)
+    return {name: hints[name] for name in names_of(part)}
+
+
+def _refuse_unknown(typed: Typed, kind: type, model: type[ModelSettings] | None) -> None:
     """Raises UserError naming the first flag that this command, or the V or M that it trains, does not have."""
-    known = [flag(name) for name in names_of(kind) if name != "model"]
-    known += [flag(name) for name in names_of(model)] if model else []
-    for word in (word for word in words if word.startswith("--") and word != "--help"):
-        positive = word.replace("--no-", "--", 1)
-        if word in known or positive in known:
+    types = _types(kind, model)
+    for word in typed:
+        if word in types or word == "--help" or types.get(_positive(word)) is bool:
             continue
         others = [
             f"--{other.stage} {name}"
             for name, other in OURS.items()
-            if other.stage == getattr(kind, "MODEL", "") and {word, positive} & {*map(flag, names_of(other.settings))}
+            if other.stage == getattr(kind, "MODEL", "")
+            and {word, _positive(word)} & {*map(flag, names_of(other.settings))}
         ]
         if others:
             raise UserError(f"{word} does nothing without {' or '.join(others)}; add that, or leave it out")
-        raise UserError(f"{word} is not a flag of this command; {nearest(word, known)}")
+        raise UserError(f"{shortened(word)} is not a flag of this command; {nearest(word, list(types))}")
 
 
-def _refuse_idle(config: Any, words: list[str]) -> None:
+def _refuse_misfits(typed: Typed, kind: type, model: type[ModelSettings] | None) -> None:
+    """Raises UserError naming the first flag that has fewer or more values than it takes, or none that can be one."""
+    types = _types(kind, model)
+    for word, values in typed.items():
+        said = shortened(" ".join(values))
+        if word == "--help" or types.get(word, bool) is bool:
+            if values:
+                raise UserError(f"{word} takes no value; leave out {said}")
+            continue
+        if not values or "" in values:
+            raise UserError(f"{word} is given no value; add one, or leave it out")
+        if len(values) > 1 and get_origin(types[word]) is not tuple:
+            raise UserError(f"{word} takes one value, and not {said}")
+
+
+def _defaults(kind: type, typed: Typed, name: str) -> dict[str, Any]:
+    """What tyro is to take for what is not typed."""
+    if not issubclass(kind, Stage):
+        return {}
+    env = _value(typed, "--env", default_of(kind, "env"))
+    preset = _value(typed, "--preset", default_of(kind, "preset"))
+    changes: dict[str, Any] = {}  # what decides on other defaults must be among them
+    distractor = _value(typed, "--distractor", "")
+    if distractor in get_args(Distractor):
+        changes["distractor"] = distractor
+        changes["distractor_colour"] = "--distractor-colour" in typed
+    repeat = _value(typed, "--action-repeat", "")
+    if re.fullmatch("[1-9][0-9]{0,3}", repeat) and int(repeat) <= MOST_REPEATS:
+        changes["action_repeat"] = int(repeat)
+        steps = preset_of(kind, env, preset).get("max_steps")
+        if steps:  # as long in the environment's time
+            changes["max_steps"] = max(1, steps * usual_repeat(env) // int(repeat))
+    return {"default": usual(kind, env, preset, name, **changes)}
+
+
+def _by_tyro(kind: type[Config], argv: list[str], called: str, defaults: dict[str, Any]) -> Config:
+    """What tyro makes of the command line. Raises UserError with its complaint, if it has one."""
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            config: Config = tyro.cli(kind, prog=called or None, args=argv, config=FLAT, registry=HELP, **defaults)
+            return config
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        text = " ".join(re.sub(r"[╭╮╰╯│─]+", " ", complaint.getvalue()).split())
+        raise UserError(re.split(r"(?:Argument helptext|For full helptext)", text)[0].strip()) from None
+
+
+def _refuse_idle(config: Any, typed: Typed) -> None:
     """Raises UserError naming the first flag that was given and would do nothing."""
-    for name, (other, value) in getattr(config, "ONLY", {}).items():
-        given = [word for word in (flag(name), flag(name).replace("--", "--no-", 1)) if word in words]
-        if given and getattr(config, other) != value:
-            needed = flag(other) if value is True else f"{flag(other)} {value}"
-            raise UserError(f"{given[0]} does nothing without {needed}; add that, or leave it out")
+    for part in parts_of(config):
+        for name, about in about_all(part).items():
+            word = next((word for word in typed if flag(name) in (word, _positive(word))), "")
+            if word and about.only and not about.only.holds(part):
+                given = shortened(" ".join(typed[word]))
+                raise UserError(about.only.said.format(flag=word, add=about.only.add, given=given))
 
 
-def _value(argv: list[str], name: str, default: str) -> str:
-    for i, word in enumerate(argv):
-        if word == name and i + 1 < len(argv):
-            return argv[i + 1]
-        if word.startswith(name + "="):
-            return word.split("=", 1)[1]
-    return default
-
-
-def _values(argv: list[str], name: str) -> list[str]:
-    """All that follows a flag, up to the next one."""
-    found: list[str] = []
-    reading = False
-    for word in argv:
-        if word.startswith("-"):
-            before, _, value = word.partition("=")
-            reading = before == name
-            found += [value] if reading and value else []
-        elif reading:
-            found.append(word)
-    return found
+def _tell_of_former_folders(config: Any, typed: Typed) -> None:
+    """Says where earlier versions put what they made with this --action-repeat or --distractor-colour, if there is
+    something there: by default they did not tell it apart by that."""
+    if not isinstance(config, Stage) or not {"--action-repeat", "--distractor-colour"} & {*typed}:
+        return
+    former = EnvSpec(config.env, usual_repeat(config.env), config.distractor).slug
+    for name in ("run", "data"):
+        now = getattr(config, name)
+        before = now.with_name(former)
+        if flag(name) not in typed and now != before and not now.exists() and before.exists():
+            note = f"note: {flag(name)} is {now} by default; earlier versions took {before}: give that to go on there"
+            print(note, file=sys.stderr)

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from worldmodels.core.errors import UserError
 from worldmodels.settings.environments import record_of
 
 Distractor = Literal["none", "noise", "stills", "video"]
@@ -17,7 +18,7 @@ def usual_repeat(name: str) -> int:
 
 @dataclass(frozen=True)
 class EnvSpec:
-    """An environment, and the background that it is shown before.
+    """An environment, and the background that it is shown in front of.
 
     Args:
         name: doom, carracing, dmc:<domain>-<task>, or a Gymnasium id.
@@ -52,11 +53,21 @@ class EnvSpec:
         return name + repeat + (kind if self.distractor != "none" else "")
 
     def with_videos(self, folder: Path) -> "EnvSpec":
-        """The same with its clips in `folder`, or where they were if none is given."""
-        return self if folder == Path() else replace(self, videos=str(folder.resolve()))
+        """The same with its clips in `folder`, or where they were if none is given.
+
+        Raises:
+            UserError: if a folder is given, and nothing of it would be shown.
+        """
+        if folder == Path():
+            return self
+        if self.distractor != "video":
+            raise UserError(
+                f"--distractor-videos holds clips for --distractor video, but --distractor is {self.distractor}"
+            )
+        return replace(self, videos=str(folder.resolve()))
 
     def tested(self) -> "EnvSpec":
-        """The same before backgrounds that were never met in training."""
+        """The same in front of backgrounds that were never met in training."""
         return self if self.distractor == "none" else replace(self, split="test")
 
     def plain(self) -> dict[str, Any]:

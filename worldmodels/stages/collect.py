@@ -19,14 +19,15 @@ from worldmodels.acting.controller_spec import ControllerSpec, load_controller
 from worldmodels.acting.policies import POLICIES, paper_policy
 from worldmodels.acting.rollout import TRIES, rollout
 from worldmodels.core.errors import UserError, nearest
-from worldmodels.core.files import sweep, write_bytes
+from worldmodels.core.files import check_writable, sweep, write_bytes
 from worldmodels.core.report import paths, played_anew, say, summarise, table
 from worldmodels.core.seeding import integer
 from worldmodels.data.episode import Episode
 from worldmodels.data.store import Rollouts, Shard, open_shard, pack_shard, rollout_folder
 from worldmodels.envs.distract import train_clips
 from worldmodels.envs.reused import numbers_in_an_action, reused
-from worldmodels.settings.config import CollectConfig, flag
+from worldmodels.settings.config import CollectConfig
+from worldmodels.settings.flags import flag
 from worldmodels.workers import make_workers
 from worldmodels.workers.local import Workers
 
@@ -91,7 +92,7 @@ def _estimate(config: CollectConfig, policy: str, tasks: list[Task]) -> None:
 
 def _prepare(config: CollectConfig, policy: str, folder: Path) -> None:
     """The folder, without what a killed process had in hand; with --fresh, without this policy's shards."""
-    folder.mkdir(parents=True, exist_ok=True)  # if that cannot be, it is told of before anything is played
+    check_writable(folder)  # if that cannot be, it is told of before anything is played
     sweep(folder)
     if config.fresh:
         for path in folder.glob(_path(config, policy, 0).name.replace("000000", "*")):
@@ -234,7 +235,7 @@ def _policy(config: CollectConfig) -> tuple[str, Trained | None]:
     if not Path(config.policy).exists():
         known = nearest(config.policy, ["paper", *POLICIES])
         raise UserError(f"--policy {config.policy} is neither a folder nor a policy; {known}")
-    spec, params, _ = load_controller(Path(config.policy))
+    spec, params, _ = load_controller(Path(config.policy), "--policy")
     if spec.env.label != config.spec.label:
         raise UserError(
             f"--policy {config.policy} was trained in {spec.env.label}, not in {config.spec.label}",

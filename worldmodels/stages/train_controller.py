@@ -121,7 +121,6 @@ def evolve(config: ControllerConfig, workers: Workers, failures: list[str]) -> E
             f"{config.run}/memory was trained with --reward none, so its dreams pay nothing; train it anew",
         )
     config = dataclasses.replace(config, inputs=spec.inputs)  # as the run's record is to have it
-    run = Run(config.folder, config, "controller", model=models.fingerprint(config.run))
     real = RealEvaluator(workers, spec, config.lockstep, failures)
     world: Evaluator = real
     if config.dream:
@@ -129,7 +128,12 @@ def evolve(config: ControllerConfig, workers: Workers, failures: list[str]) -> E
     if numbers > FULL_COVARIANCE_LIMIT:
         say(f"{numbers} numbers are too many for a full covariance matrix: CMA-ES keeps its diagonal only")
     search = CMAES(numbers, config.pop_size, config.sigma0, seeding.integer(config.seed, "cma"))
-    chosen = _search(config, run, search, world, real)
+    run = Run(config.folder, config, "controller", model=models.fingerprint(config.run))  # after what may be refused
+    try:
+        chosen = _search(config, run, search, world, real)
+    except UserError:
+        run.abandon()
+        raise
     unmet = dataclasses.replace(spec, env=spec.env.tested())  # with backgrounds that evolution never met
     final = RealEvaluator(workers, unmet, config.lockstep, failures)
     return _finish(config, unmet, world if config.dream else final, final, chosen)

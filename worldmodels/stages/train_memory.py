@@ -36,11 +36,11 @@ def train_memory(config: MemoryConfig) -> None:
         embeddings.write(vision.to(device), device, config.precision)  # of episodes collected since V was trained
     distributed.barrier()
     built_on = {"vision": embeddings.vision_fingerprint, "rollouts": rollouts.fingerprint}
-    run = Run(config.run / "memory", config, "memory", **built_on)
     torch.manual_seed(seeding.integer(config.seed, "memory", "weights"))
     memory = models.class_of(config.memory, "memory").build(config.model, rollouts, vision)
     rows = config.batch_size * distributed.world_size()
     source = Source("memory", config.seed, rollouts, rows, config.shuffle_buffer, CHECKED, embeddings, device)
+    run = Run(config.run / "memory", config, "memory", **built_on)  # after all that may be refused
     learn(memory, source, config, run)
     if not distributed.is_main():
         return

@@ -32,11 +32,11 @@ def train_vision(config: VisionConfig) -> None:
     device = prepare_device(config.device)
     if distributed.is_main():
         files.check_writable(config.data / "codes")  # now, for codes are written hours later
-    run = Run(config.run / "vision", config, "vision", rollouts=rollouts.fingerprint)
     torch.manual_seed(seeding.integer(config.seed, "vision", "weights"))
     vision = models.class_of(config.vision, "vision").build(config.model, rollouts)
     rows = config.batch_size * distributed.world_size()
     source = Source("vision", config.seed, rollouts, rows, config.shuffle_buffer, EXAMPLES, device=device)
+    run = Run(config.run / "vision", config, "vision", rollouts=rollouts.fingerprint)  # after all that may be refused
     learn(vision, source, config, run)
     if not distributed.is_main():
         return

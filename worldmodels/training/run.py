@@ -15,7 +15,8 @@ from typing import Any
 from worldmodels.core import checkpoint, distributed, files, schema
 from worldmodels.core.errors import UserError
 from worldmodels.core.report import say
-from worldmodels.settings.config import Stage, defaults, flag, plain
+from worldmodels.settings.config import Stage, defaults, plain
+from worldmodels.settings.flags import flag
 
 LOCK = ".lock"
 CHECKPOINT = "checkpoint.safetensors"
@@ -52,7 +53,6 @@ LINE = schema.fields(
 """A line of metrics.jsonl; null stands for a number that was not finite."""
 STATE = schema.fields(None, schema.anything, step=schema.whole(0))
 LARGEST_CONFIG = 1 << 20  # bytes
-LEADING = ("env", "distractor", "vision", "memory", "dream")
 NOUNS = {"rollouts": "other rollouts", "vision": "another V", "model": "another V or M"}
 
 
@@ -73,6 +73,7 @@ class Run:
     def __init__(self, folder: Path, config: Stage, kind: str, **built_on: str) -> None:
         self.folder = folder
         self.kind = kind
+        self._made = files.absent(folder)
         if distributed.is_main():
             self._lock()
             for path in (found for name in OURS for found in folder.glob(f".{name}.*.tmp")):
@@ -156,6 +157,18 @@ class Run:
         if self._writer is not None:
             self._writer.close()
 
+    def abandon(self) -> None:
+        """Leaves no folder behind that this run has made, if nothing was learnt in it: what was asked was refused."""
+        if not (self._made and distributed.is_main()) or self._has_learnt():
+            return
+        self.close()
+        self._clear()
+        (self.folder / LOCK).unlink(missing_ok=True)
+        files.remove_empty(self._made)
+
+    def _has_learnt(self) -> bool:
+        return any((self.folder / name).exists() for name in (CHECKPOINT, *RESULTS))
+
     def _lock(self) -> None:
         """Keeps other processes out of the folder as long as this one lives."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -190,7 +203,7 @@ class Run:
 
     def _agree(self, config: Stage, built_on: dict[str, str]) -> None:
         path = self.folder / "config.json"
-        if not any((self.folder / name).exists() for name in (CHECKPOINT, *RESULTS)):
+        if not self._has_learnt():
             return  # nothing was learnt yet: nothing to agree with
         if not path.exists():
             if self.checkpoint_path.exists():
@@ -217,10 +230,12 @@ class Run:
             )
         asked = json.loads(json.dumps(config.identity()))
         begun = defaults(config) | begun  # settings that there are by now were then as they are by default
-        for name in sorted(asked, key=lambda name: name not in LEADING):  # other defaults follow from these
+        leading = config.leading()
+        for name in sorted(asked, key=lambda name: name not in leading):
             if begun.get(name) != asked[name]:
                 raise UserError(
-                    f"{self.folder} was begun with {flag(name)} {_typed(begun.get(name))}, not {_typed(asked[name])}; "
+                    f"{self.folder} was begun with {flag(name)} {_typed(begun.get(name))}, not {_typed(asked[name])}"
+                    f"{_preset(begun.get('preset'), config.preset)}; "
                     "give that again, start anew with --fresh, or choose another --run or --name"
                 )
 
@@ -233,6 +248,11 @@ def _line(text: str) -> dict[str, Any] | None:
     except schema.Wrong:
         return None
     return line
+
+
+def _preset(before: Any, now: str) -> str:
+    """Which presets two commands had, if that is why they differ."""
+    return "" if before in (None, now) else f" (by --preset {_typed(before)}, not {now})"
 
 
 def _typed(value: Any) -> str:

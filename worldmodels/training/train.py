@@ -44,7 +44,11 @@ def learn(module: Trainable[Any], source: Source, config: TrainConfig, run: Run)
     def held_out() -> dict[str, float]:
         return mean_loss(module, examples(), config, source.device)
 
-    fit(module, functools.partial(module.wants.training, source), held_out, config, run, source.device)
+    try:
+        fit(module, functools.partial(module.wants.training, source), held_out, config, run, source.device)
+    except UserError:
+        run.abandon()
+        raise
 
 
 def fit(

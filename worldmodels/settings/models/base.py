@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from worldmodels.settings.flags import Only, setting
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
     """What a V or M can be asked, each field once: its constructor takes this, its saved config is this, and a field is
-    a flag, whose help is the text beneath it. Numbers must be above 0, but those of MAY_BE_ZERO."""
+    a flag, whose help is the text beneath it. Numbers must be above 0, if `setting` says nothing else (flags.py)."""
 
-    MAY_BE_ZERO: ClassVar[frozenset[str]] = frozenset()
     # By --preset, "all" for each: over what the environment asks for. The stage's own settings may be among them.
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
@@ -23,5 +24,5 @@ class MemorySettings(ModelSettings):
     """What a dream pays: head (predicted), alive (1 per step: the paper's Doom), none (the paper's CarRacing)."""
     termination: bool = True
     """Predict the end of episodes; without it dreams end only by --max-steps."""
-    termination_weight: float = 10.0
+    termination_weight: float = setting(10.0, only=Only("--termination", lambda model: model.termination))
     """How much more the last step of an episode weighs in that prediction than the others."""

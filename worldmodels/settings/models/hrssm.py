@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from worldmodels.core.errors import UserError
+from worldmodels.settings.flags import Only, setting
 from worldmodels.settings.models.recurrent import PAPER, SMALL, RecurrentSettings
 
 
@@ -12,22 +13,21 @@ from worldmodels.settings.models.recurrent import PAPER, SMALL, RecurrentSetting
 class HRSSMSettings(RecurrentSettings):
     """V of the robust family, with the RSSM that it is trained with."""
 
-    MAY_BE_ZERO: ClassVar[frozenset[str]] = RecurrentSettings.MAY_BE_ZERO | {"code_size"}
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": SMALL | {"depth": 8, "code_size": 32, "sequence_length": 16, "steps": 300},
         "laptop": SMALL | {"depth": 16, "code_size": 64, "sequence_length": 16, "steps": 3000},
         "paper": PAPER | {"depth": 32, "code_size": 0, "steps": 250_000, "losses": "paper"},
     }
 
-    code_size: int = 32
+    code_size: int = setting(32, zero=True, most=65_536)
     """Numbers in a code z; 0 leaves the encoder's 4096 as they are, as the authors. An MDN-RNN needs a code."""
-    depth: int = 32
+    depth: int = setting(32, most=1024)
     """Channels of the encoder's first convolution; they double with each."""
-    sequence_length: int = 64
+    sequence_length: int = setting(64, most=100_000)
     """Frames per sequence."""
     mask: bool = True
     """Grey out cubes of space-time for the branch that is trained."""
-    mask_ratio: float = 0.5
+    mask_ratio: float = setting(0.5, only=Only("--mask", lambda model: model.mask))
     """Share of each frame that is greyed out."""
     bisimulation: bool = True
     """The bisimulation loss."""

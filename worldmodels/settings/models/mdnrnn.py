@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from worldmodels.settings.flags import setting
 from worldmodels.settings.models.base import MemorySettings
 
 
@@ -9,11 +10,11 @@ from worldmodels.settings.models.base import MemorySettings
 class MDNRNNSettings(MemorySettings):
     """M of World Models."""
 
-    hidden_size: int = 256
+    hidden_size: int = setting(256, most=65_536)
     """Numbers in the memory h (World Models: 256 for CarRacing, 512 for Doom)."""
-    mixtures: int = 5
+    mixtures: int = setting(5, most=100)
     """Gaussians per code dimension."""
     restart_input: bool = False
     """Tell it when an episode has just begun (the paper's Doom model)."""
-    sequence_length: int = 128
+    sequence_length: int = setting(128, most=100_000)
     """Steps of truncated back-propagation; the state is carried on to the next batch."""

@@ -1,8 +1,9 @@
 """What every recurrent state-space model can be asked, HRSSM's own and M's alike (models/rssm.py)."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
+from worldmodels.settings.flags import setting
 from worldmodels.settings.models.base import ModelSettings
 
 # The paper: HRSSM sections 1, 2, 4.
@@ -35,17 +36,15 @@ SMALL: dict[str, Any] = {
 class RecurrentSettings(ModelSettings):
     """An RSSM's sizes, and its heads'."""
 
-    MAY_BE_ZERO: ClassVar[frozenset[str]] = frozenset({"classes", "free_nats"})
-
-    hidden_size: int = 512
+    hidden_size: int = setting(512, most=65_536)
     """Numbers in the memory h."""
-    groups: int = 32
+    groups: int = setting(32, most=4096)
     """Categorical variables in z."""
-    classes: int = 32
+    classes: int = setting(32, zero=True, most=4096)
     """Classes of each; 0 makes z Gaussian."""
-    units: int = 512
+    units: int = setting(512, most=65_536)
     """Width of the layers between."""
-    layers: int = 2
+    layers: int = setting(2, most=100)
     """Hidden layers of the heads that predict rewards and ends."""
-    free_nats: float = 1.0
+    free_nats: float = setting(1.0, zero=True)
     """Nats per step below which the KL divergence is not pressed (HRSSM 3.2)."""

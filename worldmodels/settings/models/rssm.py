@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from worldmodels.settings.flags import setting
 from worldmodels.settings.models.base import MemorySettings
 from worldmodels.settings.models.recurrent import PAPER, SMALL, RecurrentSettings
 
@@ -21,5 +22,5 @@ class RSSMSettings(RecurrentSettings, MemorySettings):
         | {"steps": 10_000, "shuffle_buffer": 100_000, "reward": "head", "termination": True, "save_every": 250},
     }
 
-    sequence_length: int = 128
+    sequence_length: int = setting(128, most=100_000)
     """Steps per sequence, which is as far as errors are propagated back."""

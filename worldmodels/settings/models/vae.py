@@ -1,8 +1,8 @@
 """What a VAE can be asked (models/vae.py)."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
+from worldmodels.settings.flags import setting
 from worldmodels.settings.models.base import ModelSettings
 
 
@@ -10,9 +10,7 @@ from worldmodels.settings.models.base import ModelSettings
 class VAESettings(ModelSettings):
     """V of World Models."""
 
-    MAY_BE_ZERO: ClassVar[frozenset[str]] = frozenset({"kl_floor"})
-
-    code_size: int = 32
+    code_size: int = setting(32, most=65_536)
     """Numbers in a code z (World Models: 32 for CarRacing, 64 for Doom)."""
-    kl_floor: float = 0.5
+    kl_floor: float = setting(0.5, zero=True)
     """Nats per code dimension below which the KL divergence is not pressed (CLASSIC 1.3)."""
