@@ -211,6 +211,6 @@ def test_a_child_that_hangs_ends_though_nobody_waits_for_it_any_more() -> None:
     )
     child = subprocess.Popen([sys.executable, "-c", hanging], stdin=subprocess.PIPE)
     assert child.stdin is not None
-    child.stdin.write(b'["x.h5", "", [], {}]\n')
+    child.stdin.write(b'["/dev/null", "", [], {}]\n')
     child.stdin.flush()
     assert child.wait(timeout=60) == -signal.SIGALRM

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import World
+from worldmodels import models
+from worldmodels.core import checkpoint
 from worldmodels.settings.config import EvaluateConfig
 from worldmodels.stages.collect import collect
 from worldmodels.stages.evaluate import evaluate
@@ -36,7 +38,8 @@ def test_beside_shards_codes_plots_and_films(world: World, tmp_path: Path, dead:
     run = tmp_path / "run"
     shutil.copytree(world.data, data)
     shutil.copytree(world.run, run, ignore=shutil.ignore_patterns("controller"))
-    (codes,) = (data / "codes").iterdir()
+    vision, _ = models.load_module(run / "vision", "vision")
+    codes = data / "codes" / checkpoint.fingerprint(vision.state_dict())
 
     shard = half_written(data / "rollouts", "held-seed0-000003.h5", dead)
     collect(dataclasses.replace(world.collect, data=data))

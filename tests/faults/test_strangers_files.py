@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -328,3 +329,19 @@ def test_a_number_that_is_not_finite_leaves_json_that_any_parser_reads(world: Wo
     (read,) = run.history()
     assert np.isnan(read["loss"]) and read["other"] == 2.5
     assert json.loads(files.to_json({"r2": [(float("nan"), 1)]}), parse_constant=strict) == {"r2": [[None, 1]]}
+
+
+def test_modules_that_lie_where_one_works_are_not_taken_for_pythons(tmp_path: Path) -> None:
+    """Neither by the child that opens files first, nor by workers."""
+    marker = tmp_path / "ran"
+    for name in ("resource", "h5py", "hdf5plugin", "multiprocess", "dill"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(marker)!r}, 'a').write({name!r})")
+    common = "--env doom --preset tiny --workers 1"
+    for words in (
+        f"collect {common} --episodes 4 --shard-size 2 --max-steps 20",
+        f"train-vision {common} --steps 1 --batch-size 4",
+    ):
+        command = [sys.executable, "-P", "-m", "worldmodels", *words.split()]  # as the installed script begins
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr
+    assert not marker.exists(), marker.read_text()

@@ -105,7 +105,7 @@ def test_a_dot_is_the_folder_that_it_is(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_of_a_flag_that_is_given_twice_the_last_counts() -> None:
-    words = "--env carracing --dream --tau 1 --tau 2 3 --fresh --no-fresh --pop-size 5 --pop-size=6 --env doom"
+    words = "--env carracing --dream --tau 2 3 --fresh --no-fresh --pop-size 5 --pop-size=6 --env doom"
     config = parse(ControllerConfig, words.split())
     assert (config.env, config.tau, config.fresh, config.pop_size) == ("doom", (2.0, 3.0), False, 6)
     assert config.max_steps == 2100 and config.run == Path("runs/doom")
@@ -199,3 +199,13 @@ def test_every_flag_is_read_somewhere_and_explained() -> None:
         for field in dataclasses.fields(kind):
             assert field.name in read, f"{kind.__name__}.{field.name} is never read"
             assert len(help_of(kind, field.name)) > 9, f"{kind.__name__}.{field.name} is not explained"
+
+
+def test_values_of_one_flag_stand_after_it_once() -> None:
+    with pytest.raises(UserError, match="--tau is given twice; give all its values after one --tau"):
+        parse(ControllerConfig, ["--dream", "--tau", "0.5", "--tau", "1.0"])
+
+
+@pytest.mark.parametrize("repeat", ["4", "+4", "04"])
+def test_however_a_number_is_written_episodes_last_as_long(repeat: str) -> None:
+    assert parse(CollectConfig, ["--env", "dmc:walker-walk", "--action-repeat", repeat]).max_steps == 250

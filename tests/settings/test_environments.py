@@ -3,6 +3,7 @@ import subprocess
 import sys
 from typing import Any
 
+import gymnasium
 import pytest
 
 from worldmodels.acting.policies import baselines
@@ -89,3 +90,12 @@ def test_records_are_light() -> None:
     code = "import json, sys, worldmodels.settings.environments; print(json.dumps(list(sys.modules)))"
     loaded = json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
     assert not {"torch", "gymnasium", "vizdoom", "dm_control", "numpy"} & set(loaded)
+
+
+def test_the_name_of_a_family_hides_no_module() -> None:
+    register(Environment(name="small:", make=lambda rest, **given: gymnasium.make(rest)))
+    assert record_of("small:CartPole-v1").name == "small:"
+    with pytest.raises(
+        UserError, match=r"small:evil_module:X-v0, which is code that is not ours|add --plugin evil_module"
+    ):
+        record_of("small:evil_module:X-v0")

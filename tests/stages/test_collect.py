@@ -1,5 +1,6 @@
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,3 +78,20 @@ def test_short_episodes_are_collected_again(tiny: CollectConfig, monkeypatch: py
 def test_returns_and_policy_are_on_record(world: World) -> None:
     shard = Rollouts(world.data / "rollouts", "doom").shards[0]
     assert shard.attributes["policy"] == "held" and shard.attributes["returns"] == shard.lengths.tolist()
+
+
+def test_fresh_deletes_no_other_seeds_rollouts(tmp_path: Path) -> None:
+    common: dict[str, Any] = {
+        "env": "doom",
+        "data": tmp_path,
+        "episodes": 2,
+        "shard_size": 2,
+        "max_steps": 5,
+        "workers": 0,
+    }
+    for seed in (1, 17, 1_000_000):
+        collect(CollectConfig(**common, seed=seed))
+    others = [path for path in (tmp_path / "rollouts").iterdir() if "seed1000000" not in path.name]
+    before = {path: path.stat().st_mtime_ns for path in others}
+    collect(CollectConfig(**common, seed=1_000_000, fresh=True))
+    assert len(others) == 2 and {path: path.stat().st_mtime_ns for path in others} == before

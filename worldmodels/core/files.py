@@ -69,8 +69,9 @@ def check_writable(folder: Path) -> None:
     """Raises UserError if no file can be written in `folder`: better now than after hours of work. Leaves nothing, the
     folder itself included, if it was absent."""
     made = absent(folder)
-    write_bytes(folder / ".writable", b"")
-    (folder / ".writable").unlink()
+    path = folder / f".writable-{os.getpid()}"
+    write_bytes(path, b"")
+    path.unlink()
     remove_empty(made)
 
 

@@ -24,6 +24,7 @@ from typing import Any
 PLAIN = "plain"
 FOREIGN = "foreign"
 PATIENCE = 30.0  # seconds; HDF5 takes milliseconds, but the child must first be started, and the machine may be busy
+SLOWEST = 5e6  # bytes that a disk gives a second
 MEMORY = 4 << 30  # bytes of address space
 LARGEST_CHUNK = 1 << 30  # bytes
 ZSTD = 32015  # HDF5's numbers of the filters that we use
@@ -32,7 +33,7 @@ FILTERS = ([ZSTD, FLETCHER32], [FLETCHER32])
 CHECKSUM = 4  # bytes of it
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
-COMMAND = [sys.executable, "-m", "worldmodels.data.inspector"]
+COMMAND = [sys.executable, "-P", "-m", "worldmodels.data.inspector"]  # -P: nothing of the folder where one works
 
 Datasets = Mapping[str, tuple[str, tuple[int | None, ...]]]
 
@@ -48,14 +49,19 @@ def look(path: Path, format: str, attributes: tuple[str, ...], datasets: Dataset
     """
     question = json.dumps([str(path.absolute()), format, list(attributes), dict(datasets)])
     with _lock:
-        return _ask(question)
+        return _ask(question, _patience(path))
 
 
 _lock = threading.Lock()
 _child: list[subprocess.Popen[bytes]] = []  # the one that is running, if any
 
 
-def _ask(question: str) -> str:
+def _patience(path: str | Path) -> float:
+    """Seconds that a file may take: a large one on a slow disk is whole all the same."""
+    return PATIENCE + Path(path).stat().st_size / SLOWEST
+
+
+def _ask(question: str, patience: float) -> str:
     if not _child or _child[0].poll() is not None:
         _child[:] = [_start()]
     child = _child[0]
@@ -64,8 +70,8 @@ def _ask(question: str) -> str:
     try:
         child.stdin.write(question.encode() + b"\n")
         child.stdin.flush()
-        if not select.select([child.stdout], [], [], PATIENCE)[0]:
-            return _end(f"HDF5 comes to no end with it in {PATIENCE:g} seconds")
+        if not select.select([child.stdout], [], [], patience)[0]:
+            return _end(f"HDF5 comes to no end with it in {patience:.0f} seconds")
         answer = child.stdout.readline()
     except BrokenPipeError:
         pass
@@ -101,8 +107,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for line in sys.stdin:
-        signal.alarm(2 * int(PATIENCE))  # ends a child that hangs, though the process that asked was killed meanwhile
         path, format, attributes, datasets = json.loads(line)
+        signal.alarm(2 * int(_patience(path)))  # ends a child that hangs, though whoever asked was killed meanwhile
         print(json.dumps(_look(path, format, attributes, datasets)), flush=True)
         signal.alarm(0)
 

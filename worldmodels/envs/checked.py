@@ -76,6 +76,8 @@ class Checked(gymnasium.Wrapper):
             raise UserError(f"--env {self._name}: render() raises {_words(error)}") from error
 
     def _look(self, obs: np.ndarray) -> None:
+        if not isinstance(obs, np.ndarray):
+            raise self._misstep(f"a picture that is no array but a {type(obs).__name__}")
         if obs.shape != self._shape or obs.dtype != np.uint8:
             raise self._misstep(f"a picture of {obs.dtype} {obs.shape}, where its space says {self._shape}")
 

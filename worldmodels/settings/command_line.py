@@ -42,6 +42,7 @@ def parse(kind: type[Config], argv: list[str] | None = None, called: str = "") -
     name, model = _asked_for(kind, typed)
     _refuse_unknown(typed, kind, model)
     _refuse_misfits(typed, kind, model)
+    _refuse_scattered(argv, kind, model)
     config = _by_tyro(kind, argv, called, _defaults(kind, typed, name))
     _refuse_idle(config, typed)
     _tell_of_former_folders(config, typed)
@@ -167,6 +168,14 @@ def _refuse_misfits(typed: Typed, kind: type, model: type[ModelSettings] | None)
             raise UserError(f"{word} takes one value, and not {said}")
 
 
+def _refuse_scattered(argv: list[str], kind: type, model: type[ModelSettings] | None) -> None:
+    """Raises UserError naming the first flag of several values that is given twice: only the last would count."""
+    words = [word.partition("=")[0] for word in argv]
+    for word, what in _types(kind, model).items():
+        if get_origin(what) is tuple and words.count(word) > 1:
+            raise UserError(f"{word} is given twice; give all its values after one {word}")
+
+
 def _defaults(kind: type, typed: Typed, name: str) -> dict[str, Any]:
     """What tyro is to take for what is not typed."""
     if not issubclass(kind, Stage):
@@ -179,7 +188,7 @@ def _defaults(kind: type, typed: Typed, name: str) -> dict[str, Any]:
         changes["distractor"] = distractor
         changes["distractor_colour"] = "--distractor-colour" in typed
     repeat = _value(typed, "--action-repeat", "")
-    if re.fullmatch("[1-9][0-9]{0,3}", repeat) and int(repeat) <= MOST_REPEATS:
+    if re.fullmatch("[+]?0*[1-9][0-9]{0,3}", repeat) and int(repeat) <= MOST_REPEATS:
         changes["action_repeat"] = int(repeat)
         steps = preset_of(kind, env, preset).get("max_steps")
         if steps:  # as long in the environment's time

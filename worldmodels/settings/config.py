@@ -38,7 +38,7 @@ class OfAll:
     0 plays and dreams in this process, for debugging."""
     plugin: tuple[str, ...] = setting((), free=True)
     """Modules of your own to import, that register environments or hold models (my_package). Whatever a run's files
-    name, only these are imported."""
+    name, only these and what is in them are imported."""
 
     def __post_init__(self) -> None:
         plugins.use(*self.plugin)

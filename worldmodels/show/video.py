@@ -84,7 +84,7 @@ class Film:
         raw = ["-f", "rawvideo", "-vcodec", "rawvideo", "-pix_fmt", "rgb24", *shape, "-i", "-"]
         coded = ["-an", "-vcodec", "libx264", "-pix_fmt", "yuv420p", "-crf", "15", "-f", "mp4"]
         try:
-            command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "warning", "-y", *raw, *coded, str(self._aside)]
+            command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "warning", "-y", *raw, *coded, f"file:{self._aside}"]
         except RuntimeError as error:
             raise UserError(f"{self._path} could not be made: {error}") from error
         # in a process group of its own, for Ctrl-C is ours to handle

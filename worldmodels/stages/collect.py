@@ -3,6 +3,7 @@
 Workers send shards home as bytes: on a cluster they have no part in this machine's disk.
 """
 
+import glob
 import hashlib
 import time
 from dataclasses import dataclass, replace
@@ -95,7 +96,7 @@ def _prepare(config: CollectConfig, policy: str, folder: Path) -> None:
     check_writable(folder)  # if that cannot be, it is told of before anything is played
     sweep(folder)
     if config.fresh:
-        for path in folder.glob(_path(config, policy, 0).name.replace("000000", "*")):
+        for path in folder.glob(f"{glob.escape(policy)}-seed{config.seed}-*.h5"):
             path.unlink()
 
 

@@ -206,12 +206,10 @@ class Run:
         if not self._has_learnt():
             return  # nothing was learnt yet: nothing to agree with
         if not path.exists():
-            if self.checkpoint_path.exists():
-                raise UserError(
-                    f"{self.checkpoint_path} lies there without config.json, so that nobody knows what it was asked to "
-                    "learn; --fresh starts this stage anew"
-                )
-            return
+            raise UserError(
+                f"what was learnt in {self.folder} lies there without config.json, so that nobody knows what was asked "
+                "for; --fresh starts this stage anew, or give another --run"
+            )
         try:
             begun = schema.parse(files.read_bytes(path, LARGEST_CONFIG))
             CONFIG(begun)

@@ -25,6 +25,7 @@ from worldmodels.workers.backlog import Backlog
 
 TO_TIDY_UP = 5.0  # seconds that an idle worker has to tidy up
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}  # no module of the folder where one works is taken for one of Python's
 
 
 class WorkerError(RuntimeError):
@@ -185,7 +186,7 @@ class _Worker:
         self.connection, theirs = context.Pipe()
         self.task = -1
         self.due = float("inf")
-        with _environment(ONE_THREAD):
+        with _environment(ONE_THREAD | SAFE_PATH):
             self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
             self._process.start()
         theirs.close()

@@ -3,8 +3,6 @@
 A package of a person's own registers its records in the same way, by one call (docs/add_an_env.md).
 """
 
-import sys
-
 from worldmodels.core import plugins
 from worldmodels.core.errors import UserError
 from worldmodels.settings.environments.carracing import CARRACING
@@ -52,7 +50,7 @@ def ask_for(name: str) -> None:
         UserError: if it cannot be imported.
     """
     module = _module_of(name)
-    if module and (_family_of(name) is None or module in sys.modules):
+    if module:
         try:
             plugins.use(module)
         except UserError as error:
@@ -67,7 +65,7 @@ def refuse_untyped(name: str, where: object = "") -> None:
         where: the file or folder that holds it, if it is known.
     """
     module = _module_of(name)
-    if module and name not in _RECORDS and _family_of(name) is None:
+    if module and name not in _RECORDS:
         plugins.refuse_untyped(module, name, where)
 
 
@@ -86,4 +84,6 @@ def _family_of(name: str) -> Environment | None:
 
 
 def _module_of(name: str) -> str:
-    return name.rpartition(":")[0]
+    """What would be imported to make it; of a family's, only what stands behind the family's own name."""
+    family = _family_of(name)
+    return (name.removeprefix(family.name) if family else name).rpartition(":")[0]
