@@ -39,7 +39,7 @@ demo: $(READY)  ## an agent learns to survive in Doom inside its own dream, then
 	$(PY) pipelines/04_train_controller.py $(DEMO) --dream --tau 1.15 --final-episodes 16
 	$(PY) -m worldmodels evaluate --run runs/demo --dream --episodes 100
 
-test: $(READY)  ## the tests: under ten minutes on two cores
+test: $(READY)  ## the tests: a quarter of an hour on two cores
 	$(PY) -m pytest
 
 slow: $(READY)  ## those that take longer: campaigns of damage, the demo
