@@ -17,6 +17,7 @@ from safetensors.torch import save as to_bytes
 from tests.conftest import World, make_episode
 from tests.faults.campaign import FileKind
 from worldmodels import models
+from worldmodels.acting.controller_spec import FILE, ControllerSpec, load_controller, save_controller
 from worldmodels.core import checkpoint
 from worldmodels.data import hdf5, store
 from worldmodels.data.embeddings import EMBEDDINGS, Embeddings
@@ -25,6 +26,7 @@ from worldmodels.data.episode import Episode
 from worldmodels.data.store import SHARD, Rollouts, Shard, open_shard, pack_shard
 from worldmodels.evolution.cma_es import CMAES
 from worldmodels.models.mdnrnn import MDNRNN
+from worldmodels.settings.envspec import EnvSpec
 from worldmodels.settings.models import MDNRNNSettings
 from worldmodels.stages.train_controller import state_of
 from worldmodels.training.run import Run
@@ -134,6 +136,33 @@ def read_memory(path: Path) -> Any:
     return [module.state_dict(), extra]
 
 
+def read_vision(path: Path) -> Any:
+    """V as it is loaded, and what is told beside it."""
+    module, extra = models.load_module(path.parent, "vision")
+    return [module.state_dict(), extra]
+
+
+def controller_content(world: World, folder: Path) -> bytes:
+    """A controller of the tiny world's V and M."""
+    spec = ControllerSpec(EnvSpec("doom"), world.run, ("z", "c", "h"), 0, False, 30, "fp32")
+    numbers = spec.controller(models.load(world.run, precision="fp32")).num_params
+    about = {"generation": 1, "tau": 1.15, "sample_end": False}
+    save_controller(folder / "made", spec, np.random.default_rng(0).normal(size=numbers), about)
+    return (folder / "made").read_bytes()
+
+
+def read_controller(world: World, path: Path) -> Any:
+    """A controller as it is loaded: what it acts by, and its numbers."""
+    folder = path.parent / "run/controller/any"
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in ("vision", "memory"):
+        if not (path.parent / "run" / part).exists():
+            (path.parent / "run" / part).symlink_to(world.run / part)
+    shutil.move(path, folder / FILE)
+    spec, params, about = load_controller(folder)
+    return [spec.env.plain(), list(spec.inputs), spec.hidden_size, spec.bias, spec.max_steps, params, about["tau"]]
+
+
 def read_memory_run(world: World, path: Path) -> Any:
     """M as it goes on from its last checkpoint."""
     for name in ("config.json", "metrics.jsonl", "checkpoint.safetensors"):
@@ -174,6 +203,8 @@ def kinds(world: World, folder: Path) -> dict[str, FileKind]:
         FileKind("shard", "0.h5", shard(), read_shard),
         FileKind("codes", "0.h5", codes_content(sealed, folder), read_codes),
         FileKind("model", models.FILE, memory_file.read_bytes(), read_memory),
+        FileKind("model V", models.FILE, (world.run / "vision" / models.FILE).read_bytes(), read_vision),
+        FileKind("controller", FILE, controller_content(world, folder), functools.partial(read_controller, world)),
         FileKind("state of training", "checkpoint.safetensors", state_file.read_bytes(), run),
         FileKind("state of a search", "checkpoint.safetensors", (folder / "search").read_bytes(), read_search),
         FileKind("config.json", "config.json", (world.run / "memory/config.json").read_bytes(), run),

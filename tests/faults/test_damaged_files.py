@@ -27,9 +27,19 @@ from worldmodels.stages.train_vision import train_vision
 from worldmodels.training.run import Run
 
 NAMES = [
-    "shard", "codes", "model", "state of training", "state of a search", "config.json", "old shard", "old codes",
-    "old model", "old state of a search",
-]  # fmt: skip
+    "shard",
+    "codes",
+    "model",
+    "model V",
+    "controller",
+    "state of training",
+    "state of a search",
+    "config.json",
+    "old shard",
+    "old codes",
+    "old model",
+    "old state of a search",
+]
 
 
 @pytest.fixture(scope="module")
