@@ -76,8 +76,7 @@ class Run:
         self._made = files.absent(folder)
         if distributed.is_main():
             self._lock()
-            for path in (found for name in OURS for found in folder.glob(f".{name}.*.tmp")):
-                path.unlink()  # what a killed process had in hand
+            files.sweep(folder)
             if config.fresh:
                 self._clear()
         distributed.barrier()
