@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -90,3 +91,25 @@ def test_it_learns_a_handful_of_pictures() -> None:
         optimizer.step()
         losses.append(float(metrics["reconstruction"]))
     assert losses[-1] < losses[0] / 2
+
+
+def test_what_is_badly_drawn_weighs_more_by_as_much_as_was_asked() -> None:
+    torch.manual_seed(0)
+    errors = torch.rand(2, 3, 64, 64) ** 100
+    for focus in (0.0, 2.0, 50.0):
+        weights = VAE(VAESettings(code_size=8, focus=focus))._weights(errors).expand_as(errors)
+        by_hand = 1 + np.minimum(errors.double().numpy() / errors.double().mean().numpy(), focus)
+        assert weights.numpy() == pytest.approx(by_hand, rel=1e-4)
+        assert float(weights.max()) == pytest.approx(1 + focus, rel=1e-6)  # so that the bound is met here
+
+
+def test_a_focus_changes_what_is_learnt_and_not_what_is_reported() -> None:
+    obs = torch.randint(256, (4, 64, 64, 3), dtype=torch.uint8)
+    losses = {}
+    for focus in (0.0, 50.0):
+        torch.manual_seed(0)
+        vae = VAE(VAESettings(code_size=8, focus=focus))
+        losses[focus] = vae.loss({"obs": obs}, {}, torch.Generator().manual_seed(0))[:2]
+    plain, focused = losses[0.0], losses[50.0]
+    assert float(focused[1]["reconstruction"]) == pytest.approx(float(plain[1]["reconstruction"]), rel=1e-6)
+    assert float(focused[0]) > 1.5 * float(plain[0])

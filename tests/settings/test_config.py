@@ -116,7 +116,7 @@ def test_a_run_is_known_by_what_it_computes_and_not_by_where() -> None:
     own = {
         CollectConfig: {"episodes", "ray"},
         VisionConfig: {"save_every"},
-        MemoryConfig: {"save_every"},
+        MemoryConfig: {"save_every", "real_episodes"},
         ControllerConfig: {"generations", "deadline", "final_episodes", "name", "ray"},
     }
     for kind, more in own.items():

@@ -133,6 +133,19 @@ def test_the_papers_ablations(world: World, tmp_path: Path) -> None:
         assert len(load_controller(run / "controller" / name)[1]) == count
 
 
+def test_evolution_begins_where_another_ended(evolved: ControllerConfig, world: World, tmp_path: Path) -> None:
+    run = link(world, tmp_path)
+    begun = load_controller(evolved.folder)[1]
+    tiny = {"run": run, "generations": 1, "sigma0": 1e-9, "dream": False, "max_steps": 20}
+    train_controller(world.controller(name="on", start_from=evolved.folder, **tiny))
+    assert load_controller(run / "controller" / "on")[1] == pytest.approx(begun, abs=1e-6)
+    assert np.abs(begun).max() > 0.01
+    with pytest.raises(UserError, match="has --inputs z c h; give that, too"):
+        train_controller(world.controller(name="z", start_from=evolved.folder, inputs=("z",), **tiny))
+    with pytest.raises(UserError, match=r"--start-from .*vision holds no controller"):
+        train_controller(world.controller(name="none", start_from=run / "vision", **tiny))
+
+
 def test_a_controllers_episodes_are_added_to_what_is_there(
     evolved: ControllerConfig, world: World, tmp_path: Path
 ) -> None:

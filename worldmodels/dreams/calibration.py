@@ -3,6 +3,9 @@
 It asks the WorldModel only, so it serves every family.
 """
 
+import itertools
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,6 +17,41 @@ from worldmodels.dreams.dream import Dream
 from worldmodels.dreams.play import Player, by_itself
 from worldmodels.models.base import WorldModel
 from worldmodels.models.perceive import perceive, rows_at
+
+AGES = (0, 60, 120, 180, 240, 300, 400, 600, 900)  # steps; the last age has no end
+
+
+class Deaths(NamedTuple):
+    """How many episodes ended by themselves in each of the AGES, and after how many steps of all that came so far."""
+
+    steps: np.ndarray  # int64 (len(AGES),)
+    deaths: np.ndarray  # int64 (len(AGES),)
+
+    @property
+    def rates(self) -> np.ndarray:
+        """Deaths per 1,000 steps, float64 (len(AGES),); not a number where no episode came so far."""
+        with np.errstate(invalid="ignore"):
+            return np.asarray(1000 * self.deaths / self.steps)
+
+    @property
+    def errors(self) -> np.ndarray:
+        """Standard errors of the rates, of counts that are Poisson's; where nobody died, that of one death."""
+        with np.errstate(invalid="ignore"):
+            return np.asarray(1000 * np.sqrt(np.maximum(self.deaths, 1)) / self.steps)
+
+
+def deaths(lengths: np.ndarray, terminated: np.ndarray) -> Deaths:
+    """By age, of episodes that lasted `lengths` steps (E,); those that did not end by themselves were cut there."""
+    ends = (*AGES[1:], max(int(lengths.max(initial=0)), AGES[-1]))
+    steps = [np.clip(lengths - begin, 0, end - begin).sum() for begin, end in zip(AGES, ends, strict=True)]
+    died = lengths[terminated.astype(bool)]
+    within = [((died > begin) & (died <= end)).sum() for begin, end in zip(AGES, ends, strict=True)]
+    return Deaths(np.array(steps, np.int64), np.array(within, np.int64))
+
+
+def ages() -> list[str]:
+    """What the AGES are called in tables and plots."""
+    return [*(f"{begin}-{end}" for begin, end in itertools.pairwise(AGES)), "beyond"]
 
 
 @torch.no_grad()

@@ -19,11 +19,19 @@ class CMAES:
     Args:
         num_params: D.
         pop_size: P, candidates per generation.
-        sigma0: first step size, around zero.
+        sigma0: first step size, around the start.
         seed: names the search's own stream; numpy's global generator is not touched.
+        start: (D,), where it begins; zero, if nothing is given.
     """
 
-    def __init__(self, num_params: int, pop_size: int, sigma0: float, seed: int) -> None:
+    def __init__(
+        self,
+        num_params: int,
+        pop_size: int,
+        sigma0: float,
+        seed: int,
+        start: np.ndarray | None = None,
+    ) -> None:
         import cma  # late: it takes as long to load as torch, and no worker needs it
 
         self._seed = seed
@@ -40,7 +48,8 @@ class CMAES:
             "CMA_mirrors": 0,
             "AdaptSigma": cma.sigma_adaptation.CMAAdaptSigmaCSA,
         }
-        self._es = cma.CMAEvolutionStrategy(np.zeros(num_params), sigma0, options)
+        begin = np.zeros(num_params) if start is None else np.asarray(start, np.float64)
+        self._es = cma.CMAEvolutionStrategy(begin, sigma0, options)
         self._asked: np.ndarray | None = None
 
     @property

@@ -242,6 +242,9 @@ class MemoryConfig(TrainConfig):
     memory: str = setting("mdnrnn", leads=True)
     """mdnrnn (World Models), rssm (on codes of an HRSSM it goes on from V's own, with its sizes), or one of your own
     (my_package:MyM; docs/add_a_model.md). --help shows the flags of the one that is named beside it."""
+    real_episodes: int = setting(64, zero=True, most=1_000_000, free=True)
+    """Episodes of each trivial policy, real and dreamt, that show in the end whether dreams last as long as reality,
+    where episodes end by themselves."""
     shuffle_buffer: int = setting(2_000_000)
     """Steps whose codes are held in memory to draw sequences from (256 bytes each for a code of 64)."""
     model: MemorySettings = dataclasses.field(default_factory=MDNRNNSettings)
@@ -277,6 +280,9 @@ class ControllerConfig(InPrecision, OnDevice, OnCluster, Stage):
     """Episodes per candidate; all candidates of a generation meet the same seeds."""
     sigma0: float = setting(0.1)
     """CMA-ES's first step size."""
+    start_from: Path = setting(Path())
+    """A controller's folder, or a run that holds exactly one: evolution begins at its numbers instead of at zero, in
+    another world perhaps (evolved in dreams, now in reality)."""
     max_steps: int = setting(1000, most=MANY)
     """Steps after which an episode, dreamt or real, is truncated."""
     test_every: int = setting(10)

@@ -144,6 +144,19 @@ def calibration(path: Path, predicted: np.ndarray, happened: np.ndarray, title: 
     _save(figure, path)
 
 
+def by_age(path: Path, ages: Sequence[str], rates: dict[str, tuple[np.ndarray, np.ndarray]], title: str) -> None:
+    """Deaths per 1,000 steps at each age, series -> (rates, standard errors); one that is not a number is left out."""
+    figure, axis = plt.subplots(figsize=SIZE)
+    for number, (label, (rate, error)) in enumerate(rates.items()):
+        at = np.arange(len(ages)) + 0.08 * number
+        axis.errorbar(at, rate, 2 * error, fmt="o-", capsize=3, color="C3" if number == 0 else "C1", label=label)
+    axis.set_xticks(range(len(ages)), ages, fontsize=8)
+    axis.set(xlabel="step of the episode", ylabel="deaths per 1,000 steps, ± 2 standard errors", title=title)
+    axis.set_ylim(bottom=0)
+    axis.legend(fontsize=8)
+    _save(figure, path)
+
+
 def _references(axis: Any, references: dict[str, float] | None) -> None:
     for name, value in (references or {}).items():
         axis.axhline(value, color="grey", lw=0.8, ls="--")

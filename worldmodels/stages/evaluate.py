@@ -14,6 +14,7 @@ from worldmodels.acting.policies import baselines
 from worldmodels.core.device import prepare_device
 from worldmodels.core.files import sweep
 from worldmodels.core.report import Summary, paths, played_anew, say, summarise, table
+from worldmodels.dreams import trust
 from worldmodels.dreams.calibration import blind_dreams
 from worldmodels.envs.distract import check_test_clips
 from worldmodels.evolution.evaluators import DreamEvaluator, RealEvaluator
@@ -35,6 +36,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Summary]:
     model = models.load(spec.run, prepare_device(config.device), spec.env.label, spec.precision)
     spec = dataclasses.replace(spec, env=spec.env.with_videos(config.distractor_videos).tested())
     check_test_clips(spec.env, models.load_module(spec.run / "vision", "vision")[1]["clips"])
+    if config.dream:
+        say(*trust.doubts(spec.run / "memory", about["sample_end"]))
     sweep(folder)
     trouble = films.trouble(spec.env) if config.video else ""
     if trouble:

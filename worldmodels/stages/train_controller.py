@@ -17,11 +17,13 @@ from worldmodels.core.device import prepare_device
 from worldmodels.core.errors import UserError
 from worldmodels.core.files import sweep
 from worldmodels.core.report import Summary, paths, played_anew, say, summarise, table
+from worldmodels.dreams import trust
 from worldmodels.envs.distract import background, check_test_clips
 from worldmodels.evolution.cma_es import CMAES, FULL_COVARIANCE_LIMIT
 from worldmodels.evolution.evaluators import DreamEvaluator, Evaluator, RealEvaluator
 from worldmodels.evolution.scoring import final_seeds, score_baselines
 from worldmodels.settings.config import ControllerConfig
+from worldmodels.settings.flags import flag
 from worldmodels.show import films, plots
 from worldmodels.training.run import Run
 from worldmodels.workers import make_workers
@@ -49,6 +51,8 @@ def train_controller(config: ControllerConfig) -> None:
     trouble = films.trouble(config.spec.tested())
     if trouble:
         say(f"note: there will be no film of the real environment: {trouble}")
+    if config.dream:
+        say(*trust.doubts(config.run / "memory", config.sample_end))
     sweep(config.run / "controller")
     each = [dataclasses.replace(config, tau=(tau,)) for tau in config.tau] if config.dream else [config]
     with make_workers(config.workers, config.ray, config.deadline) as workers:
@@ -127,7 +131,8 @@ def evolve(config: ControllerConfig, workers: Workers, failures: list[str]) -> E
         world = DreamEvaluator(model, spec, config.tau[0], config.sample_end, workers)
     if numbers > FULL_COVARIANCE_LIMIT:
         say(f"{numbers} numbers are too many for a full covariance matrix: CMA-ES keeps its diagonal only")
-    search = CMAES(numbers, config.pop_size, config.sigma0, seeding.integer(config.seed, "cma"))
+    start = _start(config, spec, numbers)
+    search = CMAES(numbers, config.pop_size, config.sigma0, seeding.integer(config.seed, "cma"), start)
     run = Run(config.folder, config, "controller", model=models.fingerprint(config.run))  # after what may be refused
     try:
         chosen = _search(config, run, search, world, real)
@@ -137,6 +142,25 @@ def evolve(config: ControllerConfig, workers: Workers, failures: list[str]) -> E
     unmet = dataclasses.replace(spec, env=spec.env.tested())  # with backgrounds that evolution never met
     final = RealEvaluator(workers, unmet, config.lockstep, failures)
     return _finish(config, unmet, world if config.dream else final, final, chosen)
+
+
+def _start(config: ControllerConfig, spec: ControllerSpec, numbers: int) -> np.ndarray | None:
+    """Where evolution begins, (D,); None for zero.
+
+    Raises:
+        UserError: if the controller of --start-from acts otherwise than this one is to.
+    """
+    if config.start_from == Path():
+        return None
+    other, params, _ = load_controller(config.start_from, "--start-from")
+    for name in ("inputs", "hidden_size", "bias"):
+        theirs = getattr(other, name)
+        if theirs != getattr(spec, name):
+            typed = " ".join(theirs) if name == "inputs" else str(theirs)
+            raise UserError(f"--start-from {config.start_from} has {flag(name)} {typed}; give that, too")
+    if len(params) != numbers:
+        raise UserError(f"--start-from {config.start_from} has {len(params)} numbers, not {numbers}; leave it out")
+    return params
 
 
 def _search(

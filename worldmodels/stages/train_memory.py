@@ -4,21 +4,26 @@ import numpy as np
 import torch
 
 from worldmodels import estimate, models
-from worldmodels.acting.policies import POLICIES
+from worldmodels.acting.policies import POLICIES, baselines
 from worldmodels.core import distributed, files, seeding
 from worldmodels.core.device import prepare_device
 from worldmodels.core.report import paths, say, summarise, table
 from worldmodels.data.embeddings import EmbeddedEpisode, Embeddings
 from worldmodels.data.source import Source
 from worldmodels.data.store import Rollouts, rollout_folder
-from worldmodels.dreams.calibration import blind_dreams, one_step
+from worldmodels.dreams import trust
+from worldmodels.dreams.calibration import ages, blind_dreams, deaths, one_step
+from worldmodels.evolution.evaluators import BaselineEvaluator
 from worldmodels.models.base import WorldModel
 from worldmodels.settings.config import MemoryConfig
+from worldmodels.settings.environments import record_of
 from worldmodels.show import films, plots
 from worldmodels.training.run import Run
 from worldmodels.training.train import learn
+from worldmodels.workers.local import Workers
 
 CHECKED = 4096  # held-out steps, about; a model whose state goes on is checked on whole episodes
+DREAMS = 400  # in which deaths are counted
 
 
 def train_memory(config: MemoryConfig) -> None:
@@ -60,12 +65,13 @@ def _report(
     final = run.final()
     rows = [(f"held-out {name[9:]}", f"{value:.4f}") for name, value in final.items() if "held_out_" in name]
     rows += _one_step_rows(config, run, model, examples)
-    if config.model.termination:
-        rows += _lengths_rows(config, model, rollouts)
     film = run.folder / "dream_beside_reality.mp4"
     shown = [name[9:] for name in final if name.startswith("held_out_") and name != "held_out_loss"]
     plots.curves(run.folder / "curves.png", run.history(), shown, f"M on {config.spec.label}")
     say(table(f"M of {config.spec.label} after {config.steps} steps", ("", "value"), rows))
+    if config.model.termination:
+        _ages(config, run, model, rollouts)
+        _lives(config, run, model, rollouts)
     films.attempt(lambda: films.open_loop(film, model, next(rollouts.held_out())))
     say(paths(model=run.folder / models.FILE, film=film, plots=run.folder))
 
@@ -90,16 +96,53 @@ def _one_step_rows(
     return rows
 
 
-def _lengths_rows(config: MemoryConfig, model: WorldModel, rollouts: Rollouts) -> list[tuple[str, str]]:
-    """How long a blind policy's episodes last really, and in dreams; nothing if none was collected."""
+def _ages(config: MemoryConfig, run: Run, model: WorldModel, rollouts: Rollouts) -> None:
+    """Deaths of the policy that collected, by step of the episode, dreamt beside real: dreams that drift show here.
+
+    Nothing is said where no blind policy's episode ever ended by itself.
+    """
     blind = [shard for shard in rollouts.shards if shard.attributes["policy"] in POLICIES]
-    if not blind:
-        return []
+    if not any(shard.terminated.any() for shard in blind):
+        return
     policy = blind[0].attributes["policy"]
     limit = blind[0].attributes["max_steps"]
-    real = np.concatenate([shard.lengths for shard in blind if shard.attributes["policy"] == policy])
-    rows = [(f"steps, {policy} policy, real", str(summarise(real)))]
-    for how, sample_end in (("the model decides", False), ("--sample-end", True)):
-        _, lengths = blind_dreams(model, policy, 256, limit, config.seed, sample_end=sample_end)
-        rows += [(f"steps, dreamt at tau 1, {how}", str(summarise(lengths)))]
-    return rows
+    alike = [shard for shard in blind if shard.attributes["policy"] == policy]
+    lengths = np.concatenate([shard.lengths for shard in alike])
+    real = deaths(lengths, np.concatenate([shard.terminated for shard in alike]))
+    tau = record_of(config.env).tau
+    _, dreamt = blind_dreams(model, policy, DREAMS, limit, config.seed, tau, sample_end=True)
+    there = deaths(dreamt, dreamt < limit)
+    named = {f"real, {len(lengths)} episodes": real, f"dreamt at τ {tau:g}, {DREAMS} episodes": there}
+    title = f"Deaths per 1,000 steps of the {policy} policy, {config.spec.label}"
+    columns = [[f"{rate:.2f}" for rate in one.rates] for one in named.values()]
+    columns += [[f"{ratio:.2f}" for ratio in there.rates / np.where(real.deaths, real.rates, np.nan)]]
+    say(table(title, ("steps", *named, "dreamt / real"), list(zip(ages(), *columns, strict=True))))
+    drawn = {label: (one.rates, one.errors) for label, one in named.items()}
+    plots.by_age(run.folder / "deaths.png", ages(), drawn, title)
+
+
+def _lives(config: MemoryConfig, run: Run, model: WorldModel, rollouts: Rollouts) -> None:
+    """How long the trivial policies live really, and in dreams; kept for all who use the dreams later."""
+    episodes = config.real_episodes
+    if not episodes or not any(shard.terminated.any() for shard in rollouts.shards):
+        return
+    limit = rollouts.shards[0].attributes["max_steps"]
+    tau = record_of(config.env).tau
+    seeds = [seeding.integer(config.seed, "trust", i) for i in range(episodes)]
+    lives = {}
+    with Workers(config.workers) as workers:
+        for label, policy in baselines(config.env).items():
+            real = BaselineEvaluator(workers, config.spec, policy, limit).evaluate(seeds).lengths
+            dreamt = [
+                blind_dreams(model, policy, episodes, limit, config.seed, tau, sample_end)[1]
+                for sample_end in (True, False)
+            ]
+            lives[label] = trust.Lives(*(summarise(lengths) for lengths in (real, *dreamt)))
+    trust.write(run.folder, tau, lives)
+    title = f"Steps that trivial policies live, mean ± std of {episodes} episodes; dreams at τ {tau:g}"
+    header = ("", "real", "dreamt, ends sampled", "/ real", "dreamt, M decides", "/ real")
+    rows = [
+        (label, one.real, one.sampled, f"{one.ratio(True):.2f}", one.decided, f"{one.ratio(False):.2f}")
+        for label, one in lives.items()
+    ]
+    say(table(title, header, rows), *trust.doubts(run.folder, sample_end=True))

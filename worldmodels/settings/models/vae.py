@@ -14,3 +14,6 @@ class VAESettings(ModelSettings):
     """Numbers in a code z (World Models: 32 for CarRacing, 64 for Doom)."""
     kl_floor: float = setting(0.5, zero=True)
     """Nats per code dimension below which the KL divergence is not pressed (CLASSIC 1.3)."""
+    focus: float = setting(0.0, zero=True)
+    """How much more what is badly drawn may weigh: each squared error e weighs 1 + min(e / mean e, focus), so that
+    small things are not lost among walls. 0: all alike (World Models)."""
