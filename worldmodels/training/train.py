@@ -75,7 +75,8 @@ def fit(
     Raises:
         UserError: if a loss or a gradient is not finite; the last checkpoint is untouched.
     """
-    torch.set_num_threads(distributed.threads(config.workers))
+    threads = distributed.threads(config.workers)
+    torch.set_num_threads(max(1, threads - module.step_by_step))
     keep_freed_memory()
     training = _Training(module, config, run, device)
     hidden = config.dry_run or not distributed.is_main()
