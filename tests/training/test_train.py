@@ -105,6 +105,9 @@ def test_what_is_computed_step_by_step_leaves_a_core_free(
             seen.append(torch.get_num_threads())
             return self.weight.sum(), {}, {}
 
+        def after_step(self) -> None:
+            pass
+
     seen: list[int] = []
     monkeypatch.setattr(Counting, "step_by_step", step_by_step, raising=False)
     config = dataclasses.replace(world.vision, run=tmp_path, save_every=1, workers=2, steps=1)
