@@ -74,6 +74,26 @@ def test_doom_steps_left_below_a_third_right_above_and_stays_between(doom: gymna
         assert np.array_equal(same, play(doom, 3, [other] * 30)[0])
 
 
+def test_doom_tells_of_the_nearest_fireball_where_there_is_one() -> None:
+    env = make_env("doom", truth=True)
+    env.reset(seed=5)
+    told = []
+    for _ in range(115):  # one who stands still is met by the first fireball
+        truth = env.step(np.zeros(1, np.float32))[-1]["truth"]
+        told.append({name: float(value[0]) for name, value in truth.items()})
+    env.close()
+    assert told[0]["monsters"] == 3 and told[0]["fireballs"] == 0
+    assert np.isnan([value for name, value in told[0].items() if "fireball " in name]).all()
+    flight = [row for row in told if row["fireballs"]]
+    ahead = [row["fireball distance"] for row in flight]
+    assert np.all(np.diff(ahead) < 0) and ahead[0] > 400 and ahead[-1] < 60
+    for row in flight:
+        for name in ("fireball distance", "fireball offset"):
+            near = row[name] if row["fireball distance"] <= 400 else np.nan
+            assert np.array_equal(row[f"near {name}"], near, equal_nan=True)
+    assert abs(flight[-1]["fireball offset"]) < 20  # it was thrown at the player
+
+
 def test_doom_pays_one_per_tic_and_death_terminates(doom: gymnasium.Env) -> None:
     obs, rewards = play(doom, 11, [0.0] * 2100)
     assert (rewards == 1).all() and len(rewards) < 2100  # standing still, one dies

@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from worldmodels.core.errors import UserError
 from worldmodels.evolution.evaluators import BlindTask
 from worldmodels.settings.config import ProbeConfig
 from worldmodels.settings.envspec import EnvSpec
-from worldmodels.stages.probe import Seen, features, play, probe, r_squared
+from worldmodels.stages.probe import Reader, Seen, features, linear, nonlinear, play, probe, r_squared
 
 
 def seen(rng: np.random.Generator, steps: int = 40) -> tuple[Seen, np.ndarray]:
@@ -41,8 +43,41 @@ def test_r_squared_is_what_a_linear_map_can_explain() -> None:
     assert abs(result["luck"][0]) < 0.03
 
 
+def two_sides(episodes: int) -> tuple[list, list, list, list]:
+    """What `r_squared` takes: features to fit and to score on, and the episodes to fit and to score."""
+    rng = np.random.default_rng(0)
+    (fit, fit_on), (score, score_on) = (zip(*(seen(rng) for _ in range(episodes)), strict=True) for _ in range(2))
+    return list(fit_on), list(score_on), list(fit), list(score)
+
+
+def test_the_nonlinear_probe_finds_what_lies_folded_up_and_invents_nothing() -> None:
+    sides = two_sides(60)
+    for feat, episode in zip(sides[0] + sides[1], sides[2] + sides[3], strict=True):
+        episode.truth["product"] = feat[:, :1] * feat[:, 1:2]
+    straight = r_squared(*sides, 0)
+    bent = r_squared(*sides, 0, nonlinear)
+    assert straight["product"][0] < 0.05 and bent["product"][0] > 0.9
+    assert bent["place"][0] > 0.98 and bent["speed"][0] == pytest.approx(0.5, abs=0.08)
+    assert abs(bent["luck"][0]) < 0.03
+    assert r_squared(*sides, 0, nonlinear) == bent
+
+
+@pytest.mark.parametrize("read", [linear, nonlinear])
+def test_frames_without_a_quantity_are_left_out_of_it_alone(read: Reader) -> None:
+    sides = two_sides(40)
+    whole = r_squared(*sides, 0, read)
+    for feat, episode in zip(sides[0] + sides[1], sides[2] + sides[3], strict=True):
+        episode.truth["here"] = np.where(feat[:, :1] > 0.5, feat[:, 3:4], np.nan)
+        episode.truth["nowhere"] = np.full_like(feat[:, :1], np.nan)
+    sides[3][0].truth["here"][:] = np.nan  # an episode without any
+    found = r_squared(*sides, 0, read)
+    assert found["here"][0] > 0.9 and set(found) == {*whole, "here"}
+    assert {name: found[name] for name in whole} == whole
+
+
 @pytest.mark.parametrize(("env", "names"), [
-    ("doom", {"health", "place", "monsters", "fireballs", "fireball distance", "fireball offset"}),
+    ("doom", {"health", "place", "monsters", "fireballs", "fireball distance", "fireball offset",
+              "near fireball distance", "near fireball offset"}),
     ("carracing", {"speed", "road offset", "road angle"}),
     ("dmc:reacher-easy", {"position", "to_target", "velocity"}),
 ])  # fmt: skip
@@ -78,16 +113,37 @@ def test_the_command_compares_runs_and_leaves_table_and_plot(
         for part in ("vision", "memory"):
             (tmp_path / name / part).symlink_to(world.run / part)
     found = probe(ProbeConfig(run=(tmp_path / "a", tmp_path / "b"), episodes=8, workers=0, policy="held"))
-    assert list(found) == ["a: code", "a: z c h", "b: code", "b: z c h"]
-    assert found["a: code"] == found["b: code"]
+    kinds = ["code", "code, nonlinear", "z c h", "z c h, nonlinear"]
+    assert list(found) == [f"{run}: {kind}" for run in "ab" for kind in kinds]
+    assert all(found[f"a: {kind}"] == found[f"b: {kind}"] for kind in kinds)
+    assert found["a: code"]["place"] != found["a: code, nonlinear"]["place"]
     record = json.loads((tmp_path / "a/probe.json").read_text())
     assert record["r2"]["a: code"]["place"] == list(found["a: code"]["place"]) and record["episodes"] == 8
     assert (tmp_path / "a/probe.png").read_bytes()[:4] == b"\x89PNG"
-    assert "R² of a linear probe, doom" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "R² of a linear probe and of a nonlinear one, doom" in told
+    frames = record["frames"]
+    assert frames["place"] == frames["reward"] > frames["fireball offset"] >= frames["near fireball offset"] > 0
+    assert re.search(rf"fireball offset +{frames['fireball offset']} +-?\d", told)
     (tmp_path / "c").mkdir()
     (tmp_path / "c/a").symlink_to(tmp_path / "b")
     twins = (tmp_path / "a", tmp_path / "c/a")  # named alike: told apart by their paths
-    assert len(probe(ProbeConfig(run=twins, episodes=8, workers=0, policy="held"))) == 4
+    assert len(probe(ProbeConfig(run=twins, episodes=8, workers=0, policy="held"))) == 8
+
+
+def test_v_is_probed_alone_where_there_is_no_m(world: World, tmp_path: Path) -> None:
+    young = tmp_path / "young"
+    shutil.copytree(world.run / "vision", young / "vision")
+    asked = {"episodes": 8, "workers": 0, "policy": "held"}
+    alone = probe(ProbeConfig(run=(young,), **asked))
+    assert list(alone) == ["young: code", "young: code, nonlinear"]
+    both = probe(ProbeConfig(run=(young, world.run), **asked))
+    assert len(both) == 6 and both["young: code"] == alone["young: code"]
+    with_m = both[f"{world.run.name}: code"]
+    assert with_m["fireballs"] == pytest.approx(alone["young: code"]["fireballs"], abs=1e-3)
+    told = "--inputs z h are features of an M, and .*young/memory/model.safetensors does not exist"
+    with pytest.raises(UserError, match=told):
+        probe(ProbeConfig(run=(young,), inputs=("z", "h"), **asked))
 
 
 def test_mistakes_are_told(world: World, tmp_path: Path) -> None:

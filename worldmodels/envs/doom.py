@@ -28,6 +28,8 @@ THRESHOLD = 1 / 3
 SHAPE = (100, 160, 3)  # of the picture
 ENGINE = Path(vizdoom.__file__).parent / "vizdoom"
 LEASH = Path(__file__).parent / "engine"  # a script that runs it
+NEAR = 400  # units within which a fireball is near: it flies some 350 a second
+NOWHERE = (np.nan, np.nan)
 FLAT = 1  # the label of floor and ceiling; walls are 0, things have numbers of their own
 
 
@@ -41,8 +43,8 @@ class Doom(gymnasium.Env):
         skill: ViZDoom's, 1 to 5.
         timeout: tics after which an episode is truncated.
         background: drawn where floor and ceiling are; walls, monsters and fireballs stay.
-        truth: tell the true state in `info["truth"]`: health, place, monsters in view, the nearest fireball
-            in view.
+        truth: tell the true state in `info["truth"]`: health, place, monsters and fireballs in view, the
+            nearest fireball in view, and it again if it is near.
     """
 
     def __init__(
@@ -108,13 +110,17 @@ class Doom(gymnasium.Env):
 
 
 def _truth(game: vizdoom.DoomGame, state: vizdoom.GameState) -> dict[str, np.ndarray]:
-    """Lengths in units of the game, whose room is some 700 wide and deep."""
+    """What there is to see, in units of the game, whose room is some 700 wide and deep; NaN where there is none.
+
+    Of the nearest fireball in view, how far ahead and how far to the left it is; once more where it is near.
+    """
     x = game.get_game_variable(vizdoom.GameVariable.POSITION_X)
     y = game.get_game_variable(vizdoom.GameVariable.POSITION_Y)
     things = state.labels or []
     names = [thing.object_name for thing in things]
     balls = [(o.object_position_x - x, o.object_position_y - y) for o in things if "Ball" in o.object_name]
-    ahead, aside = min(balls, key=lambda ball: np.hypot(*ball), default=(1000.0, 0.0))
+    ahead, aside = min(balls, key=lambda ball: np.hypot(*ball), default=NOWHERE)
+    near = ahead <= NEAR
     truth = {
         "health": game.get_game_variable(vizdoom.GameVariable.HEALTH),
         "place": y,
@@ -122,6 +128,8 @@ def _truth(game: vizdoom.DoomGame, state: vizdoom.GameState) -> dict[str, np.nda
         "fireballs": len(balls),
         "fireball distance": ahead,
         "fireball offset": aside,
+        "near fireball distance": ahead if near else np.nan,
+        "near fireball offset": aside if near else np.nan,
     }
     return {name: np.array([value], np.float32) for name, value in truth.items()}
 

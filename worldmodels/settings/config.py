@@ -353,14 +353,14 @@ class EvaluateConfig(OnDevice, OnCluster, OfAll):
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeConfig(OnDevice, OfAll):
-    """What representations know: linear probes from features to the true physical state, on test backgrounds."""
+    """What representations know: probes, linear and not, from features to the true state, on test backgrounds."""
 
     run: tuple[Path, ...]
-    """Run folders that hold V and M; several are compared on the same episodes."""
+    """Run folders that hold V, and M if there is one; several are compared on the same episodes."""
     episodes: int = setting(40, least=8, too_few="are too few to fit and tell a spread", most=100_000)
     """Episodes to fit on, and as many more to score on."""
     inputs: tuple[str, ...] = setting(())
-    """Features to probe, beside V's code alone. Default: those that the controller gets by default."""
+    """Features of M to probe, beside V's code alone. Default: those that the controller gets by default."""
     policy: str = setting("")
     """Blind policy that plays. Default: the one that stage 1 collects with."""
     distractor_videos: Path = setting(Path())

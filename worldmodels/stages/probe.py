@@ -1,17 +1,20 @@
 """What does a representation know?  worldmodels probe --run RUN [RUN ...]
 
-Ridge regression from frozen features (HRSSM section 7) to the true physical state and to the reward. It is
-fitted on fresh episodes of a blind policy in front of training backgrounds, and scored on others in front of
-test backgrounds. Two models are compared this way without evolving a controller for each.
+Regression from frozen features (HRSSM section 7) to the true physical state and to the reward: linear (ridge), and
+nonlinear (a small network), which also finds what lies there folded up. It is fitted on fresh episodes of a blind
+policy in front of training backgrounds, and scored on others in front of test backgrounds. Two models are compared
+this way without evolving a controller for each, and a V before there is an M.
 """
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from worldmodels import models
@@ -27,7 +30,7 @@ from worldmodels.core.seeding import Noise, integer, rng
 from worldmodels.envs.distract import check_test_clips
 from worldmodels.envs.reused import numbers_in_an_action, reused
 from worldmodels.evolution.evaluators import BlindTask
-from worldmodels.models.base import WorldModel
+from worldmodels.models.base import Vision, WorldModel
 from worldmodels.models.perceive import perceive
 from worldmodels.settings.config import CollectConfig, ProbeConfig
 from worldmodels.settings.environments import record_of, records, refuse_untyped
@@ -38,6 +41,10 @@ from worldmodels.workers.local import Workers
 
 STRENGTHS = 10.0 ** np.arange(-1, 7)  # of the ridge; chosen on a quarter of the fitted episodes
 RESAMPLES = 200
+UNITS = 128  # of the nonlinear probe's one hidden layer
+BATCH = 256
+DECAYS = (1e-3, 10.0)  # of its weights; many features that tell nothing need the other one. Chosen as STRENGTHS are,
+EPOCHS = 40  # and so is after which of these it is taken
 GROUP = 4  # episodes per worker's task
 
 
@@ -51,7 +58,29 @@ class Seen:
 
     obs: np.ndarray  # uint8 (T+1, 64, 64, 3)
     action: np.ndarray  # float32 (T, A)
-    truth: dict[str, np.ndarray]  # name -> float32 (T+1, n); "reward" on arrival
+    truth: dict[str, np.ndarray]  # name -> float32 (T+1, n), NaN where there is none; "reward" on arrival
+
+
+class Known(NamedTuple):
+    """Features of frames, float32 (N, F), and what was true there, (N, targets)."""
+
+    features: np.ndarray
+    truth: np.ndarray
+
+    @classmethod
+    def along(cls, feats: list[np.ndarray], truth: list[np.ndarray]) -> "Known":
+        """Of whole episodes."""
+        return cls(np.concatenate(feats), np.concatenate(truth))
+
+    def of(self, targets: list[int]) -> "Known":
+        """Where these targets, which have the same frames, are told."""
+        rows = ~np.isnan(self.truth[:, targets[0]])
+        return Known(self.features[rows], self.truth[rows][:, targets])
+
+
+Reader = Callable[[Known, Known, np.ndarray, int], np.ndarray]
+"""Fits a map from features to truth, chosen among several by how it does on the second `Known`, each target for
+itself; says what it makes of other features (N, F), by a seed."""
 
 
 def probe(config: ProbeConfig) -> Results:
@@ -63,8 +92,7 @@ def probe(config: ProbeConfig) -> Results:
     torch.set_num_threads(max(1, config.workers))
     spec = _common_spec(config)
     policy = _policy(config, spec.name)
-    loaded = {run: models.load(run, prepare_device(config.device), spec.label, "fp32") for run in config.run}
-    inputs = {run: _inputs(config, run, model) for run, model in loaded.items()}
+    subjects = [_subject(config, run, name, spec) for run, name in _names(config.run).items()]
     with (
         Workers(config.workers) as workers,
         tqdm(total=2 * config.episodes, unit="episode", desc="play") as bar,
@@ -72,14 +100,45 @@ def probe(config: ProbeConfig) -> Results:
         fitted = _play_all(workers, spec, policy, config, "fit", bar)
         scored = _play_all(workers, spec.tested(), policy, config, "score", bar)
     results: Results = {}
-    for run, name in _names(config.run).items():
-        kinds = {"code": ("code",), " ".join(inputs[run]): inputs[run]}
-        fit_on = features(loaded[run], fitted, tuple(kinds.values()), config.seed)
-        score_on = features(loaded[run], scored, tuple(kinds.values()), config.seed)
-        for i, kind in enumerate(kinds):
-            results[f"{name}: {kind}"] = r_squared(fit_on[i], score_on[i], fitted, scored, config.seed)
-    _report(config, spec, policy, results)
+    for subject in subjects:
+        fit_on = subject.look(fitted, config.seed)
+        score_on = subject.look(scored, config.seed)
+        for kind, feats in fit_on.items():
+            for reader, read in READERS.items():
+                name = f"{subject.name}: {kind}{reader}"
+                results[name] = r_squared(feats, score_on[kind], fitted, scored, config.seed, read)
+    _report(config, spec, policy, results, _frames(scored))
     return results
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """What of a run is probed."""
+
+    name: str
+    sees: Vision[Any] | WorldModel  # V alone, where there is no M
+    inputs: tuple[str, ...]  # of M's features; none where there is no M
+    device: torch.device
+
+    def look(self, episodes: list[Seen], seed: int) -> dict[str, list[np.ndarray]]:
+        """Features along real episodes, by what they are called; of each episode float32 (T+1, F)."""
+        if isinstance(self.sees, Vision):
+            return {"code": _codes(self.sees, see(self.sees, episodes, self.device))}
+        kinds = {"code": ("code",), " ".join(self.inputs): self.inputs}
+        return dict(zip(kinds, features(self.sees, episodes, tuple(kinds.values()), seed), strict=True))
+
+
+def _subject(config: ProbeConfig, run: Path, name: str, spec: EnvSpec) -> Subject:
+    """V, and M if the run has one. Raises UserError if what is asked of M cannot be told."""
+    device = prepare_device(config.device)
+    memory = run / models.FILES[1]
+    if memory.is_file():
+        model = models.load(run, device, spec.label, "fp32")
+        return Subject(name, model, _inputs(config, run, model), device)
+    if config.inputs:
+        raise UserError(f"--inputs {' '.join(config.inputs)} are features of an M, and {memory} does not exist")
+    vision, _ = models.load_module(run / "vision", "vision")
+    return Subject(name, vision.to(device), (), device)
 
 
 def _common_spec(config: ProbeConfig) -> EnvSpec:
@@ -110,6 +169,18 @@ def _names(runs: tuple[Path, ...]) -> dict[Path, str]:
 
 
 @torch.no_grad()
+def see(model: Vision[Any] | WorldModel, episodes: list[Seen], device: torch.device) -> list[Tensor]:
+    """Embeddings of all frames of each episode, (T+1, E), on the device where the model is."""
+    shown = tqdm(episodes, desc="see", leave=False)
+    return [model.encode(torch.from_numpy(episode.obs).to(device)) for episode in shown]
+
+
+def _codes(model: Vision[Any] | WorldModel, embeds: list[Tensor]) -> list[np.ndarray]:
+    """What V alone makes of frames, without its variance."""
+    return [embed[:, : model.code_size].float().cpu().numpy() for embed in embeds]
+
+
+@torch.no_grad()
 def features(
     model: WorldModel, episodes: list[Seen], kinds: tuple[tuple[str, ...], ...], seed: int
 ) -> list[list[np.ndarray]]:
@@ -126,14 +197,13 @@ def features(
         For each kind, per episode, float32 (T+1, F).
     """
     device = model.starts.device
-    shown = tqdm(episodes, desc="see", leave=False)
-    embeds = [model.encode(torch.from_numpy(episode.obs).to(device)) for episode in shown]
+    embeds = see(model, episodes, device)
     noise = Noise([integer(seed, "probe noise", i) for i in range(len(episodes))], model.noise_size, device)
     found: dict[tuple[str, ...], list[np.ndarray]] = {kind: [] for kind in kinds if kind != ("code",)}
     for state in perceive(model, embeds, [torch.from_numpy(e.action) for e in episodes], noise):
         for kind, rows in found.items():
             rows.append(model.features(state, kind).float().cpu().numpy())
-    codes = [embed[:, : model.code_size].float().cpu().numpy() for embed in embeds]
+    codes = _codes(model, embeds)
     return [_by_episode(found[kind], episodes) if kind in found else codes for kind in kinds]
 
 
@@ -143,24 +213,80 @@ def _by_episode(rows: list[np.ndarray], episodes: list[Seen]) -> list[np.ndarray
     return [series[: len(episode.obs)] for series, episode in zip(whole, episodes, strict=True)]
 
 
+def linear(known: Known, held: Known, other: np.ndarray, seed: int) -> np.ndarray:
+    """A Reader: ridge regression on standardised features."""
+    from sklearn.linear_model import Ridge  # late: only the probe needs it
+
+    x, held_x, other_x = _standardised(known.features, held.features, other)
+    y = known.truth.astype(np.float64)
+    tried = (Ridge(strength).fit(x, y).predict(held_x) for strength in STRENGTHS)
+    errors = [((guess.reshape(held.truth.shape) - held.truth) ** 2).mean(0) for guess in tried]
+    best = STRENGTHS[np.argmin(errors, 0)]  # (targets,)
+    predicted: np.ndarray = Ridge(best).fit(x, y).predict(other_x).reshape(len(other_x), -1)
+    return predicted
+
+
+def nonlinear(known: Known, held: Known, other: np.ndarray, seed: int) -> np.ndarray:
+    """A Reader: a network with one hidden layer, of the decay and after the epoch that serve best."""
+    from sklearn.neural_network import MLPRegressor
+
+    seen = _standardised(known.features, held.features, other)
+    x, held_x, other_x = (part.astype(np.float32) for part in seen)
+    y, held_y = (part.astype(np.float32) for part in _standardised(known.truth, held.truth))
+    least = (held_y**2).mean(0)  # of one that says the mean for ever
+    best = np.zeros((len(other), len(least)), np.float32)
+    for decay in DECAYS:
+        luck = np.random.RandomState(integer(seed, "probe network"))
+        network = MLPRegressor(
+            hidden_layer_sizes=(UNITS,), alpha=decay, batch_size=min(BATCH, len(x)), random_state=luck
+        )
+        for _ in range(EPOCHS):
+            network.partial_fit(x, y if len(least) > 1 else y[:, 0])
+            error = ((network.predict(held_x).reshape(held_y.shape) - held_y) ** 2).mean(0)
+            best = np.where(error < least, network.predict(other_x).reshape(best.shape), best)
+            least = np.minimum(error, least)
+    predicted: np.ndarray = known.truth.mean(0) + best * _scale(known.truth)
+    return predicted
+
+
+READERS: dict[str, Reader] = {"": linear, ", nonlinear": nonlinear}
+
+
+def _standardised(known: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
+    """All of them as float64 (N, n), shifted and scaled so that the numbers of the first vary about 0 by 1."""
+    center = known.mean(0, np.float64)
+    scale = _scale(known)
+    return [(part - center) / scale for part in (known, *others)]
+
+
+def _scale(known: np.ndarray) -> np.ndarray:
+    """Standard deviations (n,), a little more so that what hardly varies is not blown up."""
+    scale: np.ndarray = known.std(0, np.float64) + 1e-6
+    return scale
+
+
 def r_squared(
     fit_on: list[np.ndarray],
     score_on: list[np.ndarray],
     fitted: list[Seen],
     scored: list[Seen],
     seed: int,
+    read: Reader = linear,
 ) -> dict[str, tuple[float, float]]:
     """R² of every quantity on the scored episodes, with the half width of its bootstrap confidence interval.
 
-    A quantity of several numbers counts in mean over those that vary.
+    A quantity of several numbers counts in mean over those that vary. It is fitted and scored on the frames where
+    there is one; left out where it does not vary there, or has no frame to fit or to score.
     """
-    predict = _ridge(fit_on, [_targets(e) for e in fitted])
     truth = [_targets(e) for e in scored]
-    center = np.concatenate(truth).mean(0)
-    errors = [((predict(feat) - true) ** 2).sum(0) for feat, true in zip(score_on, truth, strict=True)]
+    predicted = _predicted(read, fit_on, score_on, [_targets(e) for e in fitted], truth, seed)
+    whole = np.concatenate(truth)
+    frames = (~np.isnan(whole)).sum(0)  # (targets,)
+    center = np.nansum(whole, 0) / np.maximum(frames, 1)
+    errors = [np.nansum((guess - true) ** 2, 0) for guess, true in zip(predicted, truth, strict=True)]
     error = np.array(errors)  # (episodes, targets)
-    spread = np.array([((true - center) ** 2).sum(0) for true in truth])
-    varies = spread.sum(0) > 1e-6 * len(np.concatenate(truth))
+    spread = np.array([np.nansum((true - center) ** 2, 0) for true in truth])
+    varies = (spread.sum(0) > 1e-6 * frames) & ~np.isnan(np.concatenate(predicted)).all(0)
     generator = rng(seed, "bootstrap")
     draws = [generator.integers(len(error), size=len(error)) for _ in range(RESAMPLES)]
     samples = [np.arange(len(error)), *draws]  # the episodes as they are come first
@@ -174,6 +300,36 @@ def r_squared(
             score, *others = _scores(error[:, columns], spread[:, columns], samples)
             result[name] = (score, float(1.96 * np.std(others)))
     return result
+
+
+def _predicted(
+    read: Reader,
+    fit_on: list[np.ndarray],
+    score_on: list[np.ndarray],
+    fitted: list[np.ndarray],
+    scored: list[np.ndarray],
+    seed: int,
+) -> list[np.ndarray]:
+    """What `read` makes of each scored episode's frames, (T+1, targets); NaN where nothing is to be told.
+
+    It chooses on the first quarter of the fitted episodes, having fitted the others. Targets that are told in the same
+    frames are fitted together.
+    """
+    back = max(1, len(fit_on) // 4)
+    known = Known.along(fit_on[back:], fitted[back:])
+    held = Known.along(fit_on[:back], fitted[:back])
+    other = Known.along(score_on, scored)
+    predicted = np.full(other.truth.shape, np.nan)
+    told = ~np.isnan(np.concatenate([known.truth, held.truth, other.truth]))
+    together: dict[bytes, list[int]] = defaultdict(list)
+    for target, frames in enumerate(told.T):
+        together[frames.tobytes()].append(target)
+    for targets in together.values():
+        parts = [part.of(targets) for part in (known, held, other)]
+        if all(len(part.features) for part in parts):
+            rows = np.flatnonzero(~np.isnan(other.truth[:, targets[0]]))
+            predicted[rows[:, None], targets] = read(parts[0], parts[1], parts[2].features, seed)
+    return np.split(predicted, np.cumsum([len(truth) for truth in scored])[:-1])
 
 
 def _scores(error: np.ndarray, spread: np.ndarray, samples: list[np.ndarray]) -> list[float]:
@@ -263,15 +419,20 @@ def _policy(config: ProbeConfig, env: str) -> str:
     return policy
 
 
-def _report(config: ProbeConfig, spec: EnvSpec, policy: str, results: Results) -> None:
+def _frames(scored: list[Seen]) -> dict[str, int]:
+    """In how many scored frames there is each quantity."""
+    return {
+        name: sum(int((~np.isnan(episode.truth[name])).all(1).sum()) for episode in scored) for name in scored[0].truth
+    }
+
+
+def _report(config: ProbeConfig, spec: EnvSpec, policy: str, results: Results, frames: dict[str, int]) -> None:
     quantities = list(next(iter(results.values())))
-    rows = []
-    for series, result in results.items():
-        state = np.mean([score for name, (score, _) in result.items() if name != "reward"])
-        scores = [f"{score:.3f} ± {width:.3f}" for score, width in result.values()]
-        rows += [(series, *scores, f"{state:.3f}")]
     about = f"{config.episodes} episodes of the {policy} policy to fit, {config.episodes} to score, ± 95 %"
-    say(table(f"R² of a linear probe, {spec.label}; {about}", ("", *quantities, "mean but reward"), rows))
+    title = f"R² of a linear probe and of a nonlinear one, {spec.label}; {about}"
+    say(table(title, *_cells(results, quantities, frames)))
+    if left_out := [name for name in frames if name not in quantities]:
+        say(f"note: not scored, for it does not vary or is too rare: {', '.join(left_out)}")
     folder = config.run[0]
     file = folder / "probe.json"
     chart = folder / "probe.png"
@@ -281,8 +442,22 @@ def _report(config: ProbeConfig, spec: EnvSpec, policy: str, results: Results) -
         "episodes": config.episodes,
         "policy": policy,
         "seed": config.seed,
+        "frames": frames,
         "r2": results,
     }
     files.write_text(file, files.to_json(record, 2) + "\n")
-    plots.grouped(chart, results, f"What a linear probe finds, {spec.label}", "R²")
+    plots.grouped(chart, results, f"What a probe finds, {spec.label}", "R²")
     say(paths(table=file, plot=chart))
+
+
+def _cells(results: Results, quantities: list[str], frames: dict[str, int]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows; whatever there is more of goes down."""
+    rows = [["", *quantities, "mean but reward"], ["frames scored", *(str(frames[name]) for name in quantities), ""]]
+    for series, result in results.items():
+        state = np.mean([score for name, (score, _) in result.items() if name != "reward"])
+        scores = [f"{score:.3f} ± {width:.3f}" for score, width in result.values()]
+        rows.append([series, *scores, f"{state:.3f}"])
+    if len(rows[0]) > len(rows):
+        rows = [list(column) for column in zip(*rows, strict=True)]
+    header, *others = rows
+    return header, others
