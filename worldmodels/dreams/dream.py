@@ -1,7 +1,8 @@
 """Dreams: a world model as an environment, many episodes as one batch.
 
-A dream begins where a real episode began, with its first observation seen through V. From there on the
-model's own expectation, at temperature tau, is all the world there is (CLASSIC 2.7).
+A dream begins where a real episode began, with its first observation seen through V; or, if it is to be short, in the
+midst of one, with all that happened until then in M's memory. From there on the model's own expectation, at temperature
+tau, is all the world there is (CLASSIC 2.7).
 """
 
 import torch
@@ -22,12 +23,20 @@ class Dream:
         model: what dreams.
         tau: temperature: above 1 the dream is less predictable than the world it was learnt from.
         sample_end: an episode ends with the predicted probability; otherwise when the model decides so.
+        midway: dreams begin at moments of real episodes, not where those began.
     """
 
-    def __init__(self, model: WorldModel, tau: float = 1.0, sample_end: bool = False) -> None:
+    def __init__(
+        self,
+        model: WorldModel,
+        tau: float = 1.0,
+        sample_end: bool = False,
+        midway: bool = False,
+    ) -> None:
         self.model = model
         self.tau = tau
         self._sample_end = sample_end
+        self._midway = midway
         self.device = model.starts.device
         self.state: State = {}
 
@@ -36,7 +45,7 @@ class Dream:
         size = self.model.noise_size + 1  # the last number decides sampled ends
         self._noise = Noise(seeds, size, self.device)
         self._episode = torch.arange(len(seeds), device=self.device).repeat(copies)
-        self.state = self._start(self._first_embed(seeds)[self._episode], self.draw())
+        self.state = self._start(seeds, self._episode, self.draw())
 
     @torch.no_grad()
     def features(self, parts: tuple[str, ...]) -> Tensor:
@@ -63,7 +72,7 @@ class Dream:
         first = Noise(list(seeds.values()), self.model.noise_size + 1, self.device).draw()
         for row, seed in seeds.items():
             self._noise.restart(row, seed, skip=1)
-        fresh = self._start(self._first_embed(list(seeds.values())), first)
+        fresh = self._start(list(seeds.values()), torch.arange(len(seeds), device=self.device), first)
         rows = torch.tensor(list(seeds), device=self.device)
         for name, value in self.state.items():
             value[rows] = fresh[name]
@@ -86,10 +95,16 @@ class Dream:
         self.state = {name: value[rows] for name, value in self.state.items()}
         self._episode = self._episode[rows]
 
-    def _first_embed(self, seeds: list[int]) -> Tensor:
-        starts = self.model.starts
-        return starts[[int(rng(seed, "start").integers(len(starts))) for seed in seeds]]
+    def _start(self, seeds: list[int], episode: Tensor, noise: Tensor) -> State:
+        """The first state of rows that dream seed number `episode` (B,) each."""
+        if self._midway:
+            there = self.model.moments
+            chosen = self._chosen(seeds, len(next(iter(there.values()))))[episode]
+            return {name: value[chosen] for name, value in there.items()}
+        # eyes open for one step: a real episode's first picture is seen, and nothing after it
+        embed = self.model.starts[self._chosen(seeds, len(self.model.starts))]
+        return Eyes(self.model, len(episode)).see_code(embed[episode], noise[:, :-1])
 
-    def _start(self, embed: Tensor, noise: Tensor) -> State:
-        """With eyes open for one step: a real episode's first picture is seen, and nothing after it."""
-        return Eyes(self.model, len(embed)).see_code(embed, noise[:, :-1])
+    def _chosen(self, seeds: list[int], count: int) -> Tensor:
+        """Which of `count` beginnings each seed has."""
+        return torch.tensor([int(rng(seed, "start").integers(count)) for seed in seeds], device=self.device)

@@ -56,6 +56,7 @@ class DreamEvaluator:
         tau: temperature.
         sample_end: of Dream.
         workers: where blocks are dreamt; None for this process.
+        horizon: steps of dreams that begin in the midst of real episodes; 0 for whole ones.
     """
 
     def __init__(
@@ -65,15 +66,17 @@ class DreamEvaluator:
         tau: float,
         sample_end: bool = False,
         workers: Workers | None = None,
+        horizon: int = 0,
     ) -> None:
         act = by_controller(model, spec.controller(model), spec.inputs)
-        self.player = Player(Dream(model, tau, sample_end), act, spec.max_steps, lean=True)
+        dream = Dream(model, tau, sample_end, midway=horizon > 0)
+        self.player = Player(dream, act, horizon or spec.max_steps, lean=True)
         on_gpu = self.player.records
         self._rows = sys.maxsize if on_gpu else model.rows_per_core
         self._workers = None if workers is None or workers.here or on_gpu else workers
         if self._workers:
             there = spec.for_worker(self._workers.send(spec.run, models.FILES))
-            self._task = functools.partial(DreamTask, there, models.fingerprint(spec.run), tau, sample_end)
+            self._task = functools.partial(DreamTask, there, models.fingerprint(spec.run), tau, sample_end, horizon)
 
     def evaluate(self, params: np.ndarray, seeds: list[int], done: Done | None = None) -> Scores:
         table = Scores(*np.zeros((2, len(params), len(seeds))))
@@ -155,6 +158,7 @@ class DreamTask:
     version: str  # the fingerprint of V and M
     tau: float
     sample_end: bool
+    horizon: int
     params: np.ndarray  # (P, D)
     seeds: list[int]
 
@@ -181,7 +185,8 @@ class BlindTask:
 
 def dream_block(task: DreamTask) -> Scores:
     """A worker's task: scores of all its candidates on all its seeds."""
-    evaluator = DreamEvaluator(task.spec.model(task.version), task.spec, task.tau, task.sample_end)
+    model = task.spec.model(task.version)
+    evaluator = DreamEvaluator(model, task.spec, task.tau, task.sample_end, horizon=task.horizon)
     return evaluator.evaluate(task.params, task.seeds)
 
 

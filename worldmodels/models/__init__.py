@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from worldmodels.core import checkpoint, schema
 from worldmodels.core.device import product_dtype, resolved
 from worldmodels.core.errors import UserError
-from worldmodels.models.base import Memory, Trainable, Vision, WorldModel
+from worldmodels.models.base import Memory, State, Trainable, Vision, WorldModel
 from worldmodels.settings.config import MemoryConfig, usual
 from worldmodels.settings.models import OURS, named
 
@@ -73,7 +73,7 @@ HOLDS = {
         clips=schema.each(schema.text()),
     ),
     "memory": schema.fields(
-        {"env": schema.text()},
+        {"env": schema.text(), "moments": schema.named(schema.tensor("float16", None, None))},
         family=schema.text(200),
         config=schema.named(schema.anything),  # its class says what it has: _built
         weights=schema.weights,
@@ -190,7 +190,20 @@ def load(run: Path, device: torch.device | None = None, env: str | None = None, 
     sizes = (memory.code_size, extra["config"].get("embed_size", vision.embed_size))
     if sizes != asked or not len(starts) or starts.shape[1] != vision.embed_size:
         raise UserError(f"{run}/memory does not fit {run}/vision, whose codes are of another size; run stage 3")
-    return pair(vision, memory, starts, device, precision)
+    model = pair(vision, memory, starts, device, precision)
+    model.moments = _moments(model, extra.get("moments", {}), run)
+    return model
+
+
+def _moments(model: WorldModel, kept: dict[str, Tensor], run: Path) -> State:
+    """Moments of real episodes as `model` has its states. Raises UserError if they are another's."""
+    if not kept:
+        return {}
+    like = model.initial(1)
+    count = len(next(iter(kept.values())))
+    if {name: value.shape for name, value in kept.items()} != {name: (count, *like[name].shape[1:]) for name in like}:
+        raise UserError(f"{run}/memory holds moments of another model; run stage 3 again with --fresh")
+    return {name: kept[name].to(value.device, value.dtype) for name, value in like.items()}
 
 
 @functools.lru_cache(maxsize=2)
@@ -246,5 +259,8 @@ def fingerprint(run: Path) -> str:
     """
     vision, _ = load_module(run / "vision", "vision")
     memory, extra = load_module(run / "memory", "memory")
-    parts = (vision.state_dict(), memory.state_dict() | {"starts": extra["starts"]})
+    begins = {"starts": extra["starts"]} | {
+        f"moments {name}": value for name, value in extra.get("moments", {}).items()
+    }
+    parts = (vision.state_dict(), memory.state_dict() | begins)
     return "-".join(map(checkpoint.fingerprint, parts))

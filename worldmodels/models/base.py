@@ -48,6 +48,7 @@ class WorldModel(Protocol):
     rewardless: bool  # whether its dreams pay nothing, so that nothing can be learnt in them
     precision: str  # of its matrix products: bf16 or fp32
     starts: Tensor  # (S, E) embeddings of first observations of real episodes: where dreams begin
+    moments: State  # states in the midst of real episodes: where short dreams begin; empty if none were kept
 
     def initial(self, batch_size: int) -> State:
         """The state before anything was seen; `observe` with is_first = 1 comes next."""
@@ -243,6 +244,7 @@ class Pairing(nn.Module, WorldModel):
         self.action_size = memory.action_size
         self.code_size = vision.code_size
         self.rewardless = memory.settings.reward == "none"
+        self.moments: State = {}
 
     @in_its_precision
     def encode(self, obs: Tensor) -> Tensor:

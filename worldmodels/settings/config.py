@@ -296,6 +296,9 @@ class ControllerConfig(InPrecision, OnDevice, OnCluster, Stage):
     sample_end: bool = setting(False, only=DREAMT)
     """End a dream with the predicted probability, calibrated, instead of as soon as M's termination logit is positive
     (the paper). An M that was trained briefly is seldom sure enough for that, and its dreams would hardly end."""
+    horizon: int = setting(0, zero=True, most=MANY, only=DREAMT)
+    """Steps of a dream that begins in the midst of a real episode, so that M remembers what really happened until then,
+    and has little time to drift. 0: dreams begin where episodes began, and last for up to --max-steps (the paper)."""
     lockstep: int = setting(8, most=256)
     """Real environments that one worker steps side by side."""
     deadline: float = setting(

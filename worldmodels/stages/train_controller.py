@@ -128,7 +128,9 @@ def evolve(config: ControllerConfig, workers: Workers, failures: list[str]) -> E
     real = RealEvaluator(workers, spec, config.lockstep, failures)
     world: Evaluator = real
     if config.dream:
-        world = DreamEvaluator(model, spec, config.tau[0], config.sample_end, workers)
+        world = DreamEvaluator(model, spec, config.tau[0], config.sample_end, workers, config.horizon)
+    if config.horizon and not model.moments:
+        raise UserError(f"--horizon: {config.run}/memory kept no moments of episodes; run stage 3 again with --fresh")
     if numbers > FULL_COVARIANCE_LIMIT:
         say(f"{numbers} numbers are too many for a full covariance matrix: CMA-ES keeps its diagonal only")
     start = _start(config, spec, numbers)
@@ -141,6 +143,8 @@ def evolve(config: ControllerConfig, workers: Workers, failures: list[str]) -> E
         raise
     unmet = dataclasses.replace(spec, env=spec.env.tested())  # with backgrounds that evolution never met
     final = RealEvaluator(workers, unmet, config.lockstep, failures)
+    if config.dream:  # from their beginning to their end, as real ones
+        world = DreamEvaluator(model, spec, config.tau[0], config.sample_end, workers)
     return _finish(config, unmet, world if config.dream else final, final, chosen)
 
 

@@ -1,5 +1,7 @@
 """Stage 3: M learns to expect, and shows how well its heads and its dreams are calibrated."""
 
+import copy
+
 import numpy as np
 import torch
 
@@ -13,6 +15,7 @@ from worldmodels.data.source import Source
 from worldmodels.data.store import Rollouts, rollout_folder
 from worldmodels.dreams import trust
 from worldmodels.dreams.calibration import ages, blind_dreams, deaths, one_step
+from worldmodels.dreams.moments import moments, some_episodes
 from worldmodels.evolution.evaluators import BaselineEvaluator
 from worldmodels.models.base import WorldModel
 from worldmodels.settings.config import MemoryConfig
@@ -49,8 +52,17 @@ def train_memory(config: MemoryConfig) -> None:
     learn(memory, source, config, run)
     if not distributed.is_main():
         return
-    extra = {"vision_fingerprint": embeddings.vision_fingerprint, "starts": embeddings.starts()}
-    models.save_module(memory, run.folder, "memory", env=config.spec.label, **extra)
+    starts = embeddings.starts()
+    paired = models.pair(copy.deepcopy(vision), copy.deepcopy(memory), starts, device, config.precision)
+    models.save_module(
+        memory,
+        run.folder,
+        "memory",
+        env=config.spec.label,
+        vision_fingerprint=embeddings.vision_fingerprint,
+        starts=starts,
+        moments=moments(paired, some_episodes(embeddings), config.seed),
+    )
     _report(config, run, rollouts, embeddings.held_out(), device)
 
 
