@@ -49,9 +49,20 @@ def picture_grid(path: Path, rows: dict[str, np.ndarray]) -> None:
     _save(figure, path)
 
 
-def fitness(path: Path, history: History, title: str, references: dict[str, float] | None = None) -> None:
-    """Fitness per generation: population mean and best, and the tested CMA mean."""
-    figure, axis = plt.subplots(figsize=SIZE)
+def fitness(
+    path: Path,
+    history: History,
+    title: str,
+    references: dict[str, float] | None = None,
+    apart: bool = False,
+) -> None:
+    """Fitness per generation: population mean and best, and the tested CMA mean.
+
+    `apart` gives real scores a panel of their own, where the others are those of shorter episodes.
+    """
+    apart = apart and any("real_mean" in line for line in history)
+    figure, axes = plt.subplots(1 + apart, figsize=(7.0, 6.5) if apart else SIZE, squeeze=False, sharex=True)
+    axis = axes[0, 0]
     history = [h for h in history if h.keys() >= {"fitness_mean", "fitness_std", "fitness_best"}]
     generation = [h["step"] for h in history]
     dot = "o" if len(history) == 1 else ""
@@ -61,16 +72,24 @@ def fitness(path: Path, history: History, title: str, references: dict[str, floa
     axis.plot(generation, mean, marker=dot, color="C0", label="population mean")
     axis.fill_between(generation, mean - std, mean + std, color="C0", alpha=0.2, lw=0)
     axis.plot(generation, best, marker=dot, color="C0", ls=":", label="population best")
-    for name, label, colour in (("test", "CMA mean, held-out seeds", "C1"), ("real", "CMA mean, real", "C3")):
-        names = ("step", f"{name}_mean", f"{name}_ci")
-        points = [tuple(h[one] for one in names) for h in history if h.keys() >= set(names)]
-        if points:
-            x, y, error = zip(*points, strict=True)
-            axis.errorbar(x, y, error, fmt="o-", ms=4, capsize=2, color=colour, label=label)
-    _references(axis, references)
-    axis.set(xlabel="generation", ylabel="return", title=title)
-    _legend_beside(axis)
+    _tests(axis, history, "test", "CMA mean, held-out seeds", "C1")
+    real = axes[-1, 0]
+    _tests(real, history, "real", "CMA mean, real", "C3")
+    _references(real, references)
+    axis.set(ylabel="return", title=title)
+    for each in axes[:, 0]:
+        _legend_beside(each)
+    real.set(xlabel="generation", ylabel="real return" if apart else "return")
     _save(figure, path)
+
+
+def _tests(axis: Any, history: History, name: str, label: str, colour: str) -> None:
+    """Scores of the CMA mean, with their 95 % confidence intervals."""
+    names = ("step", f"{name}_mean", f"{name}_ci")
+    points = [tuple(h[one] for one in names) for h in history if h.keys() >= set(names)]
+    if points:
+        x, y, error = zip(*points, strict=True)
+        axis.errorbar(x, y, error, fmt="o-", ms=4, capsize=2, color=colour, label=label)
 
 
 def sweep(path: Path, rows: list[dict[str, float]], references: dict[str, float] | None = None) -> None:

@@ -221,7 +221,10 @@ def _generation(config: ControllerConfig, search: CMAES, world: Evaluator) -> di
 
 
 def _plot(config: ControllerConfig, run: Run) -> None:
-    plots.fitness(run.folder / "fitness.png", run.history(), f"{config.spec.label}, {run.folder.name}")
+    title = f"{config.spec.label}, {run.folder.name}"
+    if config.horizon:
+        title += f", dreams of {config.horizon} steps"
+    plots.fitness(run.folder / "fitness.png", run.history(), title, apart=config.horizon > 0)
 
 
 def state_of(num_params: int) -> schema.Check:
