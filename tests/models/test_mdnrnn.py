@@ -5,6 +5,7 @@ import torch
 
 from worldmodels.models.fast import lstm
 from worldmodels.models.mdnrnn import MDNRNN
+from worldmodels.models.mixture import nll
 from worldmodels.settings.models import MDNRNNSettings
 
 
@@ -146,3 +147,59 @@ def test_it_learns_what_is_predictable_and_reaches_the_entropy_of_what_is_not() 
     ideal = ((entropy - 2.0) + entropy) / 2  # log sigma of the first is -2
     assert ideal < float(metrics["nll"]) < ideal + 0.35
     assert float(metrics["reward"]) < 0.1
+
+
+def self_fed(share: float, passes: int) -> MDNRNN:
+    torch.manual_seed(0)
+    settings = MDNRNNSettings(hidden_size=16, reward="alive", self_fed=share, passes=passes)
+    return MDNRNN(settings, 4, 1).train()
+
+
+def test_a_share_of_the_codes_shown_in_training_are_its_own() -> None:
+    module = self_fed(0.5, 1)
+    z, action, first = torch.randn(64, 40, 4), torch.rand(64, 40, 1), torch.zeros(64, 40)
+    first[:, 20] = 1
+    zero = torch.zeros(64, 16)
+    shown = module._partly_own(z, action, first, zero, zero, torch.Generator().manual_seed(0))
+    own = (shown != z).any(-1)
+    assert float(own.float().mean()) == pytest.approx(0.5 * 38 / 40, abs=0.03)
+    assert not own[:, 0].any() and not own[:, 20].any()  # an episode's first, and what the batch before knows
+    assert torch.equal(shown[~own], z[~own])
+
+
+def test_own_codes_are_drawn_from_what_was_expected_there() -> None:
+    module = self_fed(1.0, 1)
+    z, action, first = torch.randn(256, 3, 4), torch.rand(256, 3, 1), torch.zeros(256, 3)
+    zero = torch.zeros(256, 16)
+    shown = module._partly_own(z, action, first, zero, zero, torch.Generator().manual_seed(0))
+    hs, _, _ = module._unroll(z, action, first, zero, zero)
+    expected = nll(module.predict(hs[:2]).code, shown[:, 1:].transpose(0, 1), 5)
+    shuffled = nll(module.predict(hs[:2]).code, shown[torch.randperm(256), 1:].transpose(0, 1) + 2, 5)
+    entropy_of_a_normal = 0.5 * math.log(2 * math.pi * math.e)
+    assert float(expected.mean()) == pytest.approx(entropy_of_a_normal, abs=0.35)  # new weights: nearly one normal
+    assert float(shuffled.mean()) > float(expected.mean()) + 1
+
+
+def test_each_pass_goes_one_step_further_on_its_own() -> None:
+    z, action, first = torch.randn(8, 8, 4), torch.rand(8, 8, 1), torch.zeros(8, 8)
+    changed = z.clone()
+    changed[:, 2] += 1
+    zero = torch.zeros(8, 16)
+    for passes in (1, 2, 3):
+        one, other = (
+            self_fed(1.0, passes)._partly_own(codes, action, first, zero, zero, torch.Generator().manual_seed(0))
+            for codes in (z, changed)
+        )
+        differs = [not torch.equal(one[:, t], other[:, t]) for t in range(8)]
+        assert differs.index(True) == 2 + passes  # what came at step 2 is told for so long
+
+
+def test_only_training_is_self_fed() -> None:
+    module = self_fed(0.9, 2)
+    plain = self_fed(0.0, 2)
+    plain.load_state_dict(module.state_dict())
+    given = batch(4, 12, 4, 1)
+    results = [m.eval().loss(given, {}, torch.Generator().manual_seed(1))[0] for m in (module, plain)]
+    assert torch.equal(*results)
+    module.train()
+    assert not torch.equal(module.loss(given, {}, torch.Generator().manual_seed(1))[0], results[0])

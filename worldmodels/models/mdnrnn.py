@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodels.core.errors import UserError
+from worldmodels.core.seeding import uniform
 from worldmodels.data.sequences import Sequences
 from worldmodels.models.base import (
     Dreamed,
@@ -132,7 +133,10 @@ class MDNRNN(Memory[MDNRNNSettings]):
         target = sample_code(batch["next_embed"].float(), noise[:, 1:])
         h = carry.get("h", z.new_zeros(rows, self.hidden_size))
         c = carry.get("c", z.new_zeros(rows, self.hidden_size))
-        hs, h, c = self._unroll(z, batch["action"], batch["is_first"].float(), h, c)
+        first = batch["is_first"].float()
+        if self.training and self.settings.self_fed:
+            z = self._partly_own(z, batch["action"], first, h, c, generator)
+        hs, h, c = self._unroll(z, batch["action"], first, h, c)
         code, end, reward = self.predict(hs)
         ended = batch["terminated"].float().T
         error = nll(code, target.transpose(0, 1), self.settings.mixtures)
@@ -146,6 +150,35 @@ class MDNRNN(Memory[MDNRNNSettings]):
             total = total + metrics["reward"]
         carry = {"h": h.detach(), "c": c.detach()}
         return total, {name: value.detach() for name, value in metrics.items()}, carry
+
+    @torch.no_grad()
+    def _partly_own(
+        self,
+        z: Tensor,
+        action: Tensor,
+        first: Tensor,
+        h: Tensor,
+        c: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Codes (B, T, Z), a share of which is not what came but what M expected there.
+
+        All are drawn at once (Duckworth et al. 2019, Parallel Scheduled Sampling): in the first pass from a memory of
+        real codes only, in each later one from that of the codes that the pass before it gave. An episode's first code
+        is always the real one, as it is in dreams.
+        """
+        rows, steps, size = z.shape
+        own = torch.rand(rows, steps, 1, generator=generator).to(z.device) < self.settings.self_fed
+        own &= first.unsqueeze(-1) == 0
+        own[:, 0] = False  # what was expected there, the batch before knows
+        shown = z
+        for _ in range(self.settings.passes):
+            hs, _, _ = self._unroll(shown, action, first, h, c)
+            noise = uniform(generator, steps * rows, 2 * size).to(z.device)
+            expected = sample(self.predict(hs).code.flatten(0, 1), noise, 1.0, self.settings.mixtures)
+            following = expected.unflatten(0, (steps, rows)).transpose(0, 1)[:, :-1]
+            shown = torch.where(own, torch.cat([z[:, :1], following.to(z.dtype)], 1), z)
+        return shown
 
     def _unroll(self, z: Tensor, action: Tensor, first: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Memory after every step (T, B, H), and the last h and c; state is zeroed where `first` (B, T) is 1."""
