@@ -96,7 +96,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     train_memory(made.memory)
     memory, extra = models.load_module(made.run / "memory", "memory")
     mortal(memory)
-    about = {name: extra[name] for name in ("env", "vision_fingerprint", "starts", "moments")}
+    about = {name: extra[name] for name in ("env", "vision_fingerprint", "starts", "moments", "end_shift")}
     models.save_module(memory, made.run / "memory", "memory", **about)
     return made
 

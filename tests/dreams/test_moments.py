@@ -1,5 +1,6 @@
 """Short dreams begin in the midst of real episodes, with what really happened until then in M's memory."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ from worldmodels import models
 from worldmodels.acting.controller_spec import ControllerSpec
 from worldmodels.core.errors import UserError
 from worldmodels.core.seeding import Noise, integer, rng
-from worldmodels.data.embeddings import Embeddings
+from worldmodels.data.embeddings import EmbeddedEpisode, Embeddings
 from worldmodels.data.store import Rollouts
 from worldmodels.dreams.dream import Dream
-from worldmodels.dreams.moments import EACH, moments, some_episodes
+from worldmodels.dreams.moments import AHEAD, MANY, end_shift, moments, shift_for, some_episodes
+from worldmodels.dreams.play import Player, by_itself
 from worldmodels.evolution.evaluators import DreamEvaluator
 from worldmodels.models.perceive import Eyes
 from worldmodels.settings.envspec import EnvSpec
@@ -27,29 +29,75 @@ def spec(world: World) -> ControllerSpec:
     return ControllerSpec(EnvSpec("doom"), world.run, ("z", "c", "h"), 0, False, 40, "fp32")
 
 
-def test_a_moment_is_what_open_eyes_leave_in_memory(world: World, model) -> None:
+@pytest.fixture
+def episodes(world: World) -> list[EmbeddedEpisode]:
     vision, _ = models.load_module(world.run / "vision", "vision")
-    episodes = some_episodes(
-        Embeddings(world.collect.data / "codes", Rollouts(world.collect.data / "rollouts", "doom"), vision)
-    )
+    data = world.collect.data
+    return some_episodes(Embeddings(data / "codes", Rollouts(data / "rollouts", "doom"), vision))
+
+
+def test_a_moment_is_what_open_eyes_leave_in_memory(model, episodes: list[EmbeddedEpisode]) -> None:
     found = moments(model, episodes, seed=3)
-    assert len(found["z"]) == EACH * len(episodes)
-    assert {name: value.shape[1:] for name, value in found.items()} == {
+    assert len(found.states["z"]) == len(found.step) == len(found.episode) == MANY
+    assert {name: value.shape[1:] for name, value in found.states.items()} == {
         name: value.shape[1:] for name, value in model.initial(1).items()
     }
-    luck = rng(3, "moments")
-    at = np.stack([luck.integers(len(episode.action), size=EACH) for episode in episodes])
-    by_hand = []
-    for number, episode in enumerate(episodes):
-        noise = Noise([integer(3, "moments", number)], model.noise_size)
+    for row in (0, 700, MANY - 1):
+        episode = episodes[found.episode[row]]
+        noise = Noise([integer(3, "moments", int(found.episode[row]))], model.noise_size)
         eyes = Eyes(model, 1)
-        for t in range(int(at[number].max()) + 1):
+        for t in range(found.step[row] + 1):
             state = eyes.see_code(torch.from_numpy(episode.embed[t : t + 1]).float(), noise.draw())
-            by_hand += [(t, number, state["c"][0].clone())] * int((at[number] == t).sum())
             eyes.did(torch.from_numpy(episode.action[t : t + 1]))
-    expected = torch.stack([c for _, _, c in sorted(by_hand, key=lambda one: one[:2])])
-    assert torch.allclose(found["c"].float(), expected, atol=2e-3)
-    assert expected.std(0).max() > 0.01  # else any state would do
+        for name, value in state.items():
+            assert torch.allclose(found.states[name][row], value[0], atol=1e-5)
+    assert found.states["c"].std(0).max() > 0.01  # else any state would do
+
+
+def test_all_steps_of_all_episodes_are_alike(model, episodes: list[EmbeddedEpisode]) -> None:
+    short, long = episodes[0], episodes[1]
+    short = short._replace(embed=short.embed[:6], action=short.action[:5])
+    found = moments(model, [short, long], seed=0)
+    assert np.mean(found.episode == 0) == pytest.approx(5 / (5 + len(long.action)), abs=0.03)
+    steps = found.step[found.episode == 1]
+    assert steps.min() == 0
+    assert steps.max() == len(long.action) - 1
+    assert steps.mean() == pytest.approx((len(long.action) - 1) / 2, abs=2)
+
+
+@pytest.mark.parametrize("true", [-1.5, 0.0, 0.7])
+def test_the_shift_of_ends_is_found_where_it_is_known(true: float) -> None:
+    logits = torch.randn(500, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) - 5
+    share = float(1 - (1 - torch.sigmoid(logits + true)).prod(1).mean())
+    assert shift_for(torch.sigmoid(logits), share) == pytest.approx(true, abs=1e-3)
+
+
+def test_dreams_end_as_often_as_episodes_once_ends_are_shifted(model, episodes: list[EmbeddedEpisode]) -> None:
+    ended = [episode._replace(terminated=number % 2 == 0) for number, episode in enumerate(episodes)]
+    found = moments(model, ended, seed=0)
+    shift = end_shift(model, found, ended, 1.0, seed=0)
+    left = np.array([len(ended[e].action) - t for e, t in zip(found.episode, found.step, strict=True)])
+    died = np.array([ended[e].terminated for e in found.episode])
+    share = died.mean()  # of these few steps, all are within reach
+    assert left.max() <= AHEAD
+    assert 0.2 < share < 0.8
+    told = np.flatnonzero(died)  # where an episode was cut, nobody knows
+    assert shift > 0  # for of those that are told of, all died
+    assert len(told) < MANY
+    assert end_shift(model, found, [one._replace(terminated=False) for one in ended], 1.0, seed=0) == 0.0
+
+
+def test_shifted_ends_come_sooner_and_decided_ends_as_before(model) -> None:
+    lengths = {}
+    for shift in (0.0, 2.0):
+        shifted = copy.copy(model)
+        shifted.end_shift = shift
+        for sample_end in (True, False):
+            dream = Dream(shifted, sample_end=sample_end)
+            still = Player(dream, by_itself, 60).play(list(range(64)), torch.zeros(64, 1))
+            lengths[shift, sample_end] = still.lengths
+    assert torch.equal(lengths[0.0, False], lengths[2.0, False])
+    assert float(lengths[2.0, True].mean()) < 0.8 * float(lengths[0.0, True].mean())
 
 
 def test_short_dreams_begin_at_moments_chosen_by_their_seeds(model) -> None:

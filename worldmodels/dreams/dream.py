@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from worldmodels.core.seeding import Noise, rng
+from worldmodels.dreams.moments import shifted
 from worldmodels.models.base import State, WorldModel
 from worldmodels.models.perceive import Eyes
 
@@ -22,7 +23,8 @@ class Dream:
     Args:
         model: what dreams.
         tau: temperature: above 1 the dream is less predictable than the world it was learnt from.
-        sample_end: an episode ends with the predicted probability; otherwise when the model decides so.
+        sample_end: an episode ends with the predicted probability, calibrated for dreams; otherwise when the model
+            decides so.
         midway: dreams begin at moments of real episodes, not where those began.
     """
 
@@ -84,7 +86,9 @@ class Dream:
         Nothing else is looked at or changed, so that it can be captured as a CUDA graph.
         """
         state, reward, end, terminated = self.model.imagine(state, action, noise[:, :-1], self.tau)
-        return state, reward, end > noise[:, -1] if self._sample_end else terminated
+        if not self._sample_end:
+            return state, reward, terminated
+        return state, reward, shifted(end, self.model.end_shift) > noise[:, -1]
 
     def draw(self) -> Tensor:
         """The next step's noise, float32 (B, N + 1)."""

@@ -73,7 +73,11 @@ HOLDS = {
         clips=schema.each(schema.text()),
     ),
     "memory": schema.fields(
-        {"env": schema.text(), "moments": schema.named(schema.tensor("float16", None, None))},
+        {
+            "env": schema.text(),
+            "moments": schema.named(schema.tensor("float16", None, None)),
+            "end_shift": schema.number(-100, 100),
+        },
         family=schema.text(200),
         config=schema.named(schema.anything),  # its class says what it has: _built
         weights=schema.weights,
@@ -192,6 +196,7 @@ def load(run: Path, device: torch.device | None = None, env: str | None = None, 
         raise UserError(f"{run}/memory does not fit {run}/vision, whose codes are of another size; run stage 3")
     model = pair(vision, memory, starts, device, precision)
     model.moments = _moments(model, extra.get("moments", {}), run)
+    model.end_shift = extra.get("end_shift", 0.0)
     return model
 
 

@@ -49,6 +49,7 @@ class WorldModel(Protocol):
     precision: str  # of its matrix products: bf16 or fp32
     starts: Tensor  # (S, E) embeddings of first observations of real episodes: where dreams begin
     moments: State  # states in the midst of real episodes: where short dreams begin; empty if none were kept
+    end_shift: float  # nats, added to the logit of ends that are sampled in dreams (dreams/moments.py)
 
     def initial(self, batch_size: int) -> State:
         """The state before anything was seen; `observe` with is_first = 1 comes next."""
@@ -245,6 +246,7 @@ class Pairing(nn.Module, WorldModel):
         self.code_size = vision.code_size
         self.rewardless = memory.settings.reward == "none"
         self.moments: State = {}
+        self.end_shift = 0.0
 
     @in_its_precision
     def encode(self, obs: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Stage 3: M learns to expect, and shows how well its heads and its dreams are calibrated."""
 
 import copy
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +13,10 @@ from worldmodels.core.device import prepare_device
 from worldmodels.core.report import paths, say, summarise, table
 from worldmodels.data.embeddings import EmbeddedEpisode, Embeddings
 from worldmodels.data.source import Source
-from worldmodels.data.store import Rollouts, rollout_folder
+from worldmodels.data.store import Rollouts, Shard, rollout_folder
 from worldmodels.dreams import trust
 from worldmodels.dreams.calibration import ages, blind_dreams, deaths, one_step
-from worldmodels.dreams.moments import moments, some_episodes
+from worldmodels.dreams.moments import end_shift, moments, some_episodes
 from worldmodels.evolution.evaluators import BaselineEvaluator
 from worldmodels.models.base import WorldModel
 from worldmodels.settings.config import MemoryConfig
@@ -52,8 +53,26 @@ def train_memory(config: MemoryConfig) -> None:
     learn(memory, source, config, run)
     if not distributed.is_main():
         return
+    _save(config, run, memory, vision, embeddings, device)
+    _report(config, run, rollouts, embeddings.held_out(), device)
+
+
+def _save(
+    config: MemoryConfig,
+    run: Run,
+    memory: models.Memory[Any],
+    vision: models.Vision[Any],
+    embeddings: Embeddings,
+    device: torch.device,
+) -> None:
+    """M, and what dreams begin with: first pictures, moments of episodes, and how ends are to be calibrated there."""
     starts = embeddings.starts()
     paired = models.pair(copy.deepcopy(vision), copy.deepcopy(memory), starts, device, config.precision)
+    episodes = some_episodes(embeddings)
+    found = moments(paired, episodes, config.seed)
+    shift = 0.0
+    if config.model.termination and all(_is_blind(shard) for shard in embeddings.rollouts.shards):
+        shift = end_shift(paired, found, episodes, record_of(config.env).tau, config.seed)
     models.save_module(
         memory,
         run.folder,
@@ -61,9 +80,9 @@ def train_memory(config: MemoryConfig) -> None:
         env=config.spec.label,
         vision_fingerprint=embeddings.vision_fingerprint,
         starts=starts,
-        moments=moments(paired, some_episodes(embeddings), config.seed),
+        moments={name: value.half().cpu() for name, value in found.states.items()},
+        end_shift=shift,
     )
-    _report(config, run, rollouts, embeddings.held_out(), device)
 
 
 def _report(
@@ -101,6 +120,7 @@ def _one_step_rows(
         title = f"termination, {len(predicted)} held-out steps"
         plots.calibration(run.folder / "calibration.png", predicted, happened, title)
         rows += [("ends predicted / happened", f"{predicted.sum():.1f} / {happened.sum():.0f}")]
+        rows += [("ends in dreams, calibrated by", f"{model.end_shift:+.2f} nats")]
     if config.model.reward == "head":
         explained = 1 - np.mean((reward - paid) ** 2) / max(np.var(paid), 1e-9)
         rows += [("reward per step predicted / paid", f"{reward.mean():.3f} / {paid.mean():.3f}")]
@@ -108,12 +128,17 @@ def _one_step_rows(
     return rows
 
 
+def _is_blind(shard: Shard) -> bool:
+    """Whether what was done in it does not depend on what was seen."""
+    return shard.attributes["policy"] in POLICIES
+
+
 def _ages(config: MemoryConfig, run: Run, model: WorldModel, rollouts: Rollouts) -> None:
     """Deaths of the policy that collected, by step of the episode, dreamt beside real: dreams that drift show here.
 
     Nothing is said where no blind policy's episode ever ended by itself.
     """
-    blind = [shard for shard in rollouts.shards if shard.attributes["policy"] in POLICIES]
+    blind = [shard for shard in rollouts.shards if _is_blind(shard)]
     if not any(shard.terminated.any() for shard in blind):
         return
     policy = blind[0].attributes["policy"]

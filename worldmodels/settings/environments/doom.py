@@ -35,15 +35,24 @@ DOOM = Environment(
         "controller": {
             "all": {"bias": False, "max_steps": 2100, "final_episodes": 100},
             "tiny": {
-                "generations": 10,
+                "generations": 40,
                 "pop_size": 32,
                 "episodes": 16,
                 "sample_end": True,
-                "test_every": 5,
-                "test_episodes": 128,
+                "horizon": 240,
+                "test_every": 10,
+                "test_episodes": 512,
                 "real_episodes": 16,
             },
-            "laptop": {"generations": 30, "pop_size": 64, "episodes": 16, "test_every": 10, "test_episodes": 512},
+            "laptop": {
+                "generations": 200,
+                "pop_size": 64,
+                "episodes": 16,
+                "sample_end": True,
+                "horizon": 240,
+                "test_every": 20,
+                "test_episodes": 1024,
+            },
             "paper": {
                 "generations": 1800,
                 "pop_size": 64,
