@@ -126,7 +126,7 @@ def test_a_run_is_known_by_what_it_computes_and_not_by_where() -> None:
 
 def test_flags_override_presets() -> None:
     config = parse(ControllerConfig, ["--preset", "tiny", "--dream", "--tau", "0.5", "1.0", "--pop-size", "10"])
-    assert config.dream and config.tau == (0.5, 1.0) and config.pop_size == 10 and config.generations == 10
+    assert config.dream and config.tau == (0.5, 1.0) and config.pop_size == 10 and config.generations == 40
     config = parse(ControllerConfig, ["--inputs", "h", "surprise"])  # of whatever parts a model has
     assert config.inputs == ("h", "surprise")
 
