@@ -16,7 +16,7 @@ DOOM = Environment(
         "vision": {
             "all": {"code_size": 64},
             "tiny": VISION_SMALL | {"steps": 2400, "focus": 400.0},
-            "laptop": VISION_SMALL | {"steps": 9000, "focus": 400.0},
+            "laptop": VISION_SMALL | {"steps": 20_000, "focus": 400.0},
             "paper": VISION_PAPER | {"steps": 308_000},
         },
         "memory": {
