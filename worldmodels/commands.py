@@ -17,6 +17,7 @@ from worldmodels.settings.config import (
     ControllerConfig,
     EvaluateConfig,
     MemoryConfig,
+    PackConfig,
     ProbeConfig,
     VisionConfig,
 )
@@ -43,6 +44,7 @@ COMMANDS = {
     "train-controller": Command(ControllerConfig, "train_controller:train_controller"),
     "evaluate": Command(EvaluateConfig, "evaluate:evaluate"),
     "probe": Command(ProbeConfig, "probe:probe"),
+    "pack": Command(PackConfig, "pack:pack"),
 }
 
 

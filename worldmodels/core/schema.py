@@ -10,12 +10,14 @@ is converted, so that good files are read as they always were.
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
 
 from worldmodels.core.errors import UserError
+from worldmodels.core.files import read_bytes
 
 Check = Callable[[Any], None]
 """Raises Wrong if a value is not what it should be."""
@@ -47,6 +49,20 @@ def parse(text: str | bytes) -> Any:
         if not level:
             return value
     raise Wrong(f"it is nested more than {DEEPEST} levels deep")
+
+
+def read(path: Path, holds: Check, most: int = 1 << 20) -> Any:
+    """What a JSON file of up to `most` bytes holds.
+
+    Raises:
+        UserError: if it cannot be read, is no JSON, or is not what `holds` asks for.
+    """
+    try:
+        value = parse(read_bytes(path, most))
+    except Wrong as wrong:
+        raise UserError(f"{path} is damaged: {wrong}") from wrong
+    check(value, holds, path)
+    return value
 
 
 def _parts(node: Any) -> Sequence[Any]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from worldmodels.core import files, schema
-from worldmodels.core.errors import UserError
 from worldmodels.core.report import Summary
 
 FILE = "trust.json"
@@ -21,7 +20,6 @@ LIVED = schema.fields(
 )
 EACH = schema.fields(real=LIVED, sampled=LIVED, decided=LIVED)
 HOLDS = schema.fields(tau=schema.number(), lives=schema.named(EACH))
-LARGEST = 1_000_000  # bytes
 
 
 class Lives(NamedTuple):
@@ -58,11 +56,7 @@ def read(memory: Path) -> tuple[float, dict[str, Lives]]:
     path = memory / FILE
     if not path.exists():
         return 1.0, {}
-    try:
-        record = schema.parse(files.read_bytes(path, LARGEST))
-    except schema.Wrong as wrong:
-        raise UserError(f"{path} is damaged: {wrong}; delete it, or run stage 3 again with --fresh") from wrong
-    schema.check(record, HOLDS, path)
+    record = schema.read(path, HOLDS)
     return record["tau"], {
         label: Lives(**{how: Summary(**numbers) for how, numbers in one.items()})
         for label, one in record["lives"].items()

@@ -141,13 +141,18 @@ def load_module(folder: Path, kind: str) -> tuple[Any, dict[str, Any]]:
     if kind == "vision" and not {"spec", "clips"} <= set(tree):
         raise UserError(f"{path} was saved by another version; run stage 2 again with --fresh")
     schema.check(tree, HOLDS[kind], path)
-    weights = tree.pop("weights")
+    weights = _whole(tree.pop("weights"))
     with torch.device("meta"):  # which takes no memory, so that no file can ask for more than its own weights take
         sizes = _built(tree, kind, path)
     checkpoint.check_weights(sizes, weights, path)
     module = _built(tree, kind, path)
     checkpoint.load_weights(module, weights, path)
     return module.eval(), tree
+
+
+def _whole(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights in single precision, in which models compute and are trained; those to be handed on are kept in half."""
+    return {name: value.float() if value.dtype == torch.float16 else value for name, value in weights.items()}
 
 
 def _built(tree: dict[str, Any], kind: str, path: Path) -> Any:

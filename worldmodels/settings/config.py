@@ -379,6 +379,18 @@ class ProbeConfig(OnDevice, OfAll):
                 raise UserError(f"{flag(name)} {' '.join(map(str, values))} names one twice")
 
 
+@dataclass(frozen=True, kw_only=True)
+class PackConfig(OfAll):
+    """Hand a run on: V, M and its controllers in half precision, scored anew, with a card."""
+
+    run: Path
+    """A run folder."""
+    out: Path
+    """The folder to write; a run like any other."""
+    episodes: int = setting(100, least=2, too_few="tells no spread", most=1_000_000)
+    """Episodes per score on the card."""
+
+
 def usual(kind: type[Config], env: str, preset: str, name: str = "", **changes: Any) -> Config:
     """A stage's settings where nothing is given but these, and `changes`.
 
