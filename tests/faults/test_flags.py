@@ -20,7 +20,11 @@ from worldmodels.settings.models import OURS
 DIGITS = "9" * 400
 NUMBERS = ["-1", "0", "1e400", "-1e400", "nan", "inf", DIGITS, f"-{DIGITS}", "9" * 5000, "", "many", "½", "1,5", "0x10"]
 TEXTS = ["", "..", "../../x", "a/b", "x" * 5000, "naïve☃", " ", "\x1b[2J", "-", "NUL", "~", "nan"]
-NEEDED: dict[str, list[str]] = {"evaluate": ["--run", "x"], "probe": ["--run", "x"]}
+NEEDED: dict[str, list[str]] = {
+    "evaluate": ["--run", "x"],
+    "probe": ["--run", "x"],
+    "pack": ["--run", "x", "--out", "y"],
+}
 """What a command cannot do without."""
 TOGETHER = [
     "collect --noise 0.5",
