@@ -20,10 +20,10 @@ from worldmodels.settings.models import OURS
 DIGITS = "9" * 400
 NUMBERS = ["-1", "0", "1e400", "-1e400", "nan", "inf", DIGITS, f"-{DIGITS}", "9" * 5000, "", "many", "½", "1,5", "0x10"]
 TEXTS = ["", "..", "../../x", "a/b", "x" * 5000, "naïve☃", " ", "\x1b[2J", "-", "NUL", "~", "nan"]
-NEEDED: dict[str, list[str]] = {
-    "evaluate": ["--run", "x"],
-    "probe": ["--run", "x"],
-    "pack": ["--run", "x", "--out", "y"],
+NEEDED: dict[str, dict[str, str]] = {
+    "evaluate": {"--run": "x"},
+    "probe": {"--run": "x"},
+    "pack": {"--run": "x", "--out": "y"},
 }
 """What a command cannot do without."""
 TOGETHER = [
@@ -103,9 +103,11 @@ def odd_values(hint: Any) -> list[list[str]]:
 
 def cases() -> Iterator[Case]:
     for command in COMMANDS:
-        given = NEEDED.get(command, [])
+        needed = NEEDED.get(command, {})
+        given = [word for pair in needed.items() for word in pair]
         for word, hint in fields_of(command):
-            before = [*with_model(command, word), *([] if word in given else given)]
+            others = [each for pair in needed.items() for each in pair if pair[0] != word]
+            before = [*with_model(command, word), *others]
             for values in odd_values(hint):
                 yield Case(command, (*before, word, *values), word)
             near = word[:-1] + "q"
