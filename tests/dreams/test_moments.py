@@ -15,6 +15,7 @@ from worldmodels.core.seeding import Noise, integer, rng
 from worldmodels.data.embeddings import EmbeddedEpisode, Embeddings
 from worldmodels.data.store import Rollouts
 from worldmodels.dreams.dream import Dream
+from worldmodels.dreams.gym import DreamEnv
 from worldmodels.dreams.moments import AHEAD, MANY, end_shift, moments, shift_for, some_episodes
 from worldmodels.dreams.play import Player, by_itself
 from worldmodels.evolution.evaluators import DreamEvaluator
@@ -142,3 +143,14 @@ def test_an_m_that_kept_no_moments_is_refused_and_dreams_on_otherwise(world: Wor
     models.save_module(memory, tmp_path / "memory", "memory", **damaged)
     with pytest.raises(UserError, match="moments of another model"):
         models.load(tmp_path)
+
+
+def test_dreams_of_an_agent_librarys_may_begin_midway_too(model) -> None:
+    env = DreamEnv(model, 2, ("h",), max_steps=5, midway=True)
+    seen, _ = env.reset(seed=[5, 6])
+    chosen = [int(rng(seed, "start").integers(MANY)) for seed in (5, 6)]
+    assert np.allclose(seen, model.moments["h"][chosen].numpy())
+    bare = copy.copy(model)
+    bare.moments = {}
+    with pytest.raises(ValueError, match="midway: this M kept no moments"):
+        DreamEnv(bare, 2, ("h",), midway=True)
