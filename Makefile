@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
-DEMO := --env doom --preset tiny --run runs/demo --data data/demo
 ENGINE = $$($(PY) -c "import pathlib, vizdoom; print(pathlib.Path(vizdoom.__file__).parent / 'vizdoom')")
 export MPLBACKEND := Agg
 
@@ -33,11 +32,8 @@ install = { if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
 	else echo "error: system packages are missing: please run 'sudo apt-get install $(1)'"; exit 1; fi; }
 
 demo: $(READY)  ## an agent learns to survive in Doom inside its own dream, then in the real game
-	$(PY) pipelines/01_collect.py $(DEMO)
-	$(PY) pipelines/02_train_vision.py $(DEMO)
-	$(PY) pipelines/03_train_memory.py $(DEMO)
-	$(PY) pipelines/04_train_controller.py $(DEMO) --dream --tau 1.15 --final-episodes 16
-	$(PY) -m worldmodels evaluate --run runs/demo --dream --episodes 100
+	$(PY) -m worldmodels run --env doom --preset tiny --run runs/demo --data data/demo \
+		--dream --tau 1.15 --final-episodes 16
 
 test: $(READY)  ## the tests: a quarter of an hour on two cores
 	$(PY) -m pytest

@@ -18,10 +18,12 @@ from worldmodels.data.store import pack_shard
 from worldmodels.settings import environments
 from worldmodels.settings.config import (
     CollectConfig,
+    CompareConfig,
     ControllerConfig,
     EvaluateConfig,
     MemoryConfig,
     ProbeConfig,
+    RunConfig,
     VisionConfig,
 )
 from worldmodels.settings.models import HRSSMSettings, MDNRNNSettings, RSSMSettings, VAESettings
@@ -40,6 +42,7 @@ TINY_HRSSM = HRSSMSettings(code_size=8, depth=4, sequence_length=8, **SMALL)
 COMMANDS: dict[str, type] = {
     "01_collect": CollectConfig, "02_train_vision": VisionConfig, "03_train_memory": MemoryConfig,
     "04_train_controller": ControllerConfig, "evaluate": EvaluateConfig, "probe": ProbeConfig,
+    "run": RunConfig, "compare": CompareConfig,
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import itertools
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 
 from tests.conftest import COMMANDS
 from worldmodels.data.store import Rollouts
@@ -203,9 +205,87 @@ def seconds(*words: str) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-@pytest.mark.parametrize("name", ["collect", "train-vision", "train-memory", "train-controller", "evaluate", "probe"])
+@pytest.mark.parametrize(
+    "name", ["collect", "train-vision", "train-memory", "train-controller", "evaluate", "probe", "run"]
+)
 def test_help_and_mistakes_are_answered_at_once(name: str) -> None:
     """Beside what Python itself takes, at the best of several tries."""
     for words in (["--help"], ["--eposides", "3"], ["--workers", "-1", "--run", "x"]):
         tries = (seconds("-m", "worldmodels", name, *words) - seconds("-c", "pass") for _ in range(8))
         assert any(took < 0.5 for took in tries), words
+
+
+SHORT = "--dream --tau 1.15 --real-episodes 2"
+"""What the controller is asked besides."""
+
+
+def for_run(stage: str) -> str:
+    """A stage's flags as `run` is given them: --vision.steps 4."""
+    name = stage.split("_")[-1]
+    return " ".join(f"--{name}.{word[2:]}" if word.startswith("--") else word for word in SIZES[stage].split())
+
+
+RUN = f"run --env doom --preset tiny --workers 2 {SHORT} --evaluate.episodes 4 {' '.join(map(for_run, SIZES))}"
+
+
+def learnt(folder: Path) -> dict[str, object]:
+    """All that was collected and learnt, but for times of day and seconds taken."""
+    shards = folder.glob("data/doom/*/**/*.h5")
+    found: dict[str, object] = {str(path.relative_to(folder)): path.read_bytes() for path in shards}
+    for path in folder.glob("runs/doom/**/*.safetensors"):
+        with safe_open(path, "np") as file:
+            tensors = {name: file.get_tensor(name).tobytes() for name in file.keys()}  # noqa: SIM118
+            found[str(path.relative_to(folder))] = file.metadata(), tensors
+    for path in folder.glob("runs/doom/**/metrics.jsonl"):
+        text = path.read_text()
+        found[str(path.relative_to(folder))] = re.sub(r'"(time|seconds|steps_per_second)": [\d.]+', "", text)
+    return found
+
+
+def interrupted(folder: Path, made: str, how: signal.Signals) -> subprocess.Popen:
+    """`run`, stopped once there is a file like `made`."""
+    process = start(folder, RUN)
+    while not any(folder.glob(made)) and process.poll() is None:
+        time.sleep(0.01)
+    assert process.poll() is None
+    process.send_signal(how)  # to it alone: what it started is its own to see to
+    process.communicate(timeout=300)
+    return process
+
+
+@pytest.mark.timeout(1200)
+def test_run_equals_its_stages_by_hand_however_often_it_is_stopped(doom: Path, tmp_path: Path) -> None:
+    """Over a minute where the machine is busy: a dozen processes that load torch, one after the other."""
+    assert interrupted(tmp_path, "runs/doom/vision/checkpoint.safetensors", signal.SIGINT).returncode == 130
+    killed = interrupted(tmp_path, "runs/doom/memory/checkpoint.safetensors", signal.SIGKILL)
+    assert killed.returncode == -signal.SIGKILL and not any(tmp_path.glob("runs/doom/controller/*"))
+    again = start(tmp_path, RUN)
+    printed, told = again.communicate(timeout=600)
+    assert again.returncode == 0, told
+    assert "3/5 memory" in told and "left" in told and "2/5 vision" not in told  # which was finished
+    by_hand = tmp_path / "by hand"
+    shutil.copytree(doom, by_hand)
+    stage(by_hand, "04_train_controller", f"--env doom {SHORT}")
+    said = run(by_hand, "evaluate --run runs/doom --dream --episodes 4 --workers 2")
+    assert learnt(tmp_path) == learnt(by_hand) and len(learnt(tmp_path)) > 10
+    table = re.compile(r"^(?:stay still|our controller).*$", re.M)
+    assert set(table.findall(said)) <= set(table.findall(printed))
+    began = time.monotonic()
+    assert "all of runs/doom is done already" in run(tmp_path, RUN)
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--evaluate.episodes 1", "--evaluate.episodes 1 tells no spread"),
+        ("--inputs z nothing", "--inputs nothing is not among this model's features"),
+        ("--env dooom", "--env dooom is unknown; did you mean doom?"),
+    ],
+)
+def test_what_any_stage_would_refuse_is_refused_before_the_first(tmp_path: Path, flags: str, message: str) -> None:
+    process = start(tmp_path, f"run --preset tiny {flags}")
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 1 and message in error and "Traceback" not in error
+    assert len(error.strip().splitlines()) == 1
+    assert not any(tmp_path.glob("data/*/rollouts/*"))

@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,11 @@ def command(script: str) -> str:
     return script.removesuffix(".py").split("/")[-1]
 
 
+def read(script: str, flags: list[str]) -> Any:
+    """What a command makes of its flags."""
+    return OURS[script].read(flags) if script in OURS else parse(COMMANDS[command(script)], flags)
+
+
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.S)
 
@@ -27,22 +33,24 @@ def blocks(language: str) -> list[str]:
 def test_its_commands_parse() -> None:
     lines = [line for block in blocks("bash") for line in block.splitlines()]
     commands = [line for line in lines if line.startswith(("python ", "worldmodels "))]
-    assert len(commands) == 9
+    assert len(commands) == 11
     for line in commands:
-        _, script, *flags = shlex.split(line.replace("worldmodels ", "python "))
+        _, script, *flags = shlex.split(line.replace("worldmodels ", "python "), comments=True)
         assert (ROOT / script).exists() or script in OURS
-        parse(COMMANDS[command(script)], flags)
+        read(script, flags)
 
 
-@pytest.mark.parametrize(("target", "stages"), [("demo", 5), ("test", 0)])
+@pytest.mark.parametrize(("target", "stages"), [("demo", 1), ("test", 0)])
 def test_its_make_targets_exist_and_call_what_exists(target: str, stages: int) -> None:
     assert f"make {target}" in README
     plan = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    plan = plan.replace("\\\n", "")
     lines = [line for line in plan.splitlines() if "pipelines/" in line or "-m worldmodels" in line]
     assert len(lines) == stages and ("-m pytest" in plan) == (target == "test")
     for line in lines:
         words = shlex.split(line.replace("-m worldmodels ", ""))
-        parse(COMMANDS[command(words[1])], words[2:])
+        asked = read(words[1], words[2:])
+        assert [part.stage for part in asked.parts] == ["collect", "vision", "memory", "controller", "evaluate"]
 
 
 def test_its_python_runs(world: World) -> None:

@@ -10,18 +10,22 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from worldmodels.core.errors import UserError, command, nearest
+from worldmodels.core.progress import follow
 from worldmodels.core.report import speak_plainly
 from worldmodels.settings.command_line import parse
 from worldmodels.settings.config import (
     CollectConfig,
+    CompareConfig,
     ControllerConfig,
     EvaluateConfig,
     MemoryConfig,
     PackConfig,
     ProbeConfig,
+    RunConfig,
     VisionConfig,
 )
 from worldmodels.settings.launch import several_processes, single_process
+from worldmodels.settings.run_all import parse_all
 
 
 class Command(NamedTuple):
@@ -31,6 +35,12 @@ class Command(NamedTuple):
     function: str
     launched: Callable[[Callable[[], None]], Callable[[], None]] = single_process
 
+    def read(self, argv: list[str] | None, called: str = "") -> Any:
+        """The settings that `argv` (this process's, if None) asks for. Raises UserError if they make no sense."""
+        if self.config is RunConfig:
+            return parse_all(sys.argv[1:] if argv is None else argv, called)
+        return parse(self.config, argv, called)
+
     @property
     def about(self) -> str:
         """What it does, in a line."""
@@ -38,6 +48,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "run": Command(RunConfig, "run_all:run_all"),
     "collect": Command(CollectConfig, "collect:collect"),
     "train-vision": Command(VisionConfig, "train_vision:train_vision", several_processes),
     "train-memory": Command(MemoryConfig, "train_memory:train_memory", several_processes),
@@ -45,6 +56,7 @@ COMMANDS = {
     "evaluate": Command(EvaluateConfig, "evaluate:evaluate"),
     "probe": Command(ProbeConfig, "probe:probe"),
     "pack": Command(PackConfig, "pack:pack"),
+    "compare": Command(CompareConfig, "compare:compare"),
 }
 
 
@@ -55,7 +67,8 @@ def run(name: str, argv: list[str] | None = None) -> None:
 
     def main() -> None:
         speak_plainly()
-        config: Any = parse(chosen.config, argv, _typed_as(name))
+        follow()
+        config = chosen.read(argv, _typed_as(name))
         module, function = chosen.function.split(":")
         getattr(importlib.import_module(f"worldmodels.stages.{module}"), function)(config)
 

@@ -36,8 +36,15 @@ OTHER = {  # settings that `--fresh` may come with
 }
 
 
+def named(stage: str) -> str:
+    """A stage's flags as `run` is given them: --vision.steps 12."""
+    name = stage.removeprefix("train-")
+    return " ".join(f"--{name}.{word[2:]}" if word.startswith("--") else word for word in STAGES[stage].split())
+
+
 def start(folder: Path, stage: str, extra: str = "") -> subprocess.Popen:
-    words = f"{stage} {TINY} {STAGES[stage]} {extra}".split()
+    asked = STAGES.get(stage) or " ".join([*map(named, STAGES), "--evaluate.episodes 2"])
+    words = f"{stage} {TINY} {asked} {extra}".split()
     return subprocess.Popen(
         [sys.executable, "-m", "worldmodels", *words],
         cwd=folder,
@@ -143,6 +150,36 @@ def test_a_command_killed_at_any_moment_ends_as_if_it_never_was(
         assert not leftovers(folder)
         shutil.rmtree(folder)
     print(f"{stage}: {done} kills, nothing lost, results equal to the bit")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_all_stages_in_one_command_killed_at_any_moment_end_as_if_they_never_were(tmp_path: Path) -> None:
+    """Only the command itself is killed: what it has started must not outlive it, or it could not go on at once."""
+    luck = random.Random("run")
+    never = tmp_path / "never"
+    never.mkdir()
+    seconds = finish(never, "run")
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    done = 0
+    while done < KILLS // 16:
+        process = start(folder, "run")
+        try:
+            process.communicate(timeout=luck.uniform(0.05, 0.5) * seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            done += 1
+        else:
+            assert process.returncode == 0
+            shutil.rmtree(folder)
+            folder.mkdir()
+    finish(folder, "run")
+    for stage in STAGES:
+        assert results(folder, stage) == results(never, stage), stage
+    assert not leftovers(folder)
+    print(f"run: {done} kills, nothing lost, results equal to the bit")
 
 
 @pytest.mark.slow

@@ -81,6 +81,15 @@ def say(*lines: str) -> None:
         tqdm.write(printable(line))
 
 
+def lasting(seconds: float) -> str:
+    """A time as people say it: 40 s, 12 min, 3 h 20 min."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h {rest} min" if hours and rest else f"{hours} h" if hours else f"{minutes} min"
+
+
 def paths(**named: Path) -> str:
     """Where things lie, one per line."""
     width = max(map(len, named))

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from worldmodels.core import progress
 from worldmodels.core.checkpoint import fingerprint
 from worldmodels.core.device import autocast
 from worldmodels.core.errors import UserError
@@ -59,7 +59,7 @@ class Embeddings:
         """Encodes every shard that has no embeddings yet."""
         missing = [shard for shard in self.rollouts.shards if not self._is_there(shard)]
         frames = sum(int(shard.obs_starts[-1]) for shard in missing)
-        with tqdm(total=frames, unit="frame", unit_scale=True, desc="encode", disable=not missing) as bar:
+        with progress.bar(total=frames, unit="frame", unit_scale=True, desc="encode", disable=not missing) as bar:
             for shard in missing:
                 parts = []
                 for part in _encoded(vision, shard.read("obs"), device, precision):

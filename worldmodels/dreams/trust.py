@@ -66,14 +66,19 @@ def read(memory: Path) -> tuple[float, dict[str, Lives]]:
 def doubts(memory: Path, sample_end: bool) -> list[str]:
     """What to warn of: trivial policies that live much longer, or shorter, in dreams of this M than really."""
     tau, lives = read(memory)
-    said = []
-    for label, one in lives.items():
-        ratio = one.ratio(sample_end)
-        if HARSH <= ratio <= KIND:
-            continue
-        word = "kind" if ratio > KIND else "harsh"
-        said.append(
-            f"warning: these dreams are too {word}: '{label}' lives {one.dreamt(sample_end).mean:.0f} steps in them "
-            f"(τ {tau:g}), really {one.real.mean:.0f}: {ratio:.2f} times as long"
-        )
-    return said
+    world = f"a dream at τ {tau:g}"
+    found = (odd_lengths(f"'{who}'", one.dreamt(sample_end), one.real, world) for who, one in lives.items())
+    return [said for said in found if said]
+
+
+def odd_lengths(who: str, dreamt: Summary, real: Summary, world: str = "this dream") -> str:
+    """What to warn of if dreams end sooner or later than reality by a quarter, and by more than luck explains; else
+    ""."""
+    ratio = dreamt.mean / max(real.mean, 1e-9)
+    if abs(dreamt.mean - real.mean) <= dreamt.ci + real.ci or HARSH <= ratio <= KIND:
+        return ""
+    how = "kind" if ratio > 1 else "harsh"
+    return (
+        f"{world} is too {how}: {who} lives {ratio:.2f} times as long as really ({dreamt.mean:.0f} and "
+        f"{real.mean:.0f} steps)"
+    )

@@ -4,7 +4,7 @@ Speeds are measured here, for seconds, and multiplied; nothing is written.
 """
 
 from worldmodels.estimate.collection import collection
-from worldmodels.estimate.evolution import evolution
+from worldmodels.estimate.evolution import evaluation, evolution
 from worldmodels.estimate.training import memory, vision
 
-__all__ = ["collection", "evolution", "memory", "vision"]
+__all__ = ["collection", "evaluation", "evolution", "memory", "vision"]

@@ -25,8 +25,8 @@ def collection(
     episodes: int,
     agent_of: Callable[[list[gymnasium.Env]], Agent],
     lockstep: int,
-) -> None:
-    """Plays a few episodes for a few seconds, and says what `episodes` of them would take.
+) -> float:
+    """Plays a few episodes for a few seconds, and says what `episodes` of them would take; returns the seconds.
 
     Args:
         config: of the stage.
@@ -56,7 +56,7 @@ def collection(
         Size("memory: shards in hand", cores * shard, f"{cores} compressed, and the episodes being played"),
         own_memory()._replace(name="memory: each worker"),
     ]
-    show(f"{episodes} episodes of {config.spec.label} by {policy}, a dry run", costs, sizes)
+    return show(f"{episodes} episodes of {config.spec.label} by {policy}, a dry run", costs, sizes)
 
 
 class Sample(NamedTuple):

@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from worldmodels.core import distributed
+from worldmodels.core import distributed, progress
 from worldmodels.core.report import say, table
 
-LONG_ENOUGH = 2.0  # seconds of measuring after which a speed is believed
+LONG_ENOUGH = 2.0  # seconds of measuring after which a speed is believed,
+IN_PASSING = 0.4  # and if `worldmodels run` asks, which begins as soon as it is answered
 FRAME = 64 * 64 * 3  # bytes
 
 
@@ -35,6 +36,11 @@ class Size(NamedTuple):
     source: str
 
 
+def long_enough() -> float:
+    """Seconds of measuring after which a speed is believed."""
+    return IN_PASSING if progress.is_told() else LONG_ENOUGH
+
+
 def seconds_per(work: Callable[[int], float], most: int = 10**9) -> float:
     """Seconds per unit of work, measured over more and more of it until that takes long enough to believe.
 
@@ -48,9 +54,9 @@ def seconds_per(work: Callable[[int], float], most: int = 10**9) -> float:
         began = time.perf_counter()
         done = work(count)
         took = time.perf_counter() - began
-        if took > LONG_ENOUGH / 2 or count == most:
+        if took > long_enough() / 2 or count == most:
             return took / max(1.0, done)
-        count = min(most, int(count * min(10.0, max(2.0, LONG_ENOUGH / took))))
+        count = min(most, int(count * min(10.0, max(2.0, long_enough() / took))))
 
 
 def own_memory() -> Size:
@@ -59,16 +65,17 @@ def own_memory() -> Size:
     return Size("memory: this process", peak, "its peak while measuring, libraries included")
 
 
-def show(title: str, costs: list[Cost], sizes: list[Size]) -> None:
-    """Prints the estimate: times with their total, then disk and memory."""
-    if not distributed.is_main():
-        return
-    times = [_row(cost) for cost in costs]
+def show(title: str, costs: list[Cost], sizes: list[Size]) -> float:
+    """Prints the estimate: times with their total, then disk and memory. Returns the seconds in all."""
     total = sum(cost.seconds for cost in costs)
+    if progress.is_told() or not distributed.is_main():
+        return total
+    times = [_row(cost) for cost in costs]
     times += [("total", "", "", "", _time(total), "but plots, films and starting up")]
     say(table(title, ("", "each", "times", "cores", "in all", "from"), times))
     megabytes = [(size.name, f"{size.bytes / 1e6:,.1f}", size.source) for size in sizes]
     say(table("Disk and memory", ("", "MB", "from"), megabytes))
+    return total
 
 
 def _row(cost: Cost) -> tuple[str, ...]:

@@ -19,21 +19,28 @@ from worldmodels.estimate.training import MadeUp
 from worldmodels.evolution.cma_es import FULL_COVARIANCE_LIMIT
 from worldmodels.evolution.evaluators import DreamEvaluator
 from worldmodels.models.base import WorldModel
-from worldmodels.settings.config import ControllerConfig, MemoryConfig, VisionConfig, usual
+from worldmodels.settings.config import ControllerConfig, EvaluateConfig, MemoryConfig, VisionConfig, usual
 
 SAMPLED = 256  # candidates, and episodes of each: if there are more, so many are measured
 
 
-def evolution(config: ControllerConfig) -> None:
-    """Measures steps in dreams and in the real environment, and counts both, as if no episode ended early."""
-    model, source = _model(config, torch.device("cpu"))
+Asked = tuple[VisionConfig, MemoryConfig] | None
+"""How V and M will be trained that are not on disk yet; None for as this --preset has it."""
+
+
+def evolution(config: ControllerConfig, asked: Asked = None) -> float:
+    """Measures steps in dreams and in the real environment, and counts both, as if no episode ended early.
+
+    Returns the seconds.
+    """
+    model, source = _model(config, torch.device("cpu"), asked)
     spec = ControllerSpec.of(config, model)
     numbers = spec.controller(model).num_params
     measured = min(config.pop_size, SAMPLED)
     params = rng(config.seed, "estimate").normal(0, config.sigma0, (measured, numbers))
     torch.set_num_threads(1)  # as in a worker
     real = _real_step(config, spec, model, params)
-    costs = _dreamt(config, spec, params, real) if config.dream else _real(config, real)
+    costs = _dreamt(config, spec, params, real, asked) if config.dream else _real(config, real)
     final = (len(config.tau) or 1) + len(baselines(config.env))
     times = final * config.final_episodes * config.max_steps
     costs += [Cost("real step, final scores", real, times, "the same, baselines too", _cores(config))]
@@ -41,7 +48,19 @@ def evolution(config: ControllerConfig) -> None:
     checkpoint = (len(config.tau) or 1) * 8 * (matrices + 10 * numbers)
     sizes = [Size("disk: checkpoint", checkpoint, f"CMA-ES over {numbers:,} numbers"), own_memory()]
     title = f"{config.generations} generations of C of {config.spec.label}, a dry run"
-    show(f"{title}; every episode counts --max-steps {config.max_steps:,} steps; {source}", costs, sizes)
+    return show(f"{title}; every episode counts --max-steps {config.max_steps:,} steps; {source}", costs, sizes)
+
+
+def evaluation(config: EvaluateConfig, controller: ControllerConfig, asked: Asked = None) -> float:
+    """Measures steps in the real environment, as if no episode ended early. Returns the seconds."""
+    model, source = _model(controller, torch.device("cpu"), asked)
+    spec = ControllerSpec.of(controller, model)
+    torch.set_num_threads(1)  # as in a worker
+    real = _real_step(controller, spec, model, np.zeros((1, spec.controller(model).num_params)))
+    policies = len(baselines(controller.env)) if config.baselines else 0
+    times = (1 + policies) * config.episodes * controller.max_steps
+    cost = Cost("real step", real, times, "baselines' too", max(1, config.workers))
+    return show(f"{config.episodes} episodes of evaluation, a dry run; {source}", [cost], [own_memory()])
 
 
 def _cores(config: ControllerConfig) -> int:
@@ -76,9 +95,15 @@ def _real(config: ControllerConfig, step: float) -> list[Cost]:
     ]
 
 
-def _dreamt(config: ControllerConfig, spec: ControllerSpec, params: np.ndarray, real: float) -> list[Cost]:
+def _dreamt(
+    config: ControllerConfig,
+    spec: ControllerSpec,
+    params: np.ndarray,
+    real: float,
+    asked: Asked,
+) -> list[Cost]:
     """What they cost in dreams, and the real episodes that are shown beside."""
-    dreaming, _ = _model(config, prepare_device(config.device))
+    dreaming, _ = _model(config, prepare_device(config.device), asked)
     seeds = _luck(config, min(config.episodes, SAMPLED))
 
     def world(steps: int) -> DreamEvaluator:
@@ -112,15 +137,16 @@ def _how(config: ControllerConfig) -> str:
     return f"{config.lockstep} side by side here, resets included"
 
 
-def _model(config: ControllerConfig, device: torch.device) -> tuple[WorldModel, str]:
-    """V and M on disk, or else new ones of the sizes that stages 2 and 3 have by this --preset."""
-    if all((config.run / stage / models.FILE).exists() for stage in ("vision", "memory")):
+def _model(config: ControllerConfig, device: torch.device, asked: Asked) -> tuple[WorldModel, str]:
+    """V and M on disk, or else new ones as stages 2 and 3 are asked to have them, or as this --preset has them."""
+    if all((config.run / stage / models.FILE).exists() for stage in ("vision", "memory")) and not config.fresh:
         found = models.load(config.run, device, config.spec.label, config.precision)
         return found, f"V and M of {config.run}"
     data = MadeUp(numbers_in_an_action(reused(config.spec, 1)[0]))
-    v = usual(VisionConfig, config.env, config.preset)
-    m = usual(MemoryConfig, config.env, config.preset)
+    usually = usual(VisionConfig, config.env, config.preset), usual(MemoryConfig, config.env, config.preset)
+    v, m = asked or usually
     vision = models.class_of(v.vision, "vision").build(v.model, data)
+    m = models.settled(m, vision)
     lasting = dataclasses.replace(m.model, reward="alive", termination=False)
     memory = models.class_of(m.memory, "memory").build(lasting, data, vision)
     model = models.pair(vision, memory, torch.randn(16, vision.embed_size), device, config.precision)

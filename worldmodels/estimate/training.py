@@ -17,7 +17,6 @@ from worldmodels.envs.reused import numbers_in_an_action, reused
 from worldmodels.estimate.costs import FRAME, Cost, Size, own_memory, seconds_per, show
 from worldmodels.models import Trainable, Vision
 from worldmodels.settings.config import CollectConfig, MemoryConfig, TrainConfig, VisionConfig, usual
-from worldmodels.settings.presets import preset_of
 from worldmodels.training.train import fit, mean_loss
 
 
@@ -65,9 +64,12 @@ class Nowhere:
         """Nothing was opened."""
 
 
-def vision(config: VisionConfig, checked: int) -> None:
-    """Measures gradient steps, encoding and reading; a check takes `checked` frames."""
-    data = data_of(config)
+def vision(config: VisionConfig, checked: int, collect: CollectConfig | None = None) -> float:
+    """Measures gradient steps, encoding and reading; a check takes `checked` frames.
+
+    What is not on disk yet is as `collect` would have it, by default as this --preset has it. Returns the seconds.
+    """
+    data = data_of(config, collect)
     device = prepare_device(config.device)
     module = models.class_of(config.vision, "vision").build(config.model, MadeUp(data.action_size))
     costs = _train(config, module, data.action_size, module.embed_size, checked, device)
@@ -91,14 +93,23 @@ def vision(config: VisionConfig, checked: int) -> None:
         Size("memory: --shuffle-buffer", held * FRAME, f"{held:,} frames"),
         *_memory(device),
     ]
-    show(f"{config.steps} steps of V ({config.vision}) of {config.spec.label}, a dry run", costs, sizes)
+    return show(f"{config.steps} steps of V ({config.vision}) of {config.spec.label}, a dry run", costs, sizes)
 
 
-def memory(config: MemoryConfig, checked: int) -> None:
-    """Measures gradient steps on a V's codes; a check takes `checked` steps."""
-    data = data_of(config)
+def memory(
+    config: MemoryConfig,
+    checked: int,
+    collect: CollectConfig | None = None,
+    vision: VisionConfig | None = None,
+) -> float:
+    """Measures gradient steps on a V's codes; a check takes `checked` steps.
+
+    What is not on disk yet is as `collect` and `vision` would have it, by default as this --preset has it. Returns the
+    seconds.
+    """
+    data = data_of(config, collect)
     device = prepare_device(config.device)
-    seen, source = _vision(config, data)
+    seen, source = _vision(config, data, vision)
     config = models.settled(config, seen)
     module = models.class_of(config.memory, "memory").build(config.model, MadeUp(data.action_size), seen)
     costs = _train(config, module, data.action_size, seen.embed_size, checked, device)
@@ -108,18 +119,18 @@ def memory(config: MemoryConfig, checked: int) -> None:
         Size("memory: --shuffle-buffer", 2 * held * seen.embed_size * 2, f"{held:,} steps, twice; {source}"),
         *_memory(device),
     ]
-    show(f"{config.steps} steps of M ({config.memory}) of {config.spec.label}, a dry run", costs, sizes)
+    return show(f"{config.steps} steps of M ({config.memory}) of {config.spec.label}, a dry run", costs, sizes)
 
 
-def data_of(config: TrainConfig) -> Data:
-    """The rollouts on disk, or else those that stage 1 would collect by this --preset."""
+def data_of(config: TrainConfig, collect: CollectConfig | None = None) -> Data:
+    """The rollouts on disk, or else those that stage 1 would collect: as it is asked to, or by this --preset."""
     folder = rollout_folder(config.data)
     if not any(folder.glob("*.h5")):
         action_size = numbers_in_an_action(reused(config.spec, 1)[0])
-        asked = preset_of(CollectConfig, config.env, config.preset)
-        episodes = asked.get("episodes", CollectConfig.episodes)
-        steps = asked["max_steps"]
-        held_out = episodes // asked.get("shard_size", CollectConfig.shard_size)
+        asked = collect or usual(CollectConfig, config.env, config.preset)
+        episodes = asked.episodes
+        steps = asked.max_steps
+        held_out = episodes // asked.shard_size
         source = f"at most, by stage 1's --preset {config.preset}"
         return Data((episodes - held_out) * (steps + 1), episodes * (steps + 1), action_size, 0.0, source)
     rollouts = Rollouts(folder, config.spec.label)
@@ -136,12 +147,12 @@ def data_of(config: TrainConfig) -> Data:
     return Data(training, everything, rollouts.action_size, seconds_per(read), f"in {folder}")
 
 
-def _vision(config: MemoryConfig, data: Data) -> tuple[Vision[Any], str]:
-    """V on disk, or else the one that stage 2 would train by this --preset."""
+def _vision(config: MemoryConfig, data: Data, asked: VisionConfig | None) -> tuple[Vision[Any], str]:
+    """V on disk, or else the one that stage 2 would train: as it is asked to, or by this --preset."""
     folder = config.run / "vision"
-    if (folder / models.FILE).exists():
+    if (folder / models.FILE).exists() and not config.fresh:
         return models.load_module(folder, "vision")[0], f"codes of {folder}"
-    asked = usual(VisionConfig, config.env, config.preset)
+    asked = asked or usual(VisionConfig, config.env, config.preset)
     made = models.class_of(asked.vision, "vision").build(asked.model, MadeUp(data.action_size))
     return made, f"codes of a {asked.vision} by --preset {config.preset}"
 

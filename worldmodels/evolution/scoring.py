@@ -1,15 +1,26 @@
 """What final scores are made on, and what they must be read against."""
 
-from typing import Literal
-
-from tqdm import tqdm
+from typing import Literal, NamedTuple
 
 from worldmodels.acting.policies import baselines
+from worldmodels.core import progress
 from worldmodels.core.report import Summary, summarise
 from worldmodels.core.seeding import integer
-from worldmodels.evolution.evaluators import BaselineEvaluator
+from worldmodels.evolution.evaluators import BaselineEvaluator, Scores
 from worldmodels.settings.envspec import EnvSpec
 from worldmodels.workers.local import Workers
+
+
+class Played(NamedTuple):
+    """What came of some episodes."""
+
+    returns: Summary
+    lengths: Summary  # in steps
+
+    @classmethod
+    def of(cls, scores: Scores) -> "Played":
+        """Of one candidate's."""
+        return cls(summarise(scores.returns), summarise(scores.lengths))
 
 
 def score_baselines(
@@ -19,7 +30,7 @@ def score_baselines(
     seed: int,
     workers: Workers,
     failures: list[str] | None = None,
-) -> dict[str, Summary]:
+) -> dict[str, Played]:
     """The trivial policies on the final seeds: what any score must be read against.
 
     Adds to `failures` how the environment failed.
@@ -27,10 +38,10 @@ def score_baselines(
     seeds = final_seeds(seed, episodes)
     policies = baselines(env.name)
     scores = {}
-    with tqdm(total=episodes * len(policies), unit="episode", desc="baselines") as bar:
+    with progress.bar(total=episodes * len(policies), unit="episode", desc="baselines") as bar:
         for label, policy in policies.items():
             evaluator = BaselineEvaluator(workers, env, policy, max_steps, failures)
-            scores[label] = summarise(evaluator.evaluate(seeds, bar.update).returns)
+            scores[label] = Played.of(evaluator.evaluate(seeds, bar.update))
     return scores
 
 

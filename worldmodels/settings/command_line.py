@@ -34,12 +34,12 @@ def parse(kind: type[Config], argv: list[str] | None = None, called: str = "") -
         UserError: for an unknown flag (with the nearest known one), a value that does not fit, or a flag that would do
             nothing.
     """
-    argv = _spelt_out(sys.argv[1:] if argv is None else argv, kind)
-    typed = _typed(argv)
+    argv = spelt_out(_named(sys.argv[1:] if argv is None else argv, kind), kind)
+    typed = typed_flags(argv)
     for module in typed.get("--plugin", []):  # first, for what they register has presets
         _use(module, f"--plugin {module}")
-    ask_for(_value(typed, "--env", ""))
-    name, model = _asked_for(kind, typed)
+    ask_for(value_of(typed, "--env", ""))
+    name, model = model_asked_for(kind, typed)
     _refuse_unknown(typed, kind, model)
     _refuse_misfits(typed, kind, model)
     _refuse_scattered(argv, kind, model)
@@ -49,7 +49,13 @@ def parse(kind: type[Config], argv: list[str] | None = None, called: str = "") -
     return config
 
 
-def _typed(argv: list[str]) -> Typed:
+def _named(argv: list[str], kind: type) -> list[str]:
+    """The same, with the flag that is meant by what comes before any, if this command has one."""
+    unnamed = getattr(kind, "UNNAMED", "")
+    return [flag(unnamed), *argv] if unnamed and argv and not argv[0].startswith("-") else argv
+
+
+def typed_flags(argv: list[str]) -> Typed:
     """What was typed, flag by flag; of one that is given twice, the last counts.
 
     Raises:
@@ -61,7 +67,7 @@ def _typed(argv: list[str]) -> Typed:
             word = "--help"
         if word.startswith("--"):
             name, equals, value = word.partition("=")
-            typed = {other: values for other, values in typed.items() if _positive(other) != _positive(name)}
+            typed = {other: values for other, values in typed.items() if positive(other) != positive(name)}
             typed[name] = [value] if equals else []
         elif not typed:
             raise UserError(f"{shortened(word)} is no flag: flags begin with --, and nothing comes before them")
@@ -83,15 +89,15 @@ def _use(module: str, typed: str) -> None:
         raise UserError(f"{typed}: {error}") from error
 
 
-def _positive(word: str) -> str:
+def positive(word: str) -> str:
     return word.replace("--no-", "--", 1)
 
 
-def _value(typed: Typed, name: str, default: str) -> str:
+def value_of(typed: Typed, name: str, default: str) -> str:
     return next(iter(typed.get(name, [])), default)
 
 
-def _spelt_out(argv: list[str], kind: type) -> list[str]:
+def spelt_out(argv: list[str], kind: type) -> list[str]:
     """The same, but where a folder is asked for, `.` is the folder that it is: an empty path stands for the default."""
     folders = {flag(name) for name in names_of(kind) if default_of(kind, name) == Path()}
     here = str(Path.cwd())
@@ -107,7 +113,7 @@ def _spelt_out(argv: list[str], kind: type) -> list[str]:
     return words
 
 
-def _asked_for(kind: type, typed: Typed) -> tuple[str, type[ModelSettings] | None]:
+def model_asked_for(kind: type, typed: Typed) -> tuple[str, type[ModelSettings] | None]:
     """The name of the V or M that stage `kind` is to train, and what that can be asked; "" and None if it trains none.
 
     Raises:
@@ -116,7 +122,7 @@ def _asked_for(kind: type, typed: Typed) -> tuple[str, type[ModelSettings] | Non
     stage = getattr(kind, "MODEL", "")
     if not stage:
         return "", None
-    name = _value(typed, flag(stage), default_of(kind, stage))
+    name = value_of(typed, flag(stage), default_of(kind, stage))
     if ":" in name:  # of the user's own, who typed it: so it may be imported
         _use(name.split(":")[0], f"{flag(stage)} {name}")
     model = named(name, stage).settings
@@ -125,7 +131,7 @@ def _asked_for(kind: type, typed: Typed) -> tuple[str, type[ModelSettings] | Non
     return name, model
 
 
-def _types(kind: type, model: type[ModelSettings] | None) -> dict[str, Any]:
+def types_of(kind: type, model: type[ModelSettings] | None) -> dict[str, Any]:
     """The type of each flag of a command, and of the V or M that it trains."""
     parts = [kind, model] if model else [kind]
     return {flag(name): hint for part in parts for name, hint in _hints(part).items() if name != "model"}
@@ -138,15 +144,15 @@ def _hints(part: type) -> dict[str, Any]:
 
 def _refuse_unknown(typed: Typed, kind: type, model: type[ModelSettings] | None) -> None:
     """Raises UserError naming the first flag that this command, or the V or M that it trains, does not have."""
-    types = _types(kind, model)
+    types = types_of(kind, model)
     for word in typed:
-        if word in types or word == "--help" or types.get(_positive(word)) is bool:
+        if word in types or word == "--help" or types.get(positive(word)) is bool:
             continue
         others = [
             f"--{other.stage} {name}"
             for name, other in OURS.items()
             if other.stage == getattr(kind, "MODEL", "")
-            and {word, _positive(word)} & {*map(flag, names_of(other.settings))}
+            and {word, positive(word)} & {*map(flag, names_of(other.settings))}
         ]
         if others:
             raise UserError(f"{word} does nothing without {' or '.join(others)}; add that, or leave it out")
@@ -155,7 +161,7 @@ def _refuse_unknown(typed: Typed, kind: type, model: type[ModelSettings] | None)
 
 def _refuse_misfits(typed: Typed, kind: type, model: type[ModelSettings] | None) -> None:
     """Raises UserError naming the first flag that has fewer or more values than it takes, or none that can be one."""
-    types = _types(kind, model)
+    types = types_of(kind, model)
     for word, values in typed.items():
         said = shortened(" ".join(values))
         if word == "--help" or types.get(word, bool) is bool:
@@ -171,7 +177,7 @@ def _refuse_misfits(typed: Typed, kind: type, model: type[ModelSettings] | None)
 def _refuse_scattered(argv: list[str], kind: type, model: type[ModelSettings] | None) -> None:
     """Raises UserError naming the first flag of several values that is given twice: only the last would count."""
     words = [word.partition("=")[0] for word in argv]
-    for word, what in _types(kind, model).items():
+    for word, what in types_of(kind, model).items():
         if get_origin(what) is tuple and words.count(word) > 1:
             raise UserError(f"{word} is given twice; give all its values after one {word}")
 
@@ -180,14 +186,14 @@ def _defaults(kind: type, typed: Typed, name: str) -> dict[str, Any]:
     """What tyro is to take for what is not typed."""
     if not issubclass(kind, Stage):
         return {}
-    env = _value(typed, "--env", default_of(kind, "env"))
-    preset = _value(typed, "--preset", default_of(kind, "preset"))
+    env = value_of(typed, "--env", default_of(kind, "env"))
+    preset = value_of(typed, "--preset", default_of(kind, "preset"))
     changes: dict[str, Any] = {}  # what decides on other defaults must be among them
-    distractor = _value(typed, "--distractor", "")
+    distractor = value_of(typed, "--distractor", "")
     if distractor in get_args(Distractor):
         changes["distractor"] = distractor
         changes["distractor_colour"] = "--distractor-colour" in typed
-    repeat = _value(typed, "--action-repeat", "")
+    repeat = value_of(typed, "--action-repeat", "")
     if re.fullmatch("[+]?0*[1-9][0-9]{0,3}", repeat) and int(repeat) <= MOST_REPEATS:
         changes["action_repeat"] = int(repeat)
         steps = preset_of(kind, env, preset).get("max_steps")
@@ -214,7 +220,7 @@ def _refuse_idle(config: Any, typed: Typed) -> None:
     """Raises UserError naming the first flag that was given and would do nothing."""
     for part in parts_of(config):
         for name, about in about_all(part).items():
-            word = next((word for word in typed if flag(name) in (word, _positive(word))), "")
+            word = next((word for word in typed if flag(name) in (word, positive(word))), "")
             if word and about.only and not about.only.holds(part):
                 given = shortened(" ".join(typed[word]))
                 raise UserError(about.only.said.format(flag=word, add=about.only.add, given=given))

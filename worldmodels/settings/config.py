@@ -328,6 +328,10 @@ class ControllerConfig(InPrecision, OnDevice, OnCluster, Stage):
         default = _folder_of(self.tau[0]) if self.dream else "real"
         return self.run / "controller" / (self.name or default)
 
+    def each(self) -> "list[ControllerConfig]":
+        """One for each controller: a sweep has several."""
+        return [dataclasses.replace(self, tau=(tau,)) for tau in self.tau] if self.dream else [self]
+
 
 def _folder_of(tau: float) -> str:
     """What the folder of a controller is called that was evolved in dreams of this temperature."""
@@ -352,6 +356,35 @@ class EvaluateConfig(OnDevice, OnCluster, OfAll):
     """Score the trivial policies of this environment too, on the same seeds."""
     video: bool = setting(True)
     """Film one episode: the game beside its reconstruction."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """Several runs side by side: settings that differ, losses, scores; worldmodels compare RUN RUN ..."""
+
+    # The field that is meant by what is typed before any flag.
+    UNNAMED: ClassVar[str] = "run"
+
+    run: tuple[Path, ...]
+    """Run folders; --run may be left out."""
+    page: Path = setting(Path())
+    """The page to write. Default: compare.html beside the first run."""
+
+    def __post_init__(self) -> None:
+        if len(self.run) < 2 or len(set(self.run)) < len(self.run):
+            said = " ".join(map(str, self.run))
+            raise UserError(f"--run {said} names fewer than two runs; give two or more, each of them once")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(InPrecision, OnDevice, OnCluster, Stage):
+    """All stages, one after the other: collect, vision, memory, controller, evaluate.
+
+    The same command again goes on where it was stopped. These flags are given once and hold for all stages. Those of
+    one stage are given with its name, --vision.steps 100, --memory.steps 100, --controller.generations 10,
+    --evaluate.episodes 50; without it, if only one stage has such a flag: --vision hrssm, --generations 10, --dream.
+    Evaluation dreams as the controller did. `worldmodels STAGE --help` explains them.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from worldmodels.core.errors import UserError
-from worldmodels.core.files import atomic
+from worldmodels.core.files import atomic, read_bytes
 
 LABEL_HEIGHT = 20
+SMALL = 1 << 20  # bytes of a film that a page takes as it is
 SEES = (60, 180, 75)  # border: green with eyes open,
 DREAMS = (230, 60, 50)  # red with eyes shut
 
@@ -117,6 +118,28 @@ class Film:
             f"{self._path} could not be made: ffmpeg ends with {why!r} after {self.length} frames; "
             "what was there before is untouched"
         )
+
+
+def small(path: Path) -> bytes:
+    """A film as small as a page can hold: as it is, or if that is large its first minute, coarser.
+
+    Raises:
+        UserError: if it cannot be read, or made smaller.
+    """
+    content = read_bytes(path)
+    if len(content) <= SMALL:
+        return content
+    with tempfile.TemporaryDirectory() as folder:
+        coarser = Path(folder) / path.name
+        less = ["-t", "60", "-vf", "scale='min(640,iw)':-2", "-an", "-vcodec", "libx264", "-pix_fmt", "yuv420p"]
+        try:
+            command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", f"file:{path}", *less, "-crf", "30"]
+        except RuntimeError as error:
+            raise UserError(f"{path} could not be made smaller: {error}") from error
+        done = subprocess.run([*command, f"file:{coarser}"], capture_output=True, stdin=subprocess.DEVNULL, check=False)
+        if done.returncode:
+            raise UserError(f"{path} could not be made smaller: ffmpeg ends with exit status {done.returncode}")
+        return read_bytes(coarser)
 
 
 def panels(

@@ -12,16 +12,16 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from tqdm import tqdm
 
 from worldmodels import estimate, models
 from worldmodels.acting.agents import Agent, BlindAgent, ModelAgent
 from worldmodels.acting.controller_spec import ControllerSpec, load_controller
 from worldmodels.acting.policies import POLICIES, paper_policy
 from worldmodels.acting.rollout import TRIES, rollout
+from worldmodels.core import progress
 from worldmodels.core.errors import UserError, nearest
 from worldmodels.core.files import check_writable, sweep, write_bytes
-from worldmodels.core.report import paths, played_anew, say, summarise, table
+from worldmodels.core.report import paths, played_anew, say, summarise
 from worldmodels.core.seeding import integer
 from worldmodels.data.episode import Episode
 from worldmodels.data.store import Rollouts, Shard, open_shard, pack_shard, rollout_folder
@@ -29,6 +29,8 @@ from worldmodels.envs.distract import train_clips
 from worldmodels.envs.reused import numbers_in_an_action, reused
 from worldmodels.settings.config import CollectConfig
 from worldmodels.settings.flags import flag
+from worldmodels.show import pages
+from worldmodels.show.record import Record
 from worldmodels.workers import make_workers
 from worldmodels.workers.local import Workers
 
@@ -56,18 +58,21 @@ class Task:
     episodes: range
 
 
-def collect(config: CollectConfig) -> None:
-    """Collects until `--episodes` episodes of this policy are on disk, then says what is there."""
+def collect(config: CollectConfig) -> float | None:
+    """Collects until `--episodes` episodes of this policy are on disk, then says what is there.
+
+    Returns the seconds that it would take, if it is a dry run.
+    """
     policy, trained = _policy(config)
     tasks = _tasks(config, policy, trained)
     folder = rollout_folder(config.data)
     _check(config, folder)
     if config.dry_run:
-        _estimate(config, policy, tasks)
-        return
+        return _estimate(config, policy, tasks)
     _prepare(config, policy, folder)
     _play([task for task in tasks if not _is_there(task)], config)
     _report(config, folder)
+    return None
 
 
 def _tasks(config: CollectConfig, policy: str, trained: Trained | None) -> list[Task]:
@@ -84,11 +89,11 @@ def _check(config: CollectConfig, folder: Path) -> None:
         Rollouts(folder, config.spec.label)
 
 
-def _estimate(config: CollectConfig, policy: str, tasks: list[Task]) -> None:
+def _estimate(config: CollectConfig, policy: str, tasks: list[Task]) -> float:
     """Measures and tells what the missing episodes would take."""
     missing = tasks if config.fresh else [task for task in tasks if not _is_there(task)]
     episodes = sum(len(task.episodes) for task in missing)
-    estimate.collection(config, policy, episodes, lambda envs: _agent(tasks[0], envs), _lockstep(tasks[0]))
+    return estimate.collection(config, policy, episodes, lambda envs: _agent(tasks[0], envs), _lockstep(tasks[0]))
 
 
 def _prepare(config: CollectConfig, policy: str, folder: Path) -> None:
@@ -98,6 +103,7 @@ def _prepare(config: CollectConfig, policy: str, folder: Path) -> None:
     if config.fresh:
         for path in folder.glob(f"{glob.escape(policy)}-seed{config.seed}-*.h5"):
             path.unlink()
+        (config.data / pages.COLLECTED).unlink(missing_ok=True)
 
 
 def _play(tasks: list[Task], config: CollectConfig) -> None:
@@ -106,7 +112,7 @@ def _play(tasks: list[Task], config: CollectConfig) -> None:
     frames = 0
     with (
         make_workers(config.workers, config.ray, deadline=3600) as workers,
-        tqdm(total=episodes, unit="episode", desc=f"collect {config.env}") as bar,
+        progress.bar(total=episodes, unit="episode", desc=f"collect {config.env}") as bar,
     ):
         tasks = _for_workers(tasks, workers)
         began = time.monotonic()
@@ -132,11 +138,13 @@ def _report(config: CollectConfig, folder: Path) -> None:
     """Says what is on disk, of all policies."""
     rollouts = Rollouts(folder, config.spec.label)
     failures = [told for shard in rollouts.shards for told in shard.attributes.get("failures", ())]
-    say(table(f"Rollouts of {config.spec.label}", ("", "mean ± std"), _rows(rollouts, failures)))
-    say(*played_anew(failures))
+    record = Record(config.data / pages.COLLECTED, "collect", config)
+    record.table(f"Rollouts of {config.spec.label}", ("", "mean ± std"), _rows(rollouts, failures))
+    record.note(*played_anew(failures))
     if rollouts.dark:
-        say(f"note: {rollouts.dark}")
+        record.note(f"note: {rollouts.dark}")
     say(paths(rollouts=rollouts.folder))
+    pages.close(record, config.run, config.data)
 
 
 def _rows(rollouts: Rollouts, failures: list[str]) -> list[tuple[str, object]]:

@@ -1,34 +1,39 @@
 """How good is a trained controller?  worldmodels evaluate --run RUN --episodes 100"""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from worldmodels import models
 from worldmodels.acting.controller_spec import ControllerSpec, load_controller
 from worldmodels.acting.policies import baselines
+from worldmodels.core import progress
 from worldmodels.core.device import prepare_device
 from worldmodels.core.files import sweep
-from worldmodels.core.report import Summary, paths, played_anew, say, summarise, table
+from worldmodels.core.report import Summary, paths, played_anew, say
 from worldmodels.dreams import trust
 from worldmodels.dreams.calibration import blind_dreams
 from worldmodels.envs.distract import check_test_clips
-from worldmodels.evolution.evaluators import DreamEvaluator, RealEvaluator
-from worldmodels.evolution.scoring import final_seeds, score_baselines
+from worldmodels.evolution.evaluators import DreamEvaluator, RealEvaluator, Scores
+from worldmodels.evolution.scoring import Played, final_seeds, score_baselines
 from worldmodels.models.base import WorldModel
 from worldmodels.settings.config import EvaluateConfig
 from worldmodels.settings.environments import refuse_untyped
-from worldmodels.show import films, plots
+from worldmodels.show import films, pages, plots
+from worldmodels.show.record import Number, Record
 from worldmodels.workers import make_workers
 from worldmodels.workers.local import Workers
 
+OURS = "our controller"
+DREAMT = ", in the dream"
+
 
 def evaluate(config: EvaluateConfig) -> dict[str, Summary]:
-    """Scores the controller, and whatever it is to be compared with; prints the table and draws it."""
+    """Scores the controller, and whatever it is to be compared with; prints the tables and draws the first."""
     torch.set_num_threads(max(1, config.workers))
     spec, params, about = load_controller(config.run)
     folder = Path(about["folder"])
@@ -36,26 +41,32 @@ def evaluate(config: EvaluateConfig) -> dict[str, Summary]:
     model = models.load(spec.run, prepare_device(config.device), spec.env.label, spec.precision)
     spec = dataclasses.replace(spec, env=spec.env.with_videos(config.distractor_videos).tested())
     check_test_clips(spec.env, models.load_module(spec.run / "vision", "vision")[1]["clips"])
-    if config.dream:
-        say(*trust.doubts(spec.run / "memory", about["sample_end"]))
+    if config.dream and not config.baselines:  # else they are compared here
+        say(*(f"warning: {doubt}" for doubt in trust.doubts(spec.run / "memory", about["sample_end"])))
     sweep(folder)
     trouble = films.trouble(spec.env) if config.video else ""
     if trouble:
         say(f"note: there will be no film: {trouble}")
     failures = list[str]()
     with make_workers(config.workers, config.ray) as workers:
-        scores = _scores(config, model, spec, params, about, workers, failures)
+        played = _played(config, model, spec, params, about, workers, failures)
+    record = Record(folder / "evaluate.json", "evaluate", config)
     title = f"{folder.name} of {spec.env.label}, generation {about['generation']}, {len(params)} numbers"
-    _report(folder, title, scores, failures)
+    scores = {name: one.returns for name, one in played.items()}
+    _report(record, title, scores, failures)
+    _compare(record, played)
+    _doubt(record, scores)
+    say(paths(plot=folder / "scores.png"))
     if config.video and not trouble:
         film = folder / "reality.mp4"
         seed = final_seeds(config.seed, config.episodes)[0]
         films.attempt(lambda: films.reality(film, model, spec, params, seed))
         say(paths(video=film))
+    pages.close(record, spec.run)
     return scores
 
 
-def _scores(
+def _played(
     config: EvaluateConfig,
     model: WorldModel,
     spec: ControllerSpec,
@@ -63,32 +74,59 @@ def _scores(
     about: dict[str, Any],
     workers: Workers,
     failures: list[str],
-) -> dict[str, Summary]:
+) -> dict[str, Played]:
     """In the order of the table: the trivial policies, really and in the dream, then the controller."""
-    scores: dict[str, Summary] = {}
+    played: dict[str, Played] = {}
     if config.baselines:
-        scores |= score_baselines(spec.env, spec.max_steps, config.episodes, config.seed, workers, failures)
+        played |= score_baselines(spec.env, spec.max_steps, config.episodes, config.seed, workers, failures)
     if config.dream:
         tau = next(value for value in (config.tau, about["tau"], 1.0) if value is not None)
         if config.baselines:
-            scores |= _blind_dreams(model, spec, tau, about["sample_end"], config)
+            played |= _blind_dreams(model, spec, tau, about["sample_end"], config)
         dream_seeds = final_seeds(config.seed, config.episodes, "dream")
         dream = DreamEvaluator(model, spec, tau, about["sample_end"], workers)
-        dreamt = dream.evaluate(params[None], dream_seeds).returns
-        scores[f"our controller in the dream, τ {tau:g}"] = summarise(dreamt)
+        played[f"{OURS} in the dream, τ {tau:g}"] = Played.of(dream.evaluate(params[None], dream_seeds))
     seeds = final_seeds(config.seed, config.episodes)
-    with tqdm(total=config.episodes, unit="episode", desc=f"real {spec.env.name}") as bar:
+    with progress.bar(total=config.episodes, unit="episode", desc=f"real {spec.env.name}") as bar:
         real = RealEvaluator(workers, spec, failures=failures).evaluate(params[None], seeds, bar.update)
-    scores[f"our controller in the real {spec.env.name}"] = summarise(real.returns)
-    return scores
+    played[f"{OURS} in the real {spec.env.name}"] = Played.of(real)
+    return played
 
 
-def _report(folder: Path, title: str, scores: dict[str, Summary], failures: list[str]) -> None:
+def _report(record: Record, title: str, scores: dict[str, Summary], failures: list[str]) -> None:
     rows = [(name, score, f"± {score.ci:.1f}", score.n) for name, score in scores.items()]
-    say(table(title, ("", "return, mean ± std", "95 % of the mean", "n"), rows), *played_anew(failures))
-    chart = folder / "scores.png"
+    record.table(title, ("", "return, mean ± std", "95 % of the mean", "n"), rows)
+    record.note(*played_anew(failures))
+    chart = record.path.parent / "scores.png"
     plots.bars(chart, {name: (score.mean, score.ci) for name, score in scores.items()}, title)
-    say(paths(plot=chart))
+    record.plot(chart, "Returns, with 95 % confidence intervals of their means")
+    record.show(record.path.parent / "reality.mp4", "The game, and what the agent sees")
+
+
+def _compare(record: Record, played: dict[str, Played]) -> None:
+    """How long episodes last in the dream and really, if they were dreamt; warns where the two differ."""
+    dreamt = {name.removesuffix(DREAMT): one for name, one in played.items() if name.endswith(DREAMT)}
+    ours = [one for name, one in played.items() if name.startswith(OURS)]  # in the dream, and really
+    dreamt |= {OURS: ours[0]} if len(ours) > 1 else {}
+    real = played | {OURS: ours[-1]}
+    times = {who: one.lengths.mean / real[who].lengths.mean for who, one in dreamt.items()}
+    if not times:
+        return
+    rows = [(who, real[who].lengths, dreamt[who].lengths, Number(times[who], ".2f")) for who in times]
+    title = "Dream against reality: steps that episodes last"
+    record.table(title, ("", "really", "in the dream", "times as long"), rows)
+    furthest = sorted(times, key=lambda who: abs(math.log(max(times[who], 1e-9))), reverse=True)
+    told = (trust.odd_lengths(who, dreamt[who].lengths, real[who].lengths) for who in furthest)
+    record.warn(next(filter(None, told), ""))
+
+
+def _doubt(record: Record, scores: dict[str, Summary]) -> None:
+    """Warns if a trivial policy does as well as the controller."""
+    *others, (name, ours) = scores.items()
+    trivial = {label: score for label, score in others if "in the dream" not in label}
+    best = max(trivial, key=lambda label: trivial[label].mean, default="")
+    if best and ours.mean - trivial[best].mean <= ours.ci + trivial[best].ci:
+        record.warn(f"{name} is no better than {best}, as far as {ours.n} episodes tell")
 
 
 def _blind_dreams(
@@ -97,10 +135,10 @@ def _blind_dreams(
     tau: float,
     sample_end: bool,
     config: EvaluateConfig,
-) -> dict[str, Summary]:
+) -> dict[str, Played]:
     """What the trivial policies get in the dream: if that is more than they really get, it is too kind."""
     settings = (config.episodes, spec.max_steps, config.seed, tau, sample_end)
     return {
-        f"{label}, in the dream": summarise(blind_dreams(model, policy, *settings)[0])
+        f"{label}{DREAMT}": Played.of(Scores(*blind_dreams(model, policy, *settings)))
         for label, policy in baselines(spec.env.name).items()
     }

@@ -25,7 +25,7 @@ from worldmodels.acting.tape import Outcome
 from worldmodels.core import files
 from worldmodels.core.device import prepare_device
 from worldmodels.core.errors import UserError, nearest
-from worldmodels.core.report import paths, say, table
+from worldmodels.core.report import paths, say
 from worldmodels.core.seeding import Noise, integer, rng
 from worldmodels.envs.distract import check_test_clips
 from worldmodels.envs.reused import numbers_in_an_action, reused
@@ -36,7 +36,8 @@ from worldmodels.settings.config import CollectConfig, ProbeConfig
 from worldmodels.settings.environments import record_of, records, refuse_untyped
 from worldmodels.settings.envspec import EnvSpec
 from worldmodels.settings.presets import preset_of
-from worldmodels.show import plots
+from worldmodels.show import pages, plots
+from worldmodels.show.record import Record
 from worldmodels.workers.local import Workers
 
 STRENGTHS = 10.0 ** np.arange(-1, 7)  # of the ridge; chosen on a quarter of the fitted episodes
@@ -430,24 +431,25 @@ def _report(config: ProbeConfig, spec: EnvSpec, policy: str, results: Results, f
     quantities = list(next(iter(results.values())))
     about = f"{config.episodes} episodes of the {policy} policy to fit, {config.episodes} to score, ± 95 %"
     title = f"R² of a linear probe and of a nonlinear one, {spec.label}; {about}"
-    say(table(title, *_cells(results, quantities, frames)))
-    if left_out := [name for name in frames if name not in quantities]:
-        say(f"note: not scored, for it does not vary or is too rare: {', '.join(left_out)}")
     folder = config.run[0]
-    file = folder / "probe.json"
     chart = folder / "probe.png"
     files.sweep(folder)
-    record = {
-        "env": spec.label,
-        "episodes": config.episodes,
-        "policy": policy,
-        "seed": config.seed,
-        "frames": frames,
-        "r2": results,
-    }
-    files.write_text(file, files.to_json(record, 2) + "\n")
+    record = Record(folder / "probe.json", "probe", config)
+    record.table(title, *_cells(results, quantities, frames))
+    if left_out := [name for name in frames if name not in quantities]:
+        record.note(f"note: not scored, for it does not vary or is too rare: {', '.join(left_out)}")
     plots.grouped(chart, results, f"What a probe finds, {spec.label}", "R²")
-    say(paths(table=file, plot=chart))
+    record.plot(chart, "R² of a map from features to the true state")
+    say(paths(table=record.path, plot=chart))
+    record.keep(
+        env=spec.label,
+        episodes=config.episodes,
+        policy=policy,
+        seed=config.seed,
+        frames=frames,
+        r2=results,
+    )
+    pages.close(record, folder)
 
 
 def _cells(results: Results, quantities: list[str], frames: dict[str, int]) -> tuple[list[str], list[list[str]]]:

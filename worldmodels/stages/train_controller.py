@@ -7,16 +7,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from worldmodels import estimate, models
 from worldmodels.acting.controller_spec import FILE, ControllerSpec, load_controller, save_controller
-from worldmodels.core import schema, seeding
+from worldmodels.core import progress, schema, seeding
 from worldmodels.core.allocator import keep_freed_memory
 from worldmodels.core.device import prepare_device
 from worldmodels.core.errors import UserError
 from worldmodels.core.files import sweep
-from worldmodels.core.report import Summary, paths, played_anew, say, summarise, table
+from worldmodels.core.report import Summary, paths, played_anew, say, summarise
 from worldmodels.dreams import trust
 from worldmodels.envs.distract import background, check_test_clips
 from worldmodels.evolution.cma_es import CMAES, FULL_COVARIANCE_LIMIT
@@ -24,7 +23,8 @@ from worldmodels.evolution.evaluators import DreamEvaluator, Evaluator, RealEval
 from worldmodels.evolution.scoring import final_seeds, score_baselines
 from worldmodels.settings.config import ControllerConfig
 from worldmodels.settings.flags import flag
-from worldmodels.show import films, plots
+from worldmodels.show import films, pages, plots
+from worldmodels.show.record import Record
 from worldmodels.training.run import Run
 from worldmodels.workers import make_workers
 from worldmodels.workers.local import Workers
@@ -44,20 +44,20 @@ def train_controller(config: ControllerConfig) -> None:
     if config.dry_run:
         estimate.evolution(config)
         return
-    config = _with_backgrounds(config)
+    config = with_backgrounds(config)
     torch.set_num_threads(max(1, config.workers))
     keep_freed_memory()
     failures = list[str]()
     trouble = films.trouble(config.spec.tested())
     if trouble:
         say(f"note: there will be no film of the real environment: {trouble}")
-    if config.dream:
-        say(*trust.doubts(config.run / "memory", config.sample_end))
+    doubts = trust.doubts(config.run / "memory", config.sample_end) if config.dream else []
+    say(*(f"warning: {doubt}" for doubt in doubts))
     sweep(config.run / "controller")
-    each = [dataclasses.replace(config, tau=(tau,)) for tau in config.tau] if config.dream else [config]
+    each = config.each()
     with make_workers(config.workers, config.ray, config.deadline) as workers:
         results = [evolve(one, workers, failures) for one in each]
-        references = score_baselines(
+        trivial = score_baselines(
             config.spec.tested(),
             config.max_steps,
             config.final_episodes,
@@ -65,17 +65,40 @@ def train_controller(config: ControllerConfig) -> None:
             workers,
             failures,
         )
-    _report(config, results, references, failures)
+    references = {name: played.returns for name, played in trivial.items()}
+    record = Record(_kept_at(each), "controller", config)
+    _report(record, config, results, references, failures)
+    record.warn(*doubts)
     for one, result in zip(each, results, strict=True):
         _film(one, result.folder, reality=not trouble)
+        _show(record, result.folder)
     for result in results:
         shown = [path for path in sorted(result.folder.iterdir()) if path.suffix in (".png", ".mp4")]
         say(paths(**{path.stem: path for path in shown}))
     if len(results) > 1:
-        _compare_temperatures(config, results, references)
+        _compare_temperatures(record, config, results, references)
+    pages.close(record, config.run, config.data)
+
+
+def _kept_at(each: list[ControllerConfig]) -> Path:
+    """The file that keeps what is said: of one controller or of a sweep."""
+    return _sweep(each[0], ".json") if len(each) > 1 else each[0].folder / "controller.json"
+
+
+def _sweep(config: ControllerConfig, suffix: str) -> Path:
+    """A file about controllers of several temperatures."""
+    return config.run / "controller" / f"sweep{suffix}"
+
+
+def _show(record: Record, folder: Path) -> None:
+    """What there is to look at of one controller."""
+    record.plot(folder / "fitness.png", f"Fitness of {folder.name} over generations")
+    record.show(folder / "dream.mp4", f"{folder.name} in its dream")
+    record.show(folder / "reality.mp4", f"{folder.name} in the real environment, and what it sees")
 
 
 def _report(
+    record: Record,
     config: ControllerConfig,
     results: list[Evolved],
     references: dict[str, Summary],
@@ -92,10 +115,12 @@ def _report(
         scores[f"{where}: real"] = result.real
     rows = [(name, score, f"± {score.ci:.1f}", score.n) for name, score in scores.items()]
     title = f"C of {config.spec.label} after {config.generations} generations"
-    say(table(title, ("", "return, mean ± std", "95 % of the mean", "n"), rows), *played_anew(failures))
+    record.table(title, ("", "return, mean ± std", "95 % of the mean", "n"), rows)
+    record.note(*played_anew(failures))
 
 
 def _compare_temperatures(
+    record: Record,
     config: ControllerConfig,
     results: list[Evolved],
     references: dict[str, Summary],
@@ -107,8 +132,9 @@ def _compare_temperatures(
         for name, score in (("dream", result.trained), ("real", result.real)):
             line |= {f"{name}_mean": score.mean, f"{name}_std": score.std, f"{name}_ci": score.ci}
         lines.append(line)
-    path = config.run / "controller" / "sweep.png"
+    path = _sweep(config, ".png")
     plots.sweep(path, lines, {name: score.mean for name, score in references.items()})
+    record.plot(path, "Scores over the temperature of the dreams")
     say(paths(sweep=path))
 
 
@@ -183,7 +209,7 @@ def _search(
         search.load(saved["search"], run.checkpoint_path)
         best = saved["best"]
         chosen = saved["chosen"]
-    with tqdm(
+    with progress.bar(
         total=config.generations,
         initial=search.generation,
         unit="gen",
@@ -237,7 +263,7 @@ def state_of(num_params: int) -> schema.Check:
     return schema.fields(step=schema.whole(0), search=schema.anything, best=mean, chosen=mean)
 
 
-def _with_backgrounds(config: ControllerConfig) -> ControllerConfig:
+def with_backgrounds(config: ControllerConfig) -> ControllerConfig:
     """The same, with the folder of V's clips if none is given; opens them now, before hours are spent.
 
     Raises:
@@ -285,7 +311,7 @@ def _finish(
     """Saves the best mean, and scores it on seeds that chose nothing."""
     folder = config.folder
     seeds = final_seeds(config.seed, config.final_episodes)
-    with tqdm(total=len(seeds), unit="episode", desc=f"final score of {folder.name}") as bar:
+    with progress.bar(total=len(seeds), unit="episode", desc=f"final score of {folder.name}") as bar:
         scored = real.evaluate(best["params"][None], seeds, bar.update).returns[0]
     final = trained = summarise(scored)
     if config.dream:

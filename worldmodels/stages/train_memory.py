@@ -10,7 +10,7 @@ from worldmodels import estimate, models
 from worldmodels.acting.policies import POLICIES, baselines
 from worldmodels.core import distributed, files, seeding
 from worldmodels.core.device import prepare_device
-from worldmodels.core.report import paths, say, summarise, table
+from worldmodels.core.report import paths, say, summarise
 from worldmodels.data.embeddings import EmbeddedEpisode, Embeddings
 from worldmodels.data.source import Source
 from worldmodels.data.store import Rollouts, Shard, rollout_folder
@@ -21,7 +21,8 @@ from worldmodels.evolution.evaluators import BaselineEvaluator
 from worldmodels.models.base import WorldModel
 from worldmodels.settings.config import MemoryConfig
 from worldmodels.settings.environments import record_of
-from worldmodels.show import films, plots
+from worldmodels.show import films, pages, plots
+from worldmodels.show.record import Number, Record
 from worldmodels.training.run import Run
 from worldmodels.training.train import learn
 from worldmodels.workers.local import Workers
@@ -94,17 +95,23 @@ def _report(
 ) -> None:
     model = models.load(config.run, device, precision=config.precision)
     final = run.final()
-    rows = [(f"held-out {name[9:]}", f"{value:.4f}") for name, value in final.items() if "held_out_" in name]
+    record = Record(run.folder / "memory.json", "memory", config)
+    held_out = {name: value for name, value in final.items() if "held_out_" in name}
+    rows: list[tuple[str, object]] = [(f"held-out {name[9:]}", Number(held_out[name], ".4f")) for name in held_out]
     rows += _one_step_rows(config, run, model, examples)
     film = run.folder / "dream_beside_reality.mp4"
     shown = [name[9:] for name in final if name.startswith("held_out_") and name != "held_out_loss"]
     plots.curves(run.folder / "curves.png", run.history(), shown, f"M on {config.spec.label}")
-    say(table(f"M of {config.spec.label} after {config.steps} steps", ("", "value"), rows))
+    record.table(f"M of {config.spec.label} after {config.steps} steps", ("", "value"), rows)
     if config.model.termination:
-        _ages(config, run, model, rollouts)
-        _lives(config, run, model, rollouts)
+        _ages(config, run, model, rollouts, record)
+        _lives(config, run, model, rollouts, record)
+    record.plot(run.folder / "curves.png", "Losses over gradient steps")
+    record.plot(run.folder / "calibration.png", "Calibration: how often what was given a probability happened")
+    record.show(film, "A dream beside reality: the same actions, eyes shut after 30 steps")
     films.attempt(lambda: films.open_loop(film, model, next(rollouts.held_out())))
     say(paths(model=run.folder / models.FILE, film=film, plots=run.folder))
+    pages.close(record, config.run, config.data)
 
 
 def _one_step_rows(
@@ -112,9 +119,9 @@ def _one_step_rows(
     run: Run,
     model: WorldModel,
     examples: list[EmbeddedEpisode],
-) -> list[tuple[str, str]]:
+) -> list[tuple[str, object]]:
     """How well M's heads are calibrated, one step ahead; draws that of the one for the end."""
-    rows = []
+    rows: list[tuple[str, object]] = []
     predicted, happened, reward, paid = one_step(model, examples, config.seed)
     if config.model.termination:
         title = f"termination, {len(predicted)} held-out steps"
@@ -124,7 +131,7 @@ def _one_step_rows(
     if config.model.reward == "head":
         explained = 1 - np.mean((reward - paid) ** 2) / max(np.var(paid), 1e-9)
         rows += [("reward per step predicted / paid", f"{reward.mean():.3f} / {paid.mean():.3f}")]
-        rows += [("reward variance explained", f"{explained:.3f}")]
+        rows += [("reward variance explained", Number(explained, ".3f"))]
     return rows
 
 
@@ -133,7 +140,7 @@ def _is_blind(shard: Shard) -> bool:
     return shard.attributes["policy"] in POLICIES
 
 
-def _ages(config: MemoryConfig, run: Run, model: WorldModel, rollouts: Rollouts) -> None:
+def _ages(config: MemoryConfig, run: Run, model: WorldModel, rollouts: Rollouts, record: Record) -> None:
     """Deaths of the policy that collected, by step of the episode, dreamt beside real: dreams that drift show here.
 
     Nothing is said where no blind policy's episode ever ended by itself.
@@ -153,12 +160,13 @@ def _ages(config: MemoryConfig, run: Run, model: WorldModel, rollouts: Rollouts)
     title = f"Deaths per 1,000 steps of the {policy} policy, {config.spec.label}"
     columns = [[f"{rate:.2f}" for rate in one.rates] for one in named.values()]
     columns += [[f"{ratio:.2f}" for ratio in there.rates / np.where(real.deaths, real.rates, np.nan)]]
-    say(table(title, ("steps", *named, "dreamt / real"), list(zip(ages(), *columns, strict=True))))
+    record.table(title, ("steps", *named, "dreamt / real"), zip(ages(), *columns, strict=True))
     drawn = {label: (one.rates, one.errors) for label, one in named.items()}
     plots.by_age(run.folder / "deaths.png", ages(), drawn, title)
+    record.plot(run.folder / "deaths.png", "Deaths by step of the episode: dreams that drift part from reality")
 
 
-def _lives(config: MemoryConfig, run: Run, model: WorldModel, rollouts: Rollouts) -> None:
+def _lives(config: MemoryConfig, run: Run, model: WorldModel, rollouts: Rollouts, record: Record) -> None:
     """How long the trivial policies live really, and in dreams; kept for all who use the dreams later."""
     episodes = config.real_episodes
     if not episodes or not any(shard.terminated.any() for shard in rollouts.shards):
@@ -182,4 +190,5 @@ def _lives(config: MemoryConfig, run: Run, model: WorldModel, rollouts: Rollouts
         (label, one.real, one.sampled, f"{one.ratio(True):.2f}", one.decided, f"{one.ratio(False):.2f}")
         for label, one in lives.items()
     ]
-    say(table(title, header, rows), *trust.doubts(run.folder, sample_end=True))
+    record.table(title, header, rows)
+    record.warn(*trust.doubts(run.folder, sample_end=True))

@@ -8,13 +8,14 @@ import torch
 from worldmodels import estimate, models
 from worldmodels.core import distributed, files, seeding
 from worldmodels.core.device import autocast, prepare_device
-from worldmodels.core.report import paths, say, table
+from worldmodels.core.report import paths, say
 from worldmodels.data.embeddings import Embeddings
 from worldmodels.data.frames import held_out_frames
 from worldmodels.data.source import Source
 from worldmodels.data.store import Rollouts, rollout_folder
 from worldmodels.settings.config import VisionConfig
-from worldmodels.show import plots
+from worldmodels.show import pages, plots
+from worldmodels.show.record import Number, Record
 from worldmodels.training.run import Run
 from worldmodels.training.train import learn
 
@@ -70,9 +71,15 @@ def _report(
     losses = [name[9:] for name in final if name.startswith("held_out_")]
     parts = [name for name in losses if name != "loss"]
     plots.curves(curve, run.history(), parts, f"V on {config.spec.label}")
-    rows = [(f"held-out {name}", f"{final[f'held_out_{name}']:.4g}") for name in losses]
+    rows: list[tuple[str, object]] = [(f"held-out {name}", Number(final[f"held_out_{name}"])) for name in losses]
     if vision.embed_size == 2 * vision.code_size:
         used = int(((embed[:, vision.code_size :] / 2).exp().mean(0) < 0.95).sum())
         rows += [("code dimensions in use", f"{used} of {vision.code_size}")]
-    say(table(f"V of {config.spec.label} after {config.steps} steps", ("", "value"), rows))
+    record = Record(run.folder / "vision.json", "vision", config)
+    record.table(f"V of {config.spec.label} after {config.steps} steps", ("", "value"), rows)
+    if rollouts.dark:
+        record.note(f"note: {rollouts.dark}")
+    record.show(grid, "Pictures that V never met, and what it makes of them")
+    record.plot(curve, "Losses over gradient steps")
     say(paths(model=run.folder / models.FILE, codes=embeddings.folder, pictures=grid, curves=curve))
+    pages.close(record, config.run, config.data)

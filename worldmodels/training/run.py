@@ -34,6 +34,10 @@ OURS = (
     "dream_beside_reality.mp4",
     "dream.mp4",
     "reality.mp4",
+    "vision.json",
+    "memory.json",
+    "controller.json",
+    "evaluate.json",
     "config.json",
 )
 """All that stages and `evaluate` leave in a run's folder, in the order in which --fresh deletes it.

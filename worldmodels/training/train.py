@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from worldmodels.core import checkpoint, distributed, schema, seeding
+from worldmodels.core import checkpoint, distributed, progress, schema, seeding
 from worldmodels.core.allocator import keep_freed_memory
 from worldmodels.core.device import autocast
 from worldmodels.core.errors import UserError
@@ -82,7 +81,7 @@ def fit(
     hidden = config.dry_run or not distributed.is_main()
     with (
         _patient() as interrupted,
-        tqdm(total=config.steps, initial=training.step, unit="step", desc=run.kind, disable=hidden) as bar,
+        progress.bar(total=config.steps, initial=training.step, unit="step", desc=run.kind, disable=hidden) as bar,
     ):
         source = batches(training.step)
         while training.step < config.steps:

@@ -1,6 +1,5 @@
 """Processes that play and dream: this machine's, or a Ray cluster's, behind the same calls."""
 
-from worldmodels.workers.cluster import RayWorkers
 from worldmodels.workers.local import Workers
 
 
@@ -10,4 +9,8 @@ def make_workers(num: int, ray: str = "", deadline: float = 900.0) -> Workers:
     Raises:
         UserError: if there is no such cluster, or Ray is not installed.
     """
-    return RayWorkers(ray, deadline) if ray else Workers(num, deadline)
+    if not ray:
+        return Workers(num, deadline)
+    from worldmodels.workers.cluster import RayWorkers  # late: torch, which whoever only starts stages does not load
+
+    return RayWorkers(ray, deadline)

@@ -1,0 +1,77 @@
+"""Flags of all stages at once; and settings as flags again."""
+
+import pytest
+
+from worldmodels.commands import COMMANDS
+from worldmodels.core.errors import UserError
+from worldmodels.settings.as_typed import as_typed
+from worldmodels.settings.command_line import parse
+from worldmodels.settings.run_all import parse_all
+
+
+def test_each_stage_is_asked_as_by_its_own_command() -> None:
+    line = (
+        "--env carracing --preset tiny --seed 3 --run r --data d --workers 1 --vision hrssm --vision.no-mask "
+        "--vision.steps 7 --memory.steps=9 --dream --tau 1 2 --pop-size 8 --evaluate.episodes 5"
+    )
+    plan = parse_all(line.split())
+    shared = ["--env", "carracing", "--preset", "tiny", "--seed", "3", "--run", "r", "--data", "d", "--workers", "1"]
+    by_hand = {
+        "collect": [],
+        "vision": ["--vision", "hrssm", "--no-mask", "--steps", "7"],
+        "memory": ["--steps", "9"],
+        "controller": ["--dream", "--tau", "1", "2", "--pop-size", "8"],
+    }
+    for stage, words in by_hand.items():
+        kind = type(plan.config(stage))
+        assert plan.config(stage) == parse(kind, [*shared, *words]), stage
+    scored = [part.config for part in plan.parts if part.stage == "evaluate"]
+    assert [str(one.run) for one in scored] == ["r/controller/tau1", "r/controller/tau2"]
+    assert all(one.dream and one.tau is None and one.episodes == 5 and one.seed == 3 for one in scored)
+
+
+def test_evaluation_dreams_as_the_controller_does_unless_told_otherwise() -> None:
+    assert [parse_all(line.split()).parts[-1].config.dream for line in ("--no-dream", "--dream")] == [False, True]
+    assert not parse_all(["--dream", "--evaluate.no-dream"]).parts[-1].config.dream
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--steps 3", "--steps is a flag of several stages; say whose: --vision.steps or --memory.steps"),
+        ("--memory.stepz 3", "--memory.stepz is not a flag of memory; did you mean --memory.steps?"),
+        ("--controler.episodes 3", "--controler.episodes: there is no stage controler; did you mean controller?"),
+        ("--vision.seed 3", "--vision.seed: --seed holds for all stages; give it without vision."),
+        ("--evaluate.run x", "--evaluate.run: --run holds for all stages"),
+        ("--evaluate.episodes 1", "--evaluate.episodes 1 tells no spread"),
+        ("--vision.steps 0", "--vision.steps 0 makes no sense"),
+        ("--env carracing --preset paper --dream", "--reward is none, so M's dreams will pay nothing"),
+        ("--mask-ratio 0.3", "--mask-ratio does nothing without --vision hrssm"),
+        ("--tau 1", "--tau 1 is a temperature of dreams; add --dream"),
+        ("doom", "doom is no flag"),
+    ],
+)
+def test_what_no_stage_can_make_sense_of_is_told_as_it_was_typed(flags: str, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        parse_all(flags.split())
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "collect",
+        "collect --env dmc:walker-walk --distractor stills --distractor-colour --seed 4 --episodes 8",
+        "collect --env dmc:walker-walk --action-repeat 4 --run r --data d",
+        "train-vision --preset tiny --vision hrssm --no-mask --losses paper",
+        "train-memory --env carracing --preset paper --memory rssm --no-termination",
+        "train-controller --dream --tau 0.5 1.3 --no-bias --inputs z h --hidden-size 3 --sample-end",
+        "train-controller --env carracing --name x",
+        "evaluate --run r --dream --tau 1.3 --no-video",
+        "probe --run a b --inputs z",
+    ],
+)
+def test_settings_as_flags_ask_for_the_same(line: str) -> None:
+    command, *words = line.split()
+    config = COMMANDS[command].read(words)
+    assert parse(type(config), as_typed(config)) == config

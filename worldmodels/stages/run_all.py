@@ -1,0 +1,185 @@
+"""All stages in one command: each is a process of its own, as if its command had been typed, so that results are equal
+to the bit, and what one stage sets or holds touches no other.
+
+What was finished is noted in RUN/run.json, with the sizes and times of the files that it read and wrote: as long as
+those are the same, and the same is asked, the stage is not begun again.
+"""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from worldmodels.core import files, progress
+from worldmodels.core.report import lasting, say
+from worldmodels.settings.config import plain
+from worldmodels.settings.run_all import NOTES, Part, Plan
+from worldmodels.show.overview import Overview
+from worldmodels.workers.child import run_stage
+
+ANYWHERE = {"workers", "device", "ray", "deadline", "fresh", "dry_run"}
+"""Settings that change no results: a stage is not begun again for these."""
+
+
+class Finished(NamedTuple):
+    """A stage that was finished: what was asked, which files it read and wrote, and what it took."""
+
+    asked: dict[str, Any]
+    files: dict[str, list[int]]
+    seconds: float
+
+
+def run_all(plan: Plan) -> None:
+    """Does all that is not done yet, stage by stage."""
+    if plan.shared.dry_run:
+        _foresee(plan)
+        return
+    notes = _Notes(plan)
+    ahead = [index for index in range(len(plan.parts)) if not notes.is_finished(index)]
+    expected = notes.expected()
+    if any(expected[index] is None for index in ahead):
+        expected = _tried(plan, notes)
+    with Overview(plan, expected, {i: notes.seconds(i) for i in range(len(plan.parts)) if i not in ahead}) as overview:
+        for index in ahead:
+            part = plan.parts[index]
+            overview.begin(index)
+            began = time.monotonic()
+            run_stage([part.command, *part.words], overview.hear, overview.show)
+            overview.end(index)
+            notes.finish(index, time.monotonic() - began)
+    if not ahead:
+        say(f"all of {plan.run} is done already; --fresh starts anew")
+
+
+def _tried(plan: Plan, notes: "_Notes") -> list[float | None]:
+    """Seconds that each stage will take. All are tried for a moment, so that what only the last one cannot do is told
+    of before the first begins."""
+    expected: list[float | None] = [None] * len(plan.parts)
+
+    def hear(message: dict[str, Any]) -> None:
+        if "expected" in message:
+            expected[message["part"]] = message["expected"]
+
+    say("trying each stage for a moment: whether it can be done here, and how long it will take")
+    run_stage(["run", *plan.words, "--dry-run"], hear, lambda: None)
+    notes.expect(expected)
+    return expected
+
+
+class _Notes:
+    """RUN/run.json."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._path = plan.run / NOTES
+        for folder in (plan.run, plan.data):
+            files.check_writable(folder)
+        files.sweep(plan.run)
+        self._finished: dict[str, Finished] = {}
+        self._expected: dict[str, list[Any]] = {}  # by the stage's name: what was asked, the seconds
+        if plan.shared.fresh:
+            self._path.unlink(missing_ok=True)
+        elif self._path.exists():
+            self._read()
+
+    def _read(self) -> None:
+        """What they say, if it can be read; else stages are begun again, and find themselves what they have done."""
+        try:
+            found = json.loads(files.read_bytes(self._path, 1 << 24))
+            self._finished = {name: _finished(*one) for name, one in found["finished"].items()}
+            self._expected = {name: [asked, float(seconds)] for name, (asked, seconds) in found["expected"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            self._finished = {}
+            say(f"note: {self._path} cannot be read ({error}); every stage is asked what it has done")
+
+    def is_finished(self, index: int) -> bool:
+        """Whether a stage was finished as it is asked for now, and nothing was changed since."""
+        one = self._finished.get(self._name(index))
+        return one is not None and (one.asked, one.files) == (self._asked(index), _signs(self._plan, index))
+
+    def seconds(self, index: int) -> float:
+        """What a finished stage took."""
+        return self._finished[self._name(index)].seconds
+
+    def finish(self, index: int, seconds: float) -> None:
+        """Notes that a stage is finished."""
+        signs = _signs(self._plan, index)
+        self._finished[self._name(index)] = Finished(self._asked(index), signs, round(seconds, 1))
+        self._write()
+
+    def expected(self) -> list[float | None]:
+        """Seconds that each stage will take, where that is known."""
+        known = [self._expected.get(self._name(i), [None, None]) for i in range(len(self._plan.parts))]
+        return [one[1] if one[0] == self._asked(i) else None for i, one in enumerate(known)]
+
+    def expect(self, seconds: list[float | None]) -> None:
+        """Notes what stages will take."""
+        self._expected |= {self._name(i): [self._asked(i), one] for i, one in enumerate(seconds) if one is not None}
+        self._write()
+
+    def _write(self) -> None:
+        notes = {"command": list(self._plan.words), "finished": self._finished, "expected": self._expected}
+        files.write_text(self._path, files.to_json(notes, 2) + "\n")
+
+    def _name(self, index: int) -> str:
+        part = self._plan.parts[index]
+        return part.stage if part.stage != "evaluate" else f"evaluate {part.config.run.name}"
+
+    def _asked(self, index: int) -> dict[str, Any]:
+        settings = plain(self._plan.parts[index].config)
+        asked: dict[str, Any] = json.loads(files.to_json({k: v for k, v in settings.items() if k not in ANYWHERE}))
+        return asked
+
+
+def _finished(asked: dict[str, Any], signs: dict[str, list[int]], seconds: float) -> Finished:
+    return Finished(asked, signs, float(seconds))
+
+
+def _signs(plan: Plan, index: int) -> dict[str, list[int]]:
+    """Size and time of each file that a stage reads and writes, by which changes are seen."""
+    found = sorted(path for path in _files(plan, plan.parts[index]) if path.is_file())
+    return {str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in found}
+
+
+def _files(plan: Plan, part: Part) -> Iterator[Path]:
+    """What the results of a stage lie in, and what they were made of."""
+    models = [plan.run / stage / "model.safetensors" for stage in ("vision", "memory")]
+    if part.stage in ("collect", "vision", "memory"):
+        yield from (plan.data / "rollouts").glob("*.h5")
+    if part.stage == "collect" and Path(part.config.policy).is_dir():
+        yield from Path(part.config.policy).rglob("controller.safetensors")
+    yield from {"collect": [], "vision": models[:1]}.get(part.stage, models)
+    if part.stage in ("controller", "evaluate"):
+        each = plan.config("controller").each() if part.stage == "controller" else []
+        folders = [one.folder for one in each] or [part.config.run]
+        yield from (folder / "controller.safetensors" for folder in folders)
+
+
+def _foresee(plan: Plan) -> None:
+    """--dry-run: what each stage would take, measured for seconds; what cannot be done is told of."""
+    from worldmodels import estimate  # late: torch, which the process that starts stages has no need of
+    from worldmodels.show import films
+    from worldmodels.stages import collect, train_controller, train_memory, train_vision
+
+    first, vision, memory, controller = (plan.config(name) for name in ("collect", "vision", "memory", "controller"))
+    trouble = films.trouble(controller.spec.tested())
+    if trouble:
+        say(f"note: there will be no film of the real environment: {trouble}")
+    if (vision.run / "vision" / "model.safetensors").exists():
+        controller = train_controller.with_backgrounds(controller)
+    asked = vision, memory
+    estimates: dict[str, Callable[[Any], float | None]] = {
+        "collect": lambda _: collect.collect(dataclasses.replace(first, dry_run=True)),
+        "vision": lambda _: estimate.vision(vision, train_vision.EXAMPLES, first),
+        "memory": lambda _: estimate.memory(memory, train_memory.CHECKED, first, vision),
+        "controller": lambda _: estimate.evolution(controller, asked),
+        "evaluate": lambda config: estimate.evaluation(config, controller, asked),
+    }
+    seconds = []
+    for index, part in enumerate(plan.parts):
+        seconds.append(estimates[part.stage](part.config) or 0.0)
+        progress.tell(part=index, expected=seconds[-1])
+    if not progress.is_told():
+        say(f"all stages: about {lasting(sum(seconds))}, less where episodes end early")
