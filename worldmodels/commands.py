@@ -18,6 +18,7 @@ from worldmodels.settings.config import (
     CompareConfig,
     ControllerConfig,
     EvaluateConfig,
+    ImportConfig,
     MemoryConfig,
     PackConfig,
     ProbeConfig,
@@ -55,6 +56,7 @@ COMMANDS = {
     "train-controller": Command(ControllerConfig, "train_controller:train_controller"),
     "evaluate": Command(EvaluateConfig, "evaluate:evaluate"),
     "probe": Command(ProbeConfig, "probe:probe"),
+    "import-published": Command(ImportConfig, "import_published:import_published"),
     "pack": Command(PackConfig, "pack:pack"),
     "compare": Command(CompareConfig, "compare:compare"),
 }

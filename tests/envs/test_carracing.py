@@ -1,11 +1,12 @@
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
 
-from worldmodels.envs.carracing import ROWS, CarRacing, FastCarRacing
+from worldmodels.envs.carracing import AUTHORS, GYMNASIUM, ROWS, CarRacing, FastCarRacing
 
 Driver = Callable[[Any, np.random.Generator], Iterator[Any]]
 """Yields actions for an environment, which it may look at."""
@@ -104,3 +105,11 @@ def test_it_truncates_after_a_thousand_steps() -> None:
         assert not terminated
     env.close()
     assert steps == 1000
+
+
+def test_the_authors_camera_turns_with_the_motion_once_there_is_any() -> None:
+    hull = SimpleNamespace(angle=0.3, linearVelocity=(0.3, 0.3))
+    assert AUTHORS.angle(hull) == GYMNASIUM.angle(hull) == -0.3
+    hull.linearVelocity = (3.0, 3.0)
+    assert AUTHORS.angle(hull) == pytest.approx(np.pi / 4) and GYMNASIUM.angle(hull) == -0.3
+    assert (AUTHORS.cut, GYMNASIUM.cut) == (125, 100)

@@ -15,7 +15,8 @@ from worldmodels.acting.agents import BlindAgent
 from worldmodels.acting.rollout import rollout
 from worldmodels.core.errors import UserError
 from worldmodels.envs import make_env
-from worldmodels.envs.images import ImageEnv, to_obs
+from worldmodels.envs.images import ImageEnv, as_authors, to_obs
+from worldmodels.settings.envspec import EnvSpec
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,47 @@ def test_spaces_and_determinism(name: str, request: pytest.FixtureRequest) -> No
     assert np.array_equal(obs, again) and np.array_equal(rewards, rewards_again)
     other, _ = play(env, 6, actions)
     assert not np.array_equal(obs, other)
+
+
+def test_the_authors_pixels_are_those_of_their_published_frames() -> None:
+    """CLASSIC 1.1: what frames hold whose brightest pixel is light grass, and those with a white kerb."""
+    grass = {204: 226, 229: 254, 102: 113, 0: 255}
+    kerb = {204: 203, 229: 228, 102: 101, 0: 255}
+    for brightest, seen in ((229, grass), (255, kerb)):
+        levels = [*seen, brightest]
+        picture = np.repeat(np.array(levels, np.uint8), 64)[None, :, None].repeat(84, 0).repeat(3, 2)
+        small = as_authors(picture)
+        assert small.shape == (64, 64, 3) and small.dtype == np.uint8
+        middles = [round((at + 0.5) * 64 / len(levels)) for at in range(len(seen))]
+        assert [int(small[32, at, 0]) for at in middles] == list(seen.values())
+    assert (as_authors(np.full((84, 96, 3), 7, np.uint8)) == 255).all()  # of one colour: dark, and so white
+
+
+def test_the_authors_pixels_equal_those_of_their_own_steps() -> None:
+    picture = np.random.default_rng(0).integers(20, 200, (400, 640, 3), np.uint8)
+    levels = (picture / 255 - picture.min() / 255) * 255 / (np.ptp(picture) / 255)  # scipy's bytescale
+    spread = (levels.clip(0, 255) + 0.5).astype(np.uint8)
+    small = np.array(Image.fromarray(spread).resize((64, 64), Image.Resampling.BILINEAR), np.float64)
+    theirs = ((1.0 - small) * 255).round().astype(np.int64) % 256
+    assert np.abs(as_authors(picture).astype(int) - theirs).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["doom", "carracing"])
+def test_an_environment_shows_the_authors_pixels_if_asked(name: str, request: pytest.FixtureRequest) -> None:
+    env = make_env(EnvSpec(name, authors_pixels=True))
+    actions = [0.3] * 60
+    obs, rewards = play(env, 5, actions)
+    plain, same = play(request.getfixturevalue(name), 5, actions)
+    assert obs.shape == plain.shape and np.array_equal(rewards, same)  # only what is shown differs
+    assert not np.array_equal(obs[-1], plain[-1])
+    if name == "doom":
+        assert env.render().shape == (400, 640, 3) and np.array_equal(as_authors(env.render()), obs[-1])
+    else:
+        road = [int((np.ptp(frame[44].astype(int), 1) < 12).sum()) for frame in (obs[55], plain[55])]
+        assert 0 < road[0] < road[1]  # their camera sees more
+    env.close()
+    with pytest.raises(UserError, match="--authors-pixels: the authors of World Models had no --env dmc:walker-walk"):
+        make_env(EnvSpec("dmc:walker-walk", 2, authors_pixels=True))
 
 
 def test_doom_steps_left_below_a_third_right_above_and_stays_between(doom: gymnasium.Env) -> None:

@@ -24,11 +24,18 @@ NEEDED: dict[str, dict[str, str]] = {
     "probe": {"--run": "x"},
     "pack": {"--run": "x", "--out": "y"},
     "compare": {"--run": "x y"},
+    "import-published": {"--source": "x", "--out": "y"},
 }
 """What a command cannot do without."""
 TOGETHER = [
     "collect --noise 0.5",
     "collect --policy held --noise 0.5",
+    "collect --keys obs=frames",
+    "collect --from x --policy held",
+    "collect --from x --max-steps 100",
+    "collect --from x --min-steps 100",
+    "collect --env dmc:walker-walk --authors-pixels",
+    "import-published x y --source z",
     "collect --distractor-videos x",
     "collect --distractor noise --distractor-videos x",
     "collect --distractor-colour",
@@ -122,9 +129,8 @@ def cases() -> Iterator[Case]:
             yield Case(command, (*before, near, "1"), near)
             yield Case(command, (*before, f"--no-{word[2:]}", "x"), f"--no-{word[2:]}")
             yield Case(command, (*before, f"{word}="), word)
-        unnamed = hasattr(COMMANDS[command].config, "UNNAMED")  # such a word is its first flag's
         for stray in ("x", "-x", "--", "-", "5", "—episodes"):
-            yield Case(command, (stray, *([] if unnamed else given)), stray)
+            yield Case(command, (stray, *given), stray)
 
 
 def outcome(case: Case) -> str:

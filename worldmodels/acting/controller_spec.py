@@ -89,8 +89,17 @@ class ControllerSpec:
         return Controller(width, model.action_size, self.hidden_size, self.bias)
 
 
-def save_controller(path: Path, spec: ControllerSpec, params: np.ndarray, about: dict[str, Any]) -> None:
-    """Saves a controller with all it takes to act but V and M, which lie in the run folder two levels up."""
+def save_controller(
+    path: Path,
+    spec: ControllerSpec,
+    params: np.ndarray,
+    about: dict[str, Any],
+    model: str | None = None,
+) -> None:
+    """Saves a controller with all it takes to act but V and M, which lie in the run folder two levels up.
+
+    `model` is their fingerprint, if that is known; "" if there are none yet.
+    """
     tree = {
         "params": np.asarray(params, np.float32),
         "env": spec.env.plain(),
@@ -99,7 +108,7 @@ def save_controller(path: Path, spec: ControllerSpec, params: np.ndarray, about:
         "bias": spec.bias,
         "max_steps": spec.max_steps,
         "precision": spec.precision,
-        "model": models.fingerprint(spec.run),
+        "model": models.fingerprint(spec.run) if model is None else model,
         "about": about,
     }
     checkpoint.save(path, "controller", tree)

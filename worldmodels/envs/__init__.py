@@ -44,6 +44,14 @@ def make_env(env: str | EnvSpec, shrink: bool = True, **options: Any) -> gymnasi
     return Shrunk(made) if shrink else made
 
 
+def check_playable(spec: EnvSpec, otherwise: str) -> None:
+    """Raises UserError if the environment cannot be made, which ends with what there is to do `otherwise`."""
+    try:
+        make_env(spec).close()
+    except UserError as error:
+        raise UserError(f"{error}{otherwise and '; '}{otherwise}") from error
+
+
 def _made(spec: EnvSpec, options: dict[str, Any]) -> gymnasium.Env:
     record = record_of(spec.name)
     given = options | _asked(spec, record)
@@ -76,6 +84,10 @@ def _asked(spec: EnvSpec, record: Environment) -> dict[str, Any]:
             f"--distractor {spec.distractor}: --env {spec.name} cannot tell background from foreground; "
             f"these can: {', '.join(able)}"
         )
+    if spec.authors_pixels:
+        if not record.published:
+            raise UserError(f"--authors-pixels: the authors of World Models had no --env {spec.name}; leave it out")
+        given["authors_pixels"] = True
     if behind := background(spec):
         given["background"] = behind
     return given

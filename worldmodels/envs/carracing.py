@@ -3,6 +3,8 @@
 Gymnasium's CarRacing-v3 with the paper's picture (CLASSIC 1.1), the bar of indicators cut off.
 """
 
+import dataclasses
+import functools
 import itertools
 import os
 from typing import Any
@@ -13,9 +15,10 @@ from gymnasium import spaces
 from gymnasium.envs.box2d import car_racing
 
 from worldmodels.core.seeding import rng
+from worldmodels.data.episode import OBS_SHAPE
 from worldmodels.envs.checked import Info
 from worldmodels.envs.distract import Background
-from worldmodels.envs.images import ImageEnv
+from worldmodels.envs.images import ImageEnv, as_authors
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # no window, no display needed
 import pygame
@@ -23,11 +26,43 @@ import pygame.gfxdraw
 
 ROWS = 84  # of 96; below them lies the bar of indicators
 MAX_STEPS = 1000
-W, H = car_racing.WINDOW_W, car_racing.WINDOW_H
-CUT = H * (car_racing.STATE_H - ROWS) // car_racing.STATE_H  # pixels of the window that are cut off
-KEPT = pygame.Rect(0, CUT, W, H - CUT)  # y upwards: the window is drawn upside down
 ROUNDING = 2  # pixels by which what is drawn may stick out
-REACH = float(np.hypot(W / 2, H))  # pixels from the car to any point of the window, and more
+
+
+@dataclasses.dataclass(frozen=True)
+class Camera:
+    """The window through which the track is seen from above."""
+
+    width: int
+    height: int
+    follows_motion: bool = False  # up is where the car goes, once it does; else where it points
+
+    @property
+    def cut(self) -> int:
+        """Pixels of the window that are cut off."""
+        return self.height * (car_racing.STATE_H - ROWS) // car_racing.STATE_H
+
+    @functools.cached_property
+    def kept(self) -> pygame.Rect:
+        """What is left; y upwards: the window is drawn upside down."""
+        return pygame.Rect(0, self.cut, self.width, self.height - self.cut)
+
+    @functools.cached_property
+    def reach(self) -> float:
+        """Pixels from the car to any point of the window, and more."""
+        return float(np.hypot(self.width / 2, self.height))
+
+    def angle(self, hull: Any) -> float:
+        """By how much what it shows is turned, in radians."""
+        moves = hull.linearVelocity
+        if self.follows_motion and np.hypot(*moves) > SLOW:
+            return float(np.arctan2(moves[0], moves[1]))
+        return float(-hull.angle)
+
+
+SLOW = 0.5  # m/s, up to which a camera does not follow
+GYMNASIUM = Camera(car_racing.WINDOW_W, car_racing.WINDOW_H)
+AUTHORS = Camera(1200, 1000, follows_motion=True)  # gym 0.9.4's (CLASSIC 1.7)
 
 
 class CarRacing(ImageEnv):
@@ -36,15 +71,25 @@ class CarRacing(ImageEnv):
     Args:
         background: drawn where grass and field are, which are green.
         truth: tell the true state in `info["truth"]`: speed, and how the car lies to the middle of the road.
+        authors_pixels: show the authors' frames, through their camera, to weights that they published.
         options: of Gymnasium's environment.
     """
 
-    def __init__(self, background: Background | None = None, truth: bool = False, **options: Any) -> None:
-        self._track = FastCarRacing(render_mode="rgb_array", **options)
+    def __init__(
+        self,
+        background: Background | None = None,
+        truth: bool = False,
+        authors_pixels: bool = False,
+        **options: Any,
+    ) -> None:
+        self._authors = authors_pixels
+        camera = AUTHORS if authors_pixels else GYMNASIUM
+        self._track = FastCarRacing(camera, render_mode="rgb_array", **options)
         self._background = background
         self._tell = truth
         super().__init__(gymnasium.wrappers.TimeLimit(self._track, MAX_STEPS))
-        self.observation_space = spaces.Box(0, 255, (ROWS, car_racing.STATE_W, 3), np.uint8)
+        shape = OBS_SHAPE if authors_pixels else (ROWS, car_racing.STATE_W, 3)
+        self.observation_space = spaces.Box(0, 255, shape, np.uint8)
 
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[np.ndarray, Info]:
         gymnasium.Env.reset(self, seed=seed)
@@ -63,7 +108,7 @@ class CarRacing(ImageEnv):
             red, green, blue = np.moveaxis(picture, -1, 0)
             behind = (green > red) & (green > blue)
             picture = np.where(behind[..., None], self._background.picture(*behind.shape), picture)
-        return picture
+        return as_authors(picture) if self._authors else picture
 
     def to_native(self, action: np.ndarray) -> np.ndarray:
         steer, gas, brake = np.asarray(action, np.float32)
@@ -92,16 +137,20 @@ class FastCarRacing(car_racing.CarRacing):
     What it saves: Gymnasium turns every polygon of the track and the grass, some 700, to find the thirty or
     so that can be seen, where numpy finds them at once; it draws the field as a polygon, where it fills the
     whole window; it turns the window upside down before it is made small; and it draws what is cut off.
-    People see Gymnasium's own picture.
+    People see Gymnasium's own picture. Through another camera than Gymnasium's it is another picture.
     """
 
     car: Any
 
+    def __init__(self, camera: Camera = GYMNASIUM, **options: Any) -> None:
+        self._camera = camera
+        super().__init__(**options)
+
     def _create_track(self) -> bool:
         if not super()._create_track():  # type: ignore[no-untyped-call]
             return False  # Gymnasium tries again
-        self._window = pygame.Surface((W, H))
-        self._kept = self._window.subsurface(KEPT)
+        self._window = pygame.Surface((self._camera.width, self._camera.height))
+        self._kept = self._window.subsurface(self._camera.kept)
         polygons = [*((square, self.grass_color) for square in _grass()), *self.road_poly]
         self._colors = [color for _, color in polygons]  # a tile changes its colour once it was visited
         corners = np.transpose([corners for corners, _ in polygons])  # (2, 4, N): x and y
@@ -111,13 +160,13 @@ class FastCarRacing(car_racing.CarRacing):
     def _render(self, mode: str) -> Any:
         if mode != "state_pixels":
             return super()._render(mode)
-        angle = -self.car.hull.angle
+        angle = self._camera.angle(self.car.hull)
         far = 0.1 * car_racing.SCALE  # an episode begins with a look from far away
         near = car_racing.ZOOM * car_racing.SCALE
         zoom = far * max(1 - self.t, 0) + near * min(self.t, 1)
         x, y = self.car.hull.position
         shift = pygame.math.Vector2((-x * zoom, -y * zoom)).rotate_rad(angle)
-        translation = (W / 2 + shift[0], H / 4 + shift[1])
+        translation = (self._camera.width / 2 + shift[0], self._camera.height / 4 + shift[1])
         self._draw_field(max(abs(x), abs(y)), zoom, translation, angle)
         self._draw_polygons(zoom, translation, angle)
         self.car.draw(self._window, zoom, translation, angle, False)
@@ -126,9 +175,9 @@ class FastCarRacing(car_racing.CarRacing):
     def _draw_field(self, away: float, zoom: float, translation: tuple[float, float], angle: float) -> None:
         edge = car_racing.PLAYFIELD
         color = _whole(self.bg_color)
-        if away + REACH / zoom < edge:  # it fills the window
+        if away + self._camera.reach / zoom < edge:  # it fills the window
             # by numpy: Surface.fill writes past the cache, and what is drawn then takes twice as long
-            pygame.surfarray.pixels2d(self._window)[:, CUT:] = self._window.map_rgb(color)
+            pygame.surfarray.pixels2d(self._window)[:, self._camera.cut :] = self._window.map_rgb(color)
         else:
             self._window.fill(0)
             field = np.array([[edge, edge, -edge, -edge], [edge, -edge, -edge, edge]])
@@ -137,8 +186,9 @@ class FastCarRacing(car_racing.CarRacing):
     def _draw_polygons(self, zoom: float, translation: tuple[float, float], angle: float) -> None:
         at = _to_screen(self._corners, zoom, translation, angle)
         (left, top), (right, bottom) = at.min(1), at.max(1)
-        across = (right >= -ROUNDING) & (left <= W + ROUNDING)
-        along = (bottom >= CUT - ROUNDING) & (top <= H + ROUNDING)
+        camera = self._camera
+        across = (right >= -ROUNDING) & (left <= camera.width + ROUNDING)
+        along = (bottom >= camera.cut - ROUNDING) & (top <= camera.height + ROUNDING)
         seen = np.flatnonzero(across & along)
         for index, corners in zip(seen.tolist(), at[:, :, seen].T.tolist(), strict=True):
             self._draw(corners, _whole(self._colors[index]))
@@ -153,7 +203,7 @@ class FastCarRacing(car_racing.CarRacing):
         Pygame shrinks first each row, then each column, in whole numbers; the way up matters to the second
         alone.
         """
-        narrow = pygame.transform.smoothscale(self._kept, (car_racing.STATE_W, KEPT.height))
+        narrow = pygame.transform.smoothscale(self._kept, (car_racing.STATE_W, self._camera.kept.height))
         upright = pygame.transform.flip(narrow, False, True)
         small = pygame.transform.smoothscale(upright, (car_racing.STATE_W, ROWS))
         picture = np.zeros((car_racing.STATE_H, car_racing.STATE_W, 3), np.uint8)

@@ -20,12 +20,15 @@ import numpy as np
 import vizdoom
 from gymnasium import spaces
 
+from worldmodels.data.episode import OBS_SHAPE
 from worldmodels.envs.checked import Info
 from worldmodels.envs.distract import Background
+from worldmodels.envs.images import as_authors
 
 TIMEOUT = 2100  # tics of 1/35 s: a minute
 THRESHOLD = 1 / 3
 SHAPE = (100, 160, 3)  # of the picture
+AUTHORS = (400, 640, 3)  # of theirs, before it is made small
 ENGINE = Path(vizdoom.__file__).parent / "vizdoom"
 LEASH = Path(__file__).parent / "engine"  # a script that runs it
 NEAR = 400  # units within which a fireball is near: it flies some 350 a second
@@ -43,6 +46,7 @@ class Doom(gymnasium.Env):
         skill: ViZDoom's, 1 to 5.
         timeout: tics after which an episode is truncated.
         background: drawn where floor and ceiling are; walls, monsters and fireballs stay.
+        authors_pixels: show the authors' frames, made of 640x480 (CLASSIC 2.1), to weights that they published.
         truth: tell the true state in `info["truth"]`: health, place, monsters and fireballs in view, the
             nearest fireball in view, and it again if it is near.
     """
@@ -53,19 +57,22 @@ class Doom(gymnasium.Env):
         timeout: int = TIMEOUT,
         background: Background | None = None,
         truth: bool = False,
+        authors_pixels: bool = False,
     ) -> None:
-        self.observation_space = spaces.Box(0, 255, SHAPE, np.uint8)
+        self._authors = authors_pixels
+        self.observation_space = spaces.Box(0, 255, OBS_SHAPE if authors_pixels else SHAPE, np.uint8)
         self.action_space = spaces.Box(-1, 1, (1,), np.float32)
         self._skill = skill
         self._timeout = timeout
         self._background = background
         self._tell = truth
-        self._picture = np.zeros(SHAPE, np.uint8)
+        self._picture = np.zeros(AUTHORS if authors_pixels else SHAPE, np.uint8)
 
     @functools.cached_property
     def game(self) -> vizdoom.DoomGame:
         """The engine. It starts with the first episode: a look at the spaces needs none."""
-        game = _start(self._skill, self._timeout, labels=self._tell or self._background is not None)
+        labels = self._tell or self._background is not None
+        game = _start(self._skill, self._timeout, labels, large=self._authors)
         self._end = weakref.finalize(self, game.close)  # also runs when the interpreter exits
         return game
 
@@ -85,7 +92,7 @@ class Doom(gymnasium.Env):
         return self._see(), float(reward), terminated, truncated, self._info()
 
     def render(self) -> np.ndarray:
-        """The last picture, uint8 (100, 160, 3)."""
+        """The last picture, uint8 (100, 160, 3), or (400, 640, 3) of the authors'."""
         return self._picture
 
     def close(self) -> None:
@@ -96,11 +103,12 @@ class Doom(gymnasium.Env):
         state = self.game.get_state()
         if state is not None:
             # below is the status bar; ViZDoom's buffer is a copy of the game's already
-            self._picture = state.screen_buffer[: SHAPE[0]]
+            rows = len(self._picture)
+            self._picture = state.screen_buffer[:rows]
             if self._background:
-                flat = np.asarray(state.labels_buffer)[: SHAPE[0]] == FLAT
+                flat = np.asarray(state.labels_buffer)[:rows] == FLAT
                 self._picture[flat] = self._background.picture(*flat.shape)[flat]
-        return self._picture
+        return as_authors(self._picture) if self._authors else self._picture
 
     def _info(self) -> Info:
         state = self.game.get_state() if self._tell else None
@@ -134,11 +142,12 @@ def _truth(game: vizdoom.DoomGame, state: vizdoom.GameState) -> dict[str, np.nda
     return {name: np.array([value], np.float32) for name, value in truth.items()}
 
 
-def _start(skill: int, timeout: int, labels: bool) -> vizdoom.DoomGame:
+def _start(skill: int, timeout: int, labels: bool, large: bool) -> vizdoom.DoomGame:
     game = vizdoom.DoomGame()
     game.load_config(str(Path(vizdoom.scenarios_path) / "take_cover.cfg"))
     game.set_available_buttons([vizdoom.Button.MOVE_LEFT, vizdoom.Button.MOVE_RIGHT])
-    game.set_screen_resolution(vizdoom.ScreenResolution.RES_160X120)
+    sizes = vizdoom.ScreenResolution
+    game.set_screen_resolution(sizes.RES_640X480 if large else sizes.RES_160X120)
     game.set_screen_format(vizdoom.ScreenFormat.RGB24)
     game.set_render_hud(True)
     game.set_labels_buffer_enabled(labels)

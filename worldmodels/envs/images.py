@@ -32,6 +32,18 @@ def to_obs(pictures: Sequence[np.ndarray]) -> np.ndarray:
     return obs
 
 
+def as_authors(picture: np.ndarray) -> np.ndarray:
+    """What the authors' code makes of a picture uint8 (H, W, 3): uint8 (64, 64, 3) (CLASSIC 1.1, steps 1 and 2).
+
+    Its brightest and darkest numbers become 255 and 0, it is made small, and 1 is taken away, of 0 too, which
+    becomes 255: theirs by accident, and what their weights have learnt to see.
+    """
+    levels = picture.astype(np.float64) - picture.min()
+    spread = np.floor(levels * (255 / max(1.0, levels.max())) + 0.5).astype(np.uint8)
+    obs: np.ndarray = to_obs([spread])[0]
+    return obs - np.uint8(1)
+
+
 def _planes(pictures: np.ndarray) -> torch.Tensor:
     """(N, H, W, 3) as torch's convolutions have it, (N, 3, H, W); the same memory."""
     return torch.from_numpy(pictures).permute(0, 3, 1, 2)

@@ -51,6 +51,7 @@ SPEC = schema.fields(
         "videos": schema.text(4096),
         "colour": schema.flag,
         "split": schema.one_of("train", "test"),
+        "authors_pixels": schema.flag,
     },
     name=schema.text(200),
 )

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import re
 import sys
 from collections.abc import Mapping
@@ -34,7 +35,7 @@ def parse(kind: type[Config], argv: list[str] | None = None, called: str = "") -
         UserError: for an unknown flag (with the nearest known one), a value that does not fit, or a flag that would do
             nothing.
     """
-    argv = spelt_out(_named(sys.argv[1:] if argv is None else argv, kind), kind)
+    argv = spelt_out(_placed(sys.argv[1:] if argv is None else argv, kind), kind)
     typed = typed_flags(argv)
     for module in typed.get("--plugin", []):  # first, for what they register has presets
         _use(module, f"--plugin {module}")
@@ -47,12 +48,6 @@ def parse(kind: type[Config], argv: list[str] | None = None, called: str = "") -
     _refuse_idle(config, typed)
     _tell_of_former_folders(config, typed)
     return config
-
-
-def _named(argv: list[str], kind: type) -> list[str]:
-    """The same, with the flag that is meant by what comes before any, if this command has one."""
-    unnamed = getattr(kind, "UNNAMED", "")
-    return [flag(unnamed), *argv] if unnamed and argv and not argv[0].startswith("-") else argv
 
 
 def typed_flags(argv: list[str]) -> Typed:
@@ -95,6 +90,28 @@ def positive(word: str) -> str:
 
 def value_of(typed: Typed, name: str, default: str) -> str:
     return next(iter(typed.get(name, [])), default)
+
+
+def _placed(argv: list[str], kind: type) -> list[str]:
+    """The same with a flag before each of the first words that the command takes by their places; a last place that
+    takes several values takes all that are left.
+
+    Raises:
+        UserError: if there is one word too many, or what it stands for is given by its flag, too.
+    """
+    places: tuple[str, ...] = getattr(kind, "PLACES", ())
+    words = list(itertools.takewhile(lambda word: not word.startswith("-"), argv))
+    if not places or not words:
+        return argv
+    if twice := [(flag(name), word) for name, word in zip(places, words, strict=False) if flag(name) in argv]:
+        raise UserError(f"{twice[0][0]} is given twice, for {shortened(twice[0][1])} stands for it")
+    several = get_origin(types_of(kind, None)[flag(places[-1])]) is tuple
+    if len(words) > len(places) and not several:
+        raise UserError(
+            f"{shortened(words[len(places)])} is one too many: only {len(places)} stand here without a flag"
+        )
+    before = [part for name, word in zip(places, words, strict=False) for part in (flag(name), word)]
+    return [*before, *words[len(places) :], *argv[len(words) :]]
 
 
 def spelt_out(argv: list[str], kind: type) -> list[str]:
@@ -190,6 +207,7 @@ def _defaults(kind: type, typed: Typed, name: str) -> dict[str, Any]:
     preset = value_of(typed, "--preset", default_of(kind, "preset"))
     changes: dict[str, Any] = {}  # what decides on other defaults must be among them
     distractor = value_of(typed, "--distractor", "")
+    changes["authors_pixels"] = "--authors-pixels" in typed
     if distractor in get_args(Distractor):
         changes["distractor"] = distractor
         changes["distractor_colour"] = "--distractor-colour" in typed

@@ -23,6 +23,7 @@ Preset = Literal["tiny", "laptop", "paper"]
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 MOST_REPEATS = 1000  # of an action, as files may name them
 MANY = 10_000_000  # steps or generations: what is more would not end
+PLAYED = "{flag} is for episodes that are played; leave it out, or --from"
 DREAMT = Only("--dream", lambda asked: asked.dream)
 
 
@@ -104,6 +105,13 @@ class Place:
         ),
     )
     """Backgrounds in colour; else grey, as HRSSM's authors have them."""
+    authors_pixels: bool = setting(
+        False,
+        leads=True,
+        only=Only("--env doom or carracing", lambda asked: record_of(asked.env).published is not None),
+    )
+    """Pictures as the code of World Models' authors made them, for weights that they published (doom, carracing;
+    `worldmodels import-published`)."""
     preset: Preset = setting("laptop", free=True)
     """Sizes: tiny (minutes, learns something), laptop (under two hours on two cores), paper (the papers' numbers: World
     Models', for --vision hrssm and --memory rssm HRSSM's; what a paper never tried is ours)."""
@@ -138,7 +146,13 @@ class Stage(OfAll, Place):
     @property
     def spec(self) -> EnvSpec:
         """The environment in full."""
-        spec = EnvSpec(self.env, self.action_repeat, self.distractor, colour=self.distractor_colour)
+        spec = EnvSpec(
+            self.env,
+            self.action_repeat,
+            self.distractor,
+            colour=self.distractor_colour,
+            authors_pixels=self.authors_pixels,
+        )
         return spec.with_videos(self.distractor_videos)
 
     def identity(self) -> dict[str, Any]:
@@ -158,6 +172,13 @@ Config = TypeVar("Config", bound=Stage)
 class CollectConfig(OnCluster, Stage):
     """Stage 1: let a random (or trained) policy act, and write what happened to HDF5 shards."""
 
+    from_: Path = setting(Path(), free=True)
+    """Take episodes that exist instead: a file, or a folder, of .npz or .h5, with pictures (uint8), actions in [-1, 1]
+    (or whole numbers, to choose from), and rewards and ends if there are. Any --env names them; the real one, if it is
+    installed, can be acted in later."""
+    keys: tuple[str, ...] = setting((), free=True, only=Only("--from", lambda asked: asked.from_ != Path()))
+    """What the arrays of those files are called, where not obs, action, reward, terminated, truncated: obs=frames
+    terminated=dones."""
     episodes: int = setting(
         1000,
         least=2,
@@ -165,12 +186,13 @@ class CollectConfig(OnCluster, Stage):
         most=1_000_000,
         free=True,
     )
-    """Episodes of this policy and seed to have on disk at the end; what is there already counts."""
+    """Episodes of this policy and seed to have on disk at the end; what is there already counts. Of --from, all are
+    taken."""
     shard_size: int = setting(
         16, least=2, too_few="is too small: the last episode of a shard is held out from training", most=10_000
     )
     """Episodes per shard file. The last episode of each shard is held out from training."""
-    policy: str = setting("paper")
+    policy: str = setting("paper", only=Only("", lambda asked: asked.from_ == Path(), PLAYED))
     """paper (the authors' random policy for this env), held, varied, spicy, brownian, uniform, still, sweep, or the
     folder of a trained controller, whose episodes are added to what is there (the paper's iterative procedure)."""
     noise: float = setting(
@@ -179,9 +201,9 @@ class CollectConfig(OnCluster, Stage):
         only=Only("a trained controller's folder as --policy", lambda asked: Path(asked.policy).is_dir()),
     )
     """Standard deviation of the noise added to a trained controller's actions."""
-    max_steps: int = setting(1000, most=MANY)
+    max_steps: int = setting(1000, most=MANY, only=Only("", lambda asked: asked.from_ == Path(), PLAYED))
     """Steps after which an episode is truncated."""
-    min_steps: int = setting(0, zero=True, most=MANY)
+    min_steps: int = setting(0, zero=True, most=MANY, only=Only("", lambda asked: asked.from_ == Path(), PLAYED))
     """Episodes shorter than this are collected again with another seed (the authors: 100 in Doom)."""
 
     def __post_init__(self) -> None:
@@ -291,8 +313,8 @@ class ControllerConfig(InPrecision, OnDevice, OnCluster, Stage):
     """Episodes of such a test in the world that C evolves in."""
     real_episodes: int = setting(16, zero=True, most=1_000_000, only=DREAMT)
     """Real episodes shown beside, when C evolves in dreams. They choose nothing."""
-    final_episodes: int = setting(100, least=2, too_few="tells no spread", most=1_000_000, free=True)
-    """Real episodes of the final score."""
+    final_episodes: int = setting(100, zero=True, most=1_000_000, free=True)
+    """Real episodes of the final score. 0, with --dream: nothing real is played, for there may be no environment."""
     sample_end: bool = setting(False, only=DREAMT)
     """End a dream with the predicted probability, calibrated, instead of as soon as M's termination logit is positive
     (the paper). An M that was trained briefly is seldom sure enough for that, and its dreams would hardly end."""
@@ -316,6 +338,10 @@ class ControllerConfig(InPrecision, OnDevice, OnCluster, Stage):
             raise UserError("--tau with several values makes one folder each: leave out --name")
         if len(set(self.inputs)) < len(self.inputs):
             raise UserError(f"--inputs {' '.join(self.inputs)} names one twice")
+        if self.final_episodes == 1:
+            raise UserError("--final-episodes 1 tells no spread; give at least 2")
+        if not self.final_episodes and not self.dream:
+            raise UserError("--final-episodes 0 scores nothing; give at least 2, or add --dream")
         folders = Counter(_folder_of(tau) for tau in self.tau)
         if twice := [folder for folder, count in folders.items() if count > 1]:
             raise UserError(
@@ -359,11 +385,28 @@ class EvaluateConfig(OnDevice, OnCluster, OfAll):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImportConfig:
+    """What the authors of World Models published (V, M, C, initial z), as a run: import-published DIR OUT."""
+
+    PLACES: ClassVar[tuple[str, ...]] = ("source", "out")
+
+    source: Path = setting(Path())
+    """Folder of their .json files, sub-folders too: of CarRacing or of Doom. It may stand without its flag."""
+    out: Path = setting(Path())
+    """Folder for the run: empty, or not there yet. It may stand without its flag, too."""
+    env: str = setting("")
+    """carracing or doom, if there are files of both."""
+
+    def __post_init__(self) -> None:
+        if Path() in (self.source, self.out):
+            raise UserError("give two folders, of the published files and for the run: import-published DIR OUT")
+
+
+@dataclass(frozen=True, kw_only=True)
 class CompareConfig:
     """Several runs side by side: settings that differ, losses, scores; worldmodels compare RUN RUN ..."""
 
-    # The field that is meant by what is typed before any flag.
-    UNNAMED: ClassVar[str] = "run"
+    PLACES: ClassVar[tuple[str, ...]] = ("run",)
 
     run: tuple[Path, ...]
     """Run folders; --run may be left out."""

@@ -27,6 +27,7 @@ class EnvSpec:
         videos: folder of the clips, if that is video.
         colour: of the background; else it is grey.
         split: which clips or stills: those for training, or those for tests.
+        authors_pixels: pictures as the code of World Models' authors made them, for weights that they published.
     """
 
     name: str
@@ -35,6 +36,7 @@ class EnvSpec:
     videos: str = ""
     colour: bool = False
     split: Split = "train"
+    authors_pixels: bool = False
 
     @property
     def label(self) -> str:
@@ -42,7 +44,8 @@ class EnvSpec:
         matter."""
         kind = ("colour " if self.colour else "") + self.distractor
         repeat = f" x{self.action_repeat}" if self.action_repeat > 1 else ""
-        return self.name + repeat + (f" + {kind}" if self.distractor != "none" else "")
+        pixels = " + authors' pixels" if self.authors_pixels else ""
+        return self.name + repeat + pixels + (f" + {kind}" if self.distractor != "none" else "")
 
     @property
     def slug(self) -> str:
@@ -50,7 +53,8 @@ class EnvSpec:
         name = self.name.split(":")[-1].replace("/", "-").lower()
         repeat = "" if self.action_repeat == usual_repeat(self.name) else f"-x{self.action_repeat}"
         kind = ("-colour" if self.colour else "") + f"-{self.distractor}"
-        return name + repeat + (kind if self.distractor != "none" else "")
+        pixels = "-authors" if self.authors_pixels else ""
+        return name + repeat + pixels + (kind if self.distractor != "none" else "")
 
     def with_videos(self, folder: Path) -> "EnvSpec":
         """The same with its clips in `folder`, or where they were if none is given.

@@ -70,8 +70,8 @@ def about_all(config: Any) -> dict[str, About]:
 
 
 def flag(name: str) -> str:
-    """The flag of a field: `pop_size` is --pop-size."""
-    return "--" + name.replace("_", "-")
+    """The flag of a field: `pop_size` is --pop-size, `from_` is --from."""
+    return "--" + name.rstrip("_").replace("_", "-")
 
 
 def names_of(kind: type) -> list[str]:

@@ -2,9 +2,10 @@
 
 import dataclasses
 import functools
-from typing import get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import docstring_parser
+import tyro
 from tyro.constructors import MISSING, ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
 HELP = ConstructorRegistry()
@@ -19,13 +20,18 @@ def _settings(info: StructTypeInfo) -> StructConstructorSpec | None:
     fields = tuple(
         StructFieldSpec(
             name=field.name,
-            type=hints[field.name],
+            type=_called(field.name, hints[field.name]),
             default=getattr(info.default, field.name, _default(field)),
             helptext=functools.partial(help_of, info.type, field.name),
         )
         for field in dataclasses.fields(info.type)
     )
     return StructConstructorSpec(instantiate=info.type, fields=fields)
+
+
+def _called(name: str, hint: Any) -> Any:
+    """The type of a field, with its flag's name where that is a word of Python's: `from_` is --from."""
+    return Annotated[hint, tyro.conf.arg(name=name.rstrip("_"))] if name.endswith("_") else hint
 
 
 def _default(field: dataclasses.Field[object]) -> object:

@@ -97,6 +97,8 @@ def sweep(path: Path, rows: list[dict[str, float]], references: dict[str, float]
     figure, axis = plt.subplots(figsize=SIZE)
     tau = [row["tau"] for row in rows]
     for name, label, colour in (("dream", "in its own dream", "C1"), ("real", "in the real game", "C3")):
+        if any(f"{name}_mean" not in row for row in rows):
+            continue
         mean = [row[f"{name}_mean"] for row in rows]
         half = [row[f"{name}_ci"] for row in rows]
         axis.errorbar(tau, mean, half, fmt="o-", capsize=3, color=colour, label=label)

@@ -31,6 +31,7 @@ from worldmodels.settings.config import CollectConfig
 from worldmodels.settings.flags import flag
 from worldmodels.show import pages
 from worldmodels.show.record import Record
+from worldmodels.stages.adopt import adopt
 from worldmodels.workers import make_workers
 from worldmodels.workers.local import Workers
 
@@ -59,10 +60,14 @@ class Task:
 
 
 def collect(config: CollectConfig) -> float | None:
-    """Collects until `--episodes` episodes of this policy are on disk, then says what is there.
+    """Collects until `--episodes` episodes of this policy are on disk, or takes those of --from; says what is there.
 
     Returns the seconds that it would take, if it is a dry run.
     """
+    if config.from_ != Path():
+        adopt(config)
+        _report(config, rollout_folder(config.data))
+        return None
     policy, trained = _policy(config)
     tasks = _tasks(config, policy, trained)
     folder = rollout_folder(config.data)

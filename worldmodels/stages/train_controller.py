@@ -17,6 +17,7 @@ from worldmodels.core.errors import UserError
 from worldmodels.core.files import sweep
 from worldmodels.core.report import Summary, paths, played_anew, say, summarise
 from worldmodels.dreams import trust
+from worldmodels.envs import check_playable
 from worldmodels.envs.distract import background, check_test_clips
 from worldmodels.evolution.cma_es import CMAES, FULL_COVARIANCE_LIMIT
 from worldmodels.evolution.evaluators import DreamEvaluator, Evaluator, RealEvaluator
@@ -36,7 +37,7 @@ class Evolved:
 
     folder: Path
     trained: Summary  # held-out seeds of the world it evolved in
-    real: Summary  # final real episodes
+    real: Summary | None  # final real episodes; None if there are to be none
 
 
 def train_controller(config: ControllerConfig) -> None:
@@ -48,7 +49,9 @@ def train_controller(config: ControllerConfig) -> None:
     torch.set_num_threads(max(1, config.workers))
     keep_freed_memory()
     failures = list[str]()
-    trouble = films.trouble(config.spec.tested())
+    if config.final_episodes and not config.ray:  # now, and not after hours; on a cluster, others make it
+        check_playable(config.spec.tested(), "--final-episodes 0 evolves without it" if config.dream else "")
+    trouble = films.trouble(config.spec.tested()) if config.final_episodes else ""
     if trouble:
         say(f"note: there will be no film of the real environment: {trouble}")
     doubts = trust.doubts(config.run / "memory", config.sample_end) if config.dream else []
@@ -57,20 +60,12 @@ def train_controller(config: ControllerConfig) -> None:
     each = config.each()
     with make_workers(config.workers, config.ray, config.deadline) as workers:
         results = [evolve(one, workers, failures) for one in each]
-        trivial = score_baselines(
-            config.spec.tested(),
-            config.max_steps,
-            config.final_episodes,
-            config.seed,
-            workers,
-            failures,
-        )
-    references = {name: played.returns for name, played in trivial.items()}
+        references = _references(config, workers, failures)
     record = Record(_kept_at(each), "controller", config)
     _report(record, config, results, references, failures)
     record.warn(*doubts)
     for one, result in zip(each, results, strict=True):
-        _film(one, result.folder, reality=not trouble)
+        _film(one, result.folder, reality=config.final_episodes > 0 and not trouble)
         _show(record, result.folder)
     for result in results:
         shown = [path for path in sorted(result.folder.iterdir()) if path.suffix in (".png", ".mp4")]
@@ -97,6 +92,15 @@ def _show(record: Record, folder: Path) -> None:
     record.show(folder / "reality.mp4", f"{folder.name} in the real environment, and what it sees")
 
 
+def _references(config: ControllerConfig, workers: Workers, failures: list[str]) -> dict[str, Summary]:
+    """The trivial policies' scores, if anything is to be played."""
+    if not config.final_episodes:
+        return {}
+    spec = config.spec.tested()
+    played = score_baselines(spec, config.max_steps, config.final_episodes, config.seed, workers, failures)
+    return {name: one.returns for name, one in played.items()}
+
+
 def _report(
     record: Record,
     config: ControllerConfig,
@@ -112,7 +116,8 @@ def _report(
             scores[f"{where}: there"] = result.trained
         else:
             where = "evolved in the real environment"
-        scores[f"{where}: real"] = result.real
+        if result.real:
+            scores[f"{where}: real"] = result.real
     rows = [(name, score, f"± {score.ci:.1f}", score.n) for name, score in scores.items()]
     title = f"C of {config.spec.label} after {config.generations} generations"
     record.table(title, ("", "return, mean ± std", "95 % of the mean", "n"), rows)
@@ -130,6 +135,8 @@ def _compare_temperatures(
     for tau, result in zip(config.tau, results, strict=True):
         line = {"tau": tau}
         for name, score in (("dream", result.trained), ("real", result.real)):
+            if score is None:
+                continue
             line |= {f"{name}_mean": score.mean, f"{name}_std": score.std, f"{name}_ci": score.ci}
         lines.append(line)
     path = _sweep(config, ".png")
@@ -295,7 +302,7 @@ def _score_mean(
     returns = world.evaluate(mean[None], _seeds(config, "test", config.test_episodes)).returns[0]
     summary = summarise(returns)
     line = {"test_mean": summary.mean, "test_std": summary.std, "test_ci": summary.ci}
-    if config.dream and config.real_episodes:
+    if config.dream and config.real_episodes and config.final_episodes:
         shown = summarise(real.evaluate(mean[None], _seeds(config, "real", config.real_episodes)).returns)
         line |= {"real_mean": shown.mean, "real_std": shown.std, "real_ci": shown.ci}
     return {"mean": summary.mean, "params": mean, "generation": search.generation}, line
@@ -310,21 +317,26 @@ def _finish(
 ) -> Evolved:
     """Saves the best mean, and scores it on seeds that chose nothing."""
     folder = config.folder
-    seeds = final_seeds(config.seed, config.final_episodes)
-    with progress.bar(total=len(seeds), unit="episode", desc=f"final score of {folder.name}") as bar:
-        scored = real.evaluate(best["params"][None], seeds, bar.update).returns[0]
-    final = trained = summarise(scored)
+    final = None
+    if config.final_episodes:
+        seeds = final_seeds(config.seed, config.final_episodes)
+        with progress.bar(total=len(seeds), unit="episode", desc=f"final score of {folder.name}") as bar:
+            final = summarise(real.evaluate(best["params"][None], seeds, bar.update).returns[0])
     if config.dream:
         dream_seeds = final_seeds(config.seed, config.test_episodes, "dream")
         trained = summarise(world.evaluate(best["params"][None], dream_seeds).returns)
+    else:
+        assert final is not None  # without a dream, something is played
+        trained = final
     about = {
         "generation": best["generation"],
         "tau": config.tau[0] if config.dream else None,
         "sample_end": config.sample_end,
         "seed": config.seed,
         "trained": trained._asdict(),
-        "real": final._asdict(),
     }
+    if final:
+        about["real"] = final._asdict()
     save_controller(folder / FILE, spec, best["params"], about)
     return Evolved(folder, trained, final)
 

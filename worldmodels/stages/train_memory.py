@@ -17,6 +17,7 @@ from worldmodels.data.store import Rollouts, Shard, rollout_folder
 from worldmodels.dreams import trust
 from worldmodels.dreams.calibration import ages, blind_dreams, deaths, one_step
 from worldmodels.dreams.moments import end_shift, moments, some_episodes
+from worldmodels.envs import check_playable
 from worldmodels.evolution.evaluators import BaselineEvaluator
 from worldmodels.models.base import WorldModel
 from worldmodels.settings.config import MemoryConfig
@@ -50,6 +51,8 @@ def train_memory(config: MemoryConfig) -> None:
     memory = models.class_of(config.memory, "memory").build(config.model, rollouts, vision)
     rows = config.batch_size * distributed.world_size()
     source = Source("memory", config.seed, rollouts, rows, config.shuffle_buffer, CHECKED, embeddings, device)
+    if config.real_episodes and config.model.termination and _die(rollouts) and distributed.is_main():
+        check_playable(config.spec, "--real-episodes 0 trains without it")
     run = Run(config.run / "memory", config, "memory", **built_on)  # after all that may be refused
     learn(memory, source, config, run)
     if not distributed.is_main():
@@ -166,10 +169,15 @@ def _ages(config: MemoryConfig, run: Run, model: WorldModel, rollouts: Rollouts,
     record.plot(run.folder / "deaths.png", "Deaths by step of the episode: dreams that drift part from reality")
 
 
+def _die(rollouts: Rollouts) -> bool:
+    """Whether any episode ended by itself."""
+    return any(shard.terminated.any() for shard in rollouts.shards)
+
+
 def _lives(config: MemoryConfig, run: Run, model: WorldModel, rollouts: Rollouts, record: Record) -> None:
     """How long the trivial policies live really, and in dreams; kept for all who use the dreams later."""
     episodes = config.real_episodes
-    if not episodes or not any(shard.terminated.any() for shard in rollouts.shards):
+    if not episodes or not _die(rollouts):
         return
     limit = rollouts.shards[0].attributes["max_steps"]
     tau = record_of(config.env).tau

@@ -9,7 +9,7 @@ from worldmodels.settings.environments.carracing import CARRACING
 from worldmodels.settings.environments.dmc import DMC
 from worldmodels.settings.environments.doom import DOOM
 from worldmodels.settings.environments.other import OTHER
-from worldmodels.settings.environments.record import PRESET_NAMES, STAGES, Environment, Presets, Settings
+from worldmodels.settings.environments.record import PRESET_NAMES, STAGES, Environment, Presets, Published, Settings
 
 __all__ = [
     "OTHER",
@@ -17,6 +17,7 @@ __all__ = [
     "STAGES",
     "Environment",
     "Presets",
+    "Published",
     "Settings",
     "ask_for",
     "record_of",

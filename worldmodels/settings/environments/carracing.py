@@ -1,6 +1,6 @@
 """CarRacing, World Models' first task (envs/carracing.py). Its sizes are every other environment's (other.py)."""
 
-from worldmodels.settings.environments.record import Environment
+from worldmodels.settings.environments.record import Environment, Published
 
 CARRACING = Environment(
     name="carracing",
@@ -8,4 +8,14 @@ CARRACING = Environment(
     baselines={"straight, half gas": "still", "random": "spicy"},  # zero is the middle of the pedal
     distractors=True,
     tells_truth=True,
+    published=Published(
+        code_size=32,
+        action_size=3,
+        hidden_size=256,
+        restart=False,
+        inputs=("z", "h"),
+        params=867,
+        max_steps=1000,
+        tau=None,
+    ),
 )

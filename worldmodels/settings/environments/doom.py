@@ -1,7 +1,7 @@
 """Doom's TakeCover, World Models' second task (envs/doom.py)."""
 
 from worldmodels.settings.environments.other import VISION_PAPER, VISION_SMALL
-from worldmodels.settings.environments.record import Environment
+from worldmodels.settings.environments.record import Environment, Published
 
 DOOM = Environment(
     name="doom",
@@ -68,4 +68,14 @@ DOOM = Environment(
     tau=1.15,
     distractors=True,
     tells_truth=True,
+    published=Published(
+        code_size=64,
+        action_size=1,
+        hidden_size=512,
+        restart=True,
+        inputs=("z", "c", "h"),
+        params=1088,
+        max_steps=2100,
+        tau=1.25,
+    ),
 )

@@ -15,6 +15,31 @@ Presets = Mapping[str, Mapping[str, Settings]]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Published:
+    """What the authors of World Models published of a task: how large, by which their files are known, and what for.
+
+    Args:
+        code_size: of V.
+        action_size: numbers in an action.
+        hidden_size: of M.
+        restart: whether M is told when an episode begins, and tells when one ends.
+        inputs: of C, in its order.
+        params: numbers in C, which has a bias where M has no restart.
+        max_steps: of an episode.
+        tau: of the dreams that C was evolved in; None if it was evolved in reality.
+    """
+
+    code_size: int
+    action_size: int
+    hidden_size: int
+    restart: bool
+    inputs: tuple[str, ...]
+    params: int
+    max_steps: int
+    tau: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Environment:
     """An environment's record. What a stage asks about an environment, it finds here.
 
@@ -24,8 +49,8 @@ class Environment:
         make: what makes it, or "module:name" of that, which is imported when needed. It gives what make_env shows:
             pictures uint8 (H, W, 3), a new array at every step, and actions float32 (A,) in [-1, 1]. One of a family is
             first given the rest of its name. Without it, Gymnasium makes the environment by its id, and
-            envs/images.py adapts it. Both are given, by name, `action_repeat`, `background` and `truth`, each only
-            where the record says that it can be asked for.
+            envs/images.py adapts it. Both are given, by name, `action_repeat`, `background`, `truth` and
+            `authors_pixels`, each only where the record says that it can be asked for.
         presets: what differs from other environments (other.py); "all" holds for every preset, and gives way to it.
         random_policy: the authors' random policy here, by its name in acting/policies.py.
         baselines: the trivial policies that scores are shown beside: what to call them -> their names there. Without,
@@ -35,6 +60,8 @@ class Environment:
         distractors: whether moving backgrounds can be put behind its actors. It is then given `background`, an
             envs.distract.Background, wherever one is asked for.
         tells_truth: whether, given truth=True, it tells its true state as info["truth"], a dict of float32 (n,).
+        published: what the authors of World Models published of it, if it is theirs. Given authors_pixels=True, it then
+            shows what their code showed.
 
     Raises:
         UserError: if it has presets of a stage or size that there is not, or is a family's and makes nothing.
@@ -49,6 +76,7 @@ class Environment:
     action_repeat: int | None = None
     distractors: bool = False
     tells_truth: bool = False
+    published: Published | None = None
 
     def __post_init__(self) -> None:
         if not self.baselines:

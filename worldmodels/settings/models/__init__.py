@@ -51,6 +51,7 @@ OURS = {
     "vae": Model("vision", VAESettings, "worldmodels.models.vae:VAE"),
     "hrssm": Model("vision", HRSSMSettings, "worldmodels.models.hrssm:HRSSM"),
     "mdnrnn": Model("memory", MDNRNNSettings, "worldmodels.models.mdnrnn:MDNRNN"),
+    "mdnrnn-pedals": Model("memory", MDNRNNSettings, "worldmodels.models.published:PedalMDNRNN"),
     "rssm": Model("memory", RSSMSettings, "worldmodels.models.recurrent:RSSMMemory"),
 }
 
