@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 ENGINE = $$($(PY) -c "import pathlib, vizdoom; print(pathlib.Path(vizdoom.__file__).parent / 'vizdoom')")
 export MPLBACKEND := Agg
 
-.PHONY: help setup demo test slow coverage bench format lint check picture clean
+.PHONY: help setup browser demo test slow coverage bench format lint check picture clean
 .DEFAULT_GOAL := test
 
 help:  ## what there is to make
@@ -30,6 +30,9 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 install = { if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
 	then apt-get -qq update && apt-get -qq install -y $(1); \
 	else echo "error: system packages are missing: please run 'sudo apt-get install $(1)'"; exit 1; fi; }
+
+browser:  ## Chromium, in which the page is tested
+	@command -v chromium >/dev/null || $(call install,chromium)
 
 demo: $(READY)  ## an agent learns to survive in Doom inside its own dream, then in the real game
 	$(PY) -m worldmodels run --env doom --preset tiny --run runs/demo --data data/demo \

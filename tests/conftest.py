@@ -22,6 +22,7 @@ from worldmodels.settings.config import (
     ControllerConfig,
     EvaluateConfig,
     MemoryConfig,
+    PlayConfig,
     ProbeConfig,
     RunConfig,
     VisionConfig,
@@ -43,6 +44,7 @@ COMMANDS: dict[str, type] = {
     "01_collect": CollectConfig, "02_train_vision": VisionConfig, "03_train_memory": MemoryConfig,
     "04_train_controller": ControllerConfig, "evaluate": EvaluateConfig, "probe": ProbeConfig,
     "run": RunConfig, "compare": CompareConfig,
+    "play": PlayConfig,
 }  # fmt: skip
 
 

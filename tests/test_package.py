@@ -19,4 +19,5 @@ def test_a_wheel_holds_all_modules_and_says_that_they_are_typed(tmp_path: Path) 
     (wheel,) = tmp_path.glob("worldmodels-*.whl")
     held = set(zipfile.ZipFile(wheel).namelist())
     ours = {str(path.relative_to(ROOT)) for path in (ROOT / "worldmodels").rglob("*.py")}
-    assert ours | {"worldmodels/py.typed"} <= held
+    page = {str(path.relative_to(ROOT)) for path in (ROOT / "worldmodels/page/static").iterdir()}
+    assert page and ours | page | {"worldmodels/py.typed"} <= held

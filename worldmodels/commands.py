@@ -21,6 +21,7 @@ from worldmodels.settings.config import (
     ImportConfig,
     MemoryConfig,
     PackConfig,
+    PlayConfig,
     ProbeConfig,
     RunConfig,
     VisionConfig,
@@ -59,6 +60,7 @@ COMMANDS = {
     "import-published": Command(ImportConfig, "import_published:import_published"),
     "pack": Command(PackConfig, "pack:pack"),
     "compare": Command(CompareConfig, "compare:compare"),
+    "play": Command(PlayConfig, "play:play"),
 }
 
 

@@ -41,6 +41,22 @@ def test_a_dream_is_the_model_stepped_by_hand(model) -> None:
         assert torch.equal(reward, expected_reward) and torch.equal(terminated, ended)
 
 
+def test_a_dream_sets_out_from_any_state_with_the_luck_of_its_seed(model) -> None:
+    dream = Dream(model, sample_end=True)
+    dream.begin([1])
+    dream.step(torch.ones(1, 1))
+    state = dream.state
+    noise = Noise([7], model.noise_size + 1)
+    dream.begin_from(state, [7])
+    for t in range(5):
+        drawn = noise.draw()
+        expected = model.imagine(state, torch.full((1, 1), np.sin(t)), drawn[:, :-1])
+        dreamt = dream.dreamt(dream.state, torch.full((1, 1), np.sin(t)), dream.draw())
+        assert torch.equal(dreamt.end, expected.end) and torch.equal(dreamt.reward, expected.reward)
+        assert torch.equal(dreamt.terminated, expected.end > drawn[:, -1])
+        dream.state = state = dreamt.state
+
+
 def test_a_dream_begins_with_memory_cleared_and_the_restart_flag_up(model) -> None:
     dream = Dream(model)
     dream.begin([1, 2, 3])

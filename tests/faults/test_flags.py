@@ -204,6 +204,12 @@ SLOW = [
         "evaluate --run x --ray nowhere",
         "probe --run",
         "probe --run x y z",
+        "play",
+        "play nowhere",
+        "play x y",
+        "play --port 70000",
+        "play --port -1",
+        "play --host nowhere.example",
     )
 ]
 LONGEST = 20  # seconds

@@ -13,6 +13,7 @@ from worldmodels.settings.config import (
     ControllerConfig,
     EvaluateConfig,
     MemoryConfig,
+    PlayConfig,
     ProbeConfig,
     VisionConfig,
     plain,
@@ -24,7 +25,17 @@ from worldmodels.settings.presets import PRESET_NAMES
 
 PACKAGE = Path(worldmodels.__file__).parent
 STAGES = [CollectConfig, VisionConfig, MemoryConfig, ControllerConfig]
-KINDS = [*STAGES, EvaluateConfig, ProbeConfig, *(model.settings for model in OURS.values())]
+KINDS = [*STAGES, EvaluateConfig, ProbeConfig, PlayConfig, *(model.settings for model in OURS.values())]
+
+
+def test_the_run_to_play_may_be_typed_without_its_flag() -> None:
+    assert parse(PlayConfig, ["runs/x", "--port", "9000"]) == PlayConfig(run=Path("runs/x"), port=9000)
+    assert parse(PlayConfig, ["--run", "runs/x"]).run == Path("runs/x")
+    assert parse(PlayConfig, []).run == Path("pretrained/doom")
+    with pytest.raises(UserError, match="y is one too many: 1 may stand here without a flag"):
+        parse(PlayConfig, ["x", "y"])
+    with pytest.raises(UserError, match="x is no flag"):
+        parse(EvaluateConfig, ["x"])
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -68,6 +68,7 @@ def mistake(**changes: Any) -> None:
         ({"name": "doom"}, "there are two records of the environment doom"),
         ({"name": "robots:"}, "the record of robots: is a family's and must say what makes one"),
         ({"presets": {"colect": {}}}, r"record of Wrong-v0 has presets of stage colect; did you mean collect\?"),
+        ({"keys": {"jump": (1.0,)}}, "record of Wrong-v0 has the key jump; .*known: down, left, right, up"),
         ({"presets": {"collect": {"big": {}}}}, "record of Wrong-v0 has presets of preset big; .*known: all, laptop"),
         ({"presets": {"collect": {"all": {"max_step": 9}}}}, r"sets max_step for collect; did you mean max_steps\?"),
         ({"baselines": {"random": "unifrom"}}, r"record of --env Wrong-v0 names the policy unifrom; .*uniform\?"),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from worldmodels.core.seeding import Noise, rng
 from worldmodels.dreams.moments import shifted
-from worldmodels.models.base import State, WorldModel
+from worldmodels.models.base import Dreamed, State, WorldModel
 from worldmodels.models.perceive import Eyes
 
 
@@ -37,17 +37,21 @@ class Dream:
     ) -> None:
         self.model = model
         self.tau = tau
-        self._sample_end = sample_end
+        self.sample_end = sample_end
         self._midway = midway
         self.device = model.starts.device
+        self._episode = torch.zeros(0, dtype=torch.long, device=self.device)  # which one each row dreams
         self.state: State = {}
 
     def begin(self, seeds: list[int], copies: int = 1) -> None:
         """Starts `copies` x len(seeds) rows; row i dreams seed number i % len(seeds)."""
-        size = self.model.noise_size + 1  # the last number decides sampled ends
-        self._noise = Noise(seeds, size, self.device)
-        self._episode = torch.arange(len(seeds), device=self.device).repeat(copies)
+        self._meet(seeds, copies)
         self.state = self._start(seeds, self._episode, self.draw())
+
+    def begin_from(self, state: State, seeds: list[int]) -> None:
+        """Starts len(seeds) rows that dream on from `state`, whatever was seen before, with the luck of their seeds."""
+        self._meet(seeds)
+        self.state = state
 
     @torch.no_grad()
     def features(self, parts: tuple[str, ...]) -> Tensor:
@@ -85,10 +89,17 @@ class Dream:
 
         Nothing else is looked at or changed, so that it can be captured as a CUDA graph.
         """
-        state, reward, end, terminated = self.model.imagine(state, action, noise[:, :-1], self.tau)
-        if not self._sample_end:
-            return state, reward, terminated
-        return state, reward, shifted(end, self.model.end_shift) > noise[:, -1]
+        dreamt = self.dreamt(state, action, noise)
+        return dreamt.state, dreamt.reward, dreamt.terminated
+
+    @torch.no_grad()
+    def dreamt(self, state: State, action: Tensor, noise: Tensor) -> Dreamed:
+        """The same, and how likely the end was: calibrated for dreams, if ends are sampled."""
+        dreamt = self.model.imagine(state, action, noise[:, :-1], self.tau)
+        if not self.sample_end:
+            return dreamt
+        end = shifted(dreamt.end, self.model.end_shift)
+        return dreamt._replace(end=end, terminated=end > noise[:, -1])
 
     def draw(self) -> Tensor:
         """The next step's noise, float32 (B, N + 1)."""
@@ -98,6 +109,12 @@ class Dream:
         """Only `rows` (indices) dream on."""
         self.state = {name: value[rows] for name, value in self.state.items()}
         self._episode = self._episode[rows]
+
+    def _meet(self, seeds: list[int], copies: int = 1) -> None:
+        """From now on rows meet the luck of these seeds."""
+        size = self.model.noise_size + 1  # the last number decides sampled ends
+        self._noise = Noise(seeds, size, self.device)
+        self._episode = torch.arange(len(seeds), device=self.device).repeat(copies)
 
     def _start(self, seeds: list[int], episode: Tensor, noise: Tensor) -> State:
         """The first state of rows that dream seed number `episode` (B,) each."""

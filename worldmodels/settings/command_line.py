@@ -107,9 +107,7 @@ def _placed(argv: list[str], kind: type) -> list[str]:
         raise UserError(f"{twice[0][0]} is given twice, for {shortened(twice[0][1])} stands for it")
     several = get_origin(types_of(kind, None)[flag(places[-1])]) is tuple
     if len(words) > len(places) and not several:
-        raise UserError(
-            f"{shortened(words[len(places)])} is one too many: only {len(places)} stand here without a flag"
-        )
+        raise UserError(f"{shortened(words[len(places)])} is one too many: {len(places)} may stand here without a flag")
     before = [part for name, word in zip(places, words, strict=False) for part in (flag(name), word)]
     return [*before, *words[len(places) :], *argv[len(words) :]]
 

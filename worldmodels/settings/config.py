@@ -34,9 +34,6 @@ class OfAll:
     seed: int = setting(0, zero=True, most=2**63 - 1)
     """The one seed that all randomness comes from. Scores and probes draw from streams of their own, never met in
     training."""
-    workers: int = setting(CORES, zero=True, most=4096, free=True)
-    """Cores to use. Rollouts, dreams and scores do not depend on it; gradients round differently with another number.
-    0 plays and dreams in this process, for debugging."""
     plugin: tuple[str, ...] = setting((), free=True)
     """Modules of your own to import, that register environments or hold models (my_package). Whatever a run's files
     name, only these and what is in them are imported."""
@@ -44,6 +41,15 @@ class OfAll:
     def __post_init__(self) -> None:
         plugins.use(*self.plugin)
         check_numbers(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnCores:
+    """What all share that compute as much as they can."""
+
+    workers: int = setting(CORES, zero=True, most=4096, free=True)
+    """Cores to use. Rollouts, dreams and scores do not depend on it; gradients round differently with another number.
+    0 plays and dreams in this process, for debugging."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +128,7 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage(OfAll, Place):
+class Stage(OnCores, OfAll, Place):
     """What all stages share."""
 
     # The field that names the V or M whose settings are in `model`; "" for a stage that trains none.
@@ -365,7 +371,7 @@ def _folder_of(tau: float) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(OnDevice, OnCluster, OfAll):
+class EvaluateConfig(OnDevice, OnCluster, OnCores, OfAll):
     """Score a trained controller: mean, spread and confidence, beside the trivial baselines."""
 
     run: Path
@@ -431,7 +437,7 @@ class RunConfig(InPrecision, OnDevice, OnCluster, Stage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeConfig(OnDevice, OfAll):
+class ProbeConfig(OnDevice, OnCores, OfAll):
     """What representations know: probes, linear and not, from features to the true state, on test backgrounds."""
 
     run: tuple[Path, ...]
@@ -456,7 +462,7 @@ class ProbeConfig(OnDevice, OfAll):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PackConfig(OfAll):
+class PackConfig(OnCores, OfAll):
     """Hand a run on: V, M and its controllers in half precision, scored anew, with a card."""
 
     run: Path
@@ -465,6 +471,28 @@ class PackConfig(OfAll):
     """The folder to write; a run like any other."""
     episodes: int = setting(100, least=2, too_few="tells no spread", most=1_000_000)
     """Episodes per score on the card."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlayConfig(OnDevice, OfAll):
+    """Play inside a dream, on a page in your browser: worldmodels play RUN."""
+
+    PLACES: ClassVar[tuple[str, ...]] = ("run",)
+
+    run: Path = setting(Path("pretrained/doom"))
+    """A run, or the folder of one of its controllers. It may be typed without the flag: worldmodels play runs/doom."""
+    data: Path = setting(Path())
+    """Where rollouts lie, from whose held-out episodes a dream may set out, beside those that are met on the page.
+    Default: data/<env> and so on, if there is anything."""
+    distractor_videos: Path = setting(Path())
+    """Where the clips lie now, if not where they lay in training."""
+    host: str = setting("127.0.0.1")
+    """Address to serve. Another one than 127.0.0.1 lets others in: 0.0.0.0 whoever reaches this machine, such as your
+    phone. There is no password."""
+    port: int = setting(8000, zero=True, most=65_535)
+    """Port to serve at; 0 for any that is free."""
+    browser: bool = setting(True)
+    """Open the page in a browser here, if there is one."""
 
 
 def usual(kind: type[Config], env: str, preset: str, name: str = "", **changes: Any) -> Config:

@@ -186,7 +186,7 @@ class _Worker:
         self.connection, theirs = context.Pipe()
         self.task = -1
         self.due = float("inf")
-        with _environment(ONE_THREAD | SAFE_PATH):
+        with environment(ONE_THREAD | SAFE_PATH):
             self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
             self._process.start()
         theirs.close()
@@ -236,7 +236,8 @@ def _serve(connection: Connection) -> None:
 
 
 @contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
+def environment(values: dict[str, str]) -> Iterator[None]:
+    """These variables are set while the block runs, for processes that it starts."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

@@ -6,6 +6,13 @@ CARRACING = Environment(
     name="carracing",
     make="worldmodels.envs.carracing:CarRacing",
     baselines={"straight, half gas": "still", "random": "spicy"},  # zero is the middle of the pedal
+    rest=(0.0, -1.0, -1.0),  # steering, gas, brake
+    keys={
+        "left": (-1.0, 0.0, 0.0),
+        "right": (1.0, 0.0, 0.0),
+        "up": (0.0, 2.0, 0.0),
+        "down": (0.0, 0.0, 1.8),
+    },
     distractors=True,
     tells_truth=True,
     published=Published(

@@ -8,6 +8,7 @@ from worldmodels.core.errors import UserError, nearest
 
 STAGES = ("collect", "vision", "memory", "controller")
 PRESET_NAMES = ("tiny", "laptop", "paper")
+KEYS = ("left", "right", "up", "down")
 Settings = Mapping[str, Any]
 """What flags are when none is given: pop_size for --pop-size."""
 Presets = Mapping[str, Mapping[str, Settings]]
@@ -59,12 +60,16 @@ class Environment:
         action_repeat: how often an action is usually applied; None if it cannot be asked for.
         distractors: whether moving backgrounds can be put behind its actors. It is then given `background`, an
             envs.distract.Background, wherever one is asked for.
+        rest: the action while no key is held, for who plays it on the page (worldmodels play).
+        keys: what the arrow keys, called left, right, up and down, add to that while they are held. Without, left and
+            right lead the first number of an action, up and down the second.
         tells_truth: whether, given truth=True, it tells its true state as info["truth"], a dict of float32 (n,).
         published: what the authors of World Models published of it, if it is theirs. Given authors_pixels=True, it then
             shows what their code showed.
 
     Raises:
-        UserError: if it has presets of a stage or size that there is not, or is a family's and makes nothing.
+        UserError: if it has presets of a stage or size that there is not, keys that a page does not have, or is a
+            family's and makes nothing.
     """
 
     name: str
@@ -75,6 +80,8 @@ class Environment:
     tau: float = 1.0
     action_repeat: int | None = None
     distractors: bool = False
+    rest: tuple[float, ...] = ()
+    keys: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     tells_truth: bool = False
     published: Published | None = None
 
@@ -84,9 +91,11 @@ class Environment:
         if self.is_family and not self.make:
             raise UserError(f"the record of {self.name} is a family's and must say what makes one: make=")
         for stage, table in self.presets.items():
-            self._check("stage", stage, STAGES)
+            self._check("presets of stage", stage, STAGES)
             for preset in table:
-                self._check("preset", preset, ("all", *PRESET_NAMES))
+                self._check("presets of preset", preset, ("all", *PRESET_NAMES))
+        for key in self.keys:
+            self._check("the key", key, KEYS)
 
     @property
     def is_family(self) -> bool:
@@ -105,4 +114,4 @@ class Environment:
 
     def _check(self, kind: str, name: str, known: tuple[str, ...]) -> None:
         if name not in known:
-            raise UserError(f"the record of {self.name} has presets of {kind} {name}; {nearest(name, list(known))}")
+            raise UserError(f"the record of {self.name} has {kind} {name}; {nearest(name, list(known))}")
