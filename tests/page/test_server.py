@@ -197,12 +197,15 @@ def test_mistakes_end_in_one_line(served: Served, run: Path, tmp_path: Path) -> 
 
 def test_it_ends_with_ctrl_c_and_leaves_nothing(run: Path) -> None:
     served = Served(str(run), "--port", "0")
-    with page(served) as line:
-        told(line)
-        processes = [served.pid, *descendants(served.pid)]
-        served.send_signal(signal.SIGINT)
-        _, errors = served.communicate(timeout=PATIENCE)
-        assert served.returncode == 0 and errors == ""
+    try:
+        with page(served) as line:
+            told(line)
+            processes = [served.pid, *descendants(served.pid)]
+            served.send_signal(signal.SIGINT)
+            _, errors = served.communicate(timeout=PATIENCE)
+    finally:
+        served.kill()
+    assert served.returncode == 0 and errors == ""
     assert soon(lambda: not any(Path(f"/proc/{process}").exists() for process in processes))
 
 
