@@ -133,7 +133,7 @@ def test_mistakes_are_told_and_nothing_is_written(tmp_path: Path, capsys: pytest
     source, out = tmp_path / "theirs", tmp_path / "run"
     with pytest.raises(UserError, match=r"give two folders, .*: import-published DIR OUT"):
         run(str(source))
-    with pytest.raises(UserError, match="third is one too many: only 2 stand here without a flag"):
+    with pytest.raises(UserError, match="third is one too many: 2 may stand here without a flag"):
         run("first", "second", "third")
     with pytest.raises(UserError, match="theirs is no folder"):
         run(str(source), str(out))

@@ -523,7 +523,12 @@ def defaults(config: Any) -> dict[str, Any]:
 
 def plain(config: Any) -> dict[str, Any]:
     """A configuration as JSON-ready data, its model's settings among the others."""
-    as_plain = {Path: str, tuple: list}
     values = dataclasses.asdict(config)
     values |= values.pop("model", {})
-    return {k: next((to(v) for t, to in as_plain.items() if isinstance(v, t)), v) for k, v in values.items()}
+    return {name: _plain(value) for name, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    return str(value) if isinstance(value, Path) else value
