@@ -99,7 +99,12 @@ def test_evaluate_tells_mean_spread_and_baselines(evolved: ControllerConfig, cap
 
 def test_a_sweep_makes_one_controller_per_temperature_and_a_plot(world: World, tmp_path: Path) -> None:
     train_controller(world.controller(run=link(world, tmp_path), tau=(0.5, 1.3), generations=1, real_episodes=0))
-    assert sorted(p.name for p in (tmp_path / "controller").iterdir()) == ["sweep.png", "tau0.5", "tau1.3"]
+    assert sorted(p.name for p in (tmp_path / "controller").iterdir()) == [
+        "sweep.json",
+        "sweep.png",
+        "tau0.5",
+        "tau1.3",
+    ]
     with pytest.raises(UserError, match=r"holds several controllers; give one of: .*tau0\.5.*tau1\.3"):
         load_controller(tmp_path)
     assert load_controller(tmp_path / "controller/tau1.3")[2]["tau"] == 1.3
@@ -111,9 +116,9 @@ def test_sampled_ends_are_kept_with_the_controller(world: World, tmp_path: Path,
     seen: list[bool] = []
     original = Dream.__init__
 
-    def spying(self: Dream, model: object, tau: float = 1.0, sample_end: bool = False) -> None:
+    def spying(self: Dream, model: object, tau: float = 1.0, sample_end: bool = False, midway: bool = False) -> None:
         seen.append(sample_end)
-        original(self, model, tau, sample_end)  # type: ignore[arg-type]
+        original(self, model, tau, sample_end, midway)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Dream, "__init__", spying)
     evaluate(EvaluateConfig(run=tmp_path, episodes=2, dream=True, workers=0, baselines=False, video=False))
