@@ -90,6 +90,11 @@ def test_over_what_is_there_it_counts_what_is_missing_and_touches_nothing(
     larger, _ = dry_run(many, capsys)
     assert larger["dream step, evolving"][2] == "2"  # four blocks on three cores: two rounds
     assert larger["dream step, tests"][2] == "3"
+    short = dataclasses.replace(many, horizon=2, generations=3, test_every=2)
+    counted, text = dry_run(short, capsys)
+    assert counted["dream step, evolving"][1] == f"{3 * 64 * 16 * 2:,}"
+    assert counted["dream step, tests"][1] == f"{600 * (2 * 2 + 5):,}"  # the last one of whole dreams
+    assert "while evolving --horizon 2" in text
     assert rows["real step, final scores"][1] == f"{(2 + 3) * 2 * 30:,}"  # two controllers, three baselines
     assert files(world.run, world.data) == before
 

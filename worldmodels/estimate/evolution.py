@@ -48,7 +48,10 @@ def evolution(config: ControllerConfig, asked: Asked = None) -> float:
     checkpoint = (len(config.tau) or 1) * 8 * (matrices + 10 * numbers)
     sizes = [Size("disk: checkpoint", checkpoint, f"CMA-ES over {numbers:,} numbers"), own_memory()]
     title = f"{config.generations} generations of C of {config.spec.label}, a dry run"
-    return show(f"{title}; every episode counts --max-steps {config.max_steps:,} steps; {source}", costs, sizes)
+    counted = f"every episode counts --max-steps {config.max_steps:,} steps"
+    if config.horizon:
+        counted += f", while evolving --horizon {config.horizon:,}"
+    return show(f"{title}; {counted}; {source}", costs, sizes)
 
 
 def evaluation(config: EvaluateConfig, controller: ControllerConfig, asked: Asked = None) -> float:
@@ -115,17 +118,19 @@ def _dreamt(
     blocks = [len(world(1).blocks(*shape)) for shape in shapes]
     # the last round may leave some cores idle
     of_all, of_one = (count / math.ceil(count / _cores(config)) for count in blocks)
-    steps = (len(config.tau) or 1) * config.max_steps  # of one episode in each dream that is evolved in
-    tried = config.generations * config.pop_size * config.episodes
-    tests = (_tests(config) + 1) * config.test_episodes  # once more at the end
+    # steps of one episode in each dream that is evolved in: whole, and as short as dreams are while it evolves
+    whole = (len(config.tau) or 1) * config.max_steps
+    short = (len(config.tau) or 1) * (config.horizon or config.max_steps)
+    tried = config.generations * config.pop_size * config.episodes * short
+    tests = config.test_episodes * (_tests(config) * short + whole)  # once more at the end
     all_of_them = (len(params), len(seeds)) == (config.pop_size, config.episodes)
     which = "as it will dream them" if all_of_them else "of those that it will dream"
     at_once = f"{len(params)} x {len(seeds)}, {which}"
     beside = _tests(config) * config.real_episodes
     return [
-        Cost("dream step, evolving", each, tried * steps, at_once, of_all),
-        Cost("dream step, tests", each, tests * steps, "the same", of_one),
-        Cost("real step, shown beside", real, beside * steps, _how(config), _cores(config)),
+        Cost("dream step, evolving", each, tried, at_once, of_all),
+        Cost("dream step, tests", each, tests, "the same", of_one),
+        Cost("real step, shown beside", real, beside * whole, _how(config), _cores(config)),
     ]
 
 
