@@ -150,11 +150,16 @@ def load_controller(folder: Path, asked: str = "--run") -> tuple[ControllerSpec,
     return spec, tree["params"], tree["about"] | {"folder": str(folder)}
 
 
+def controllers_of(run: Path) -> list[Path]:
+    """The folders of a run's controllers, by name."""
+    return sorted(path.parent for path in run.glob(f"controller/*/{FILE}"))
+
+
 def _only_one(folder: Path, asked: str) -> Path:
     """The folder of the controller: this one, or that of the only controller of a run."""
     if (folder / FILE).exists():
         return folder.resolve()
-    found = sorted(path.parent for path in folder.glob(f"controller/*/{FILE}"))
+    found = controllers_of(folder)
     if len(found) > 1:
         several = ", ".join(map(str, found))
         raise UserError(f"{asked} {folder} holds several controllers; give one of: {several}")

@@ -323,9 +323,14 @@ class Rollouts:
 
     def spread(self, limit: int) -> list[Shard]:
         """Up to `limit` shards, spread evenly over all."""
-        chosen = np.linspace(0, len(self.shards) - 1, min(limit, len(self.shards)))
-        return [self.shards[i] for i in np.unique(chosen.round().astype(int))]
+        return [self.shards[index] for index in evenly(len(self.shards), limit)]
 
     def held_out(self) -> Iterator[Episode]:
         """The last episode of every shard."""
         return (shard.episode(-1) for shard in self.shards)
+
+
+def evenly(count: int, limit: int) -> list[int]:
+    """Up to `limit` of the numbers below `count`, spread evenly over all."""
+    chosen: list[int] = np.unique(np.linspace(0, count - 1, min(limit, count)).round().astype(int)).tolist()
+    return chosen

@@ -26,19 +26,17 @@ class Played(NamedTuple):
 def score_baselines(
     env: EnvSpec,
     max_steps: int,
-    episodes: int,
-    seed: int,
+    seeds: list[int],
     workers: Workers,
     failures: list[str] | None = None,
 ) -> dict[str, Played]:
-    """The trivial policies on the final seeds: what any score must be read against.
+    """The trivial policies, an episode for each seed: what any score on those must be read against.
 
     Adds to `failures` how the environment failed.
     """
-    seeds = final_seeds(seed, episodes)
     policies = baselines(env.name)
     scores = {}
-    with progress.bar(total=episodes * len(policies), unit="episode", desc="baselines") as bar:
+    with progress.bar(total=len(seeds) * len(policies), unit="episode", desc="baselines") as bar:
         for label, policy in policies.items():
             evaluator = BaselineEvaluator(workers, env, policy, max_steps, failures)
             scores[label] = Played.of(evaluator.evaluate(seeds, bar.update))

@@ -13,7 +13,7 @@ from worldmodels.acting import controller_spec
 from worldmodels.acting.controller_spec import load_controller
 from worldmodels.core.device import prepare_device
 from worldmodels.core.errors import UserError
-from worldmodels.data.store import rollout_folder
+from worldmodels.data.store import evenly, rollout_folder
 from worldmodels.dreams.play import by_controller
 from worldmodels.models.base import State, Vision, WorldModel
 from worldmodels.settings.config import PlayConfig
@@ -103,7 +103,7 @@ def _controllers(named: Path, run: Path) -> dict[str, Path]:
     """Those to choose from, by name: that which was named, or all of the run."""
     if named != run:
         return {named.resolve().name: named.resolve()}
-    return {path.parent.name: path.parent for path in sorted(run.glob(f"controller/*/{controller_spec.FILE}"))}
+    return {folder.name: folder for folder in controller_spec.controllers_of(run)}
 
 
 def _shards(asked: Path, env: EnvSpec) -> tuple[Path, ...]:
@@ -111,5 +111,4 @@ def _shards(asked: Path, env: EnvSpec) -> tuple[Path, ...]:
     found = sorted(rollout_folder(data).glob("*.h5"))
     if asked != Path() and not found:
         raise UserError(f"--data {asked} holds no rollouts; give a folder that 01_collect.py wrote")
-    chosen = np.unique(np.linspace(0, len(found) - 1, min(MOST_SHARDS, len(found))).round().astype(int))
-    return tuple(found[index] for index in chosen)
+    return tuple(found[index] for index in evenly(len(found), MOST_SHARDS))

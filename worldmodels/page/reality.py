@@ -1,5 +1,6 @@
 """The real environment, led a step at a time; and what was met there, to set out from."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from worldmodels.envs.checked import Misstep
 from worldmodels.envs.images import to_obs
 from worldmodels.envs.reused import numbers_in_an_action
 from worldmodels.models.base import State, Vision, WorldModel
-from worldmodels.models.perceive import Eyes
+from worldmodels.models.perceive import perceive
 from worldmodels.settings.envspec import EnvSpec
 
 MOST_KEPT = 5000  # frames of an episode; 60 MB
@@ -134,12 +135,7 @@ def remembered(model: WorldModel, past: Past) -> State:
     """The state, of one row, that has seen all of `past`."""
     device = model.starts.device
     noise = Noise([integer(past.seed, "seen")], model.noise_size, device)
-    actions = torch.from_numpy(past.action)
-    eyes = Eyes(model, 1)
-    for first in range(0, len(past.obs), AT_ONCE):
-        embeds = model.encode(torch.from_numpy(past.obs[first : first + AT_ONCE]).to(device))
-        for t, embed in enumerate(embeds, first):
-            eyes.see_code(embed[None], noise.draw())
-            if t < len(actions):
-                eyes.did(actions[t : t + 1])
-    return eyes.state
+    parts = torch.from_numpy(past.obs).split(AT_ONCE)
+    embed = torch.cat([model.encode(part.to(device)) for part in parts])
+    states = perceive(model, [embed], [torch.from_numpy(past.action)], noise)
+    return next(itertools.islice(states, len(embed) - 1, None))

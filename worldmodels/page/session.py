@@ -14,7 +14,7 @@ import torch
 from worldmodels.core.errors import UserError
 from worldmodels.core.seeding import integer
 from worldmodels.data.episode import Episode
-from worldmodels.data.store import open_shard
+from worldmodels.data.store import evenly, open_shard
 from worldmodels.dreams.dream import Dream
 from worldmodels.dreams.gym import FPS
 from worldmodels.page.contents import Contents, Pilot
@@ -198,7 +198,7 @@ class Session:
 
     def _strip_asked(self, episode: int) -> list[Message]:
         frames = self._frames(episode)
-        shown = np.unique(np.linspace(0, len(frames) - 1, THUMBNAILS).round().astype(int)).tolist()
+        shown = evenly(len(frames), THUMBNAILS)
         head = {"episode": episode, "length": len(frames), "frames": shown}
         return [Message("strip", head, {str(index): frames[index] for index in shown})]
 

@@ -23,7 +23,15 @@ Preset = Literal["tiny", "laptop", "paper"]
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 MOST_REPEATS = 1000  # of an action, as files may name them
 MANY = 10_000_000  # steps or generations: what is more would not end
-PLAYED = "{flag} is for episodes that are played; leave it out, or --from"
+PLAYED = Only(
+    "",
+    lambda asked: asked.from_ == Path(),
+    "{flag} is for episodes that are played; leave it out, or --from",
+)
+COMPUTES = {"workers", "device", "ray", "deadline", "fresh", "dry_run"}
+"""Settings that say how and where a command computes, and change no results."""
+LIES = {"run", "data", "distractor_videos", "plugin"}
+"""Settings that say where things lie."""
 DREAMT = Only("--dream", lambda asked: asked.dream)
 
 
@@ -198,7 +206,7 @@ class CollectConfig(OnCluster, Stage):
         16, least=2, too_few="is too small: the last episode of a shard is held out from training", most=10_000
     )
     """Episodes per shard file. The last episode of each shard is held out from training."""
-    policy: str = setting("paper", only=Only("", lambda asked: asked.from_ == Path(), PLAYED))
+    policy: str = setting("paper", only=PLAYED)
     """paper (the authors' random policy for this env), held, varied, spicy, brownian, uniform, still, sweep, or the
     folder of a trained controller, whose episodes are added to what is there (the paper's iterative procedure)."""
     noise: float = setting(
@@ -207,9 +215,9 @@ class CollectConfig(OnCluster, Stage):
         only=Only("a trained controller's folder as --policy", lambda asked: Path(asked.policy).is_dir()),
     )
     """Standard deviation of the noise added to a trained controller's actions."""
-    max_steps: int = setting(1000, most=MANY, only=Only("", lambda asked: asked.from_ == Path(), PLAYED))
+    max_steps: int = setting(1000, most=MANY, only=PLAYED)
     """Steps after which an episode is truncated."""
-    min_steps: int = setting(0, zero=True, most=MANY, only=Only("", lambda asked: asked.from_ == Path(), PLAYED))
+    min_steps: int = setting(0, zero=True, most=MANY, only=PLAYED)
     """Episodes shorter than this are collected again with another seed (the authors: 100 in Doom)."""
 
     def __post_init__(self) -> None:

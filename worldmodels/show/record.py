@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from worldmodels.core import files, schema
 from worldmodels.core.checkpoint import versions
-from worldmodels.core.errors import UserError
 from worldmodels.core.report import Summary, say, table
 from worldmodels.settings.as_typed import as_typed
 from worldmodels.settings.config import plain
@@ -126,11 +125,7 @@ class Record:
 
 def read(path: Path) -> dict[str, Any]:
     """What a record's file holds (HOLDS). Raises UserError if it is no such file, or damaged."""
-    try:
-        tree: dict[str, Any] = schema.parse(files.read_bytes(path, LARGEST))
-    except schema.Wrong as wrong:
-        raise UserError(f"{path} is damaged: {wrong}") from wrong
-    schema.check(tree, HOLDS, path)
+    tree: dict[str, Any] = schema.read(path, HOLDS, LARGEST)
     return tree
 
 

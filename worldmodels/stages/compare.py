@@ -13,24 +13,11 @@ from typing import NamedTuple
 from worldmodels.core import files
 from worldmodels.core.errors import UserError
 from worldmodels.core.report import paths, say, table
-from worldmodels.settings.config import CompareConfig
+from worldmodels.settings.config import COMPUTES, LIES, CompareConfig
 from worldmodels.show import html
 from worldmodels.show.pages import NAMES, Section, interval, sections, text
 
 NONE = "–"
-PLACES = {
-    "run",
-    "data",
-    "workers",
-    "device",
-    "ray",
-    "fresh",
-    "dry_run",
-    "deadline",
-    "plugin",
-    "distractor_videos",
-}
-"""Settings that say where a run lies and computes, not what it is."""
 TOLD_BY_CELLS = ("95 % of the mean", "n")
 """Columns that repeat what the cell of a mean holds."""
 TEMPERATURE = r",? (?:at )?τ [\d.e+-]+"
@@ -82,7 +69,7 @@ def _settings(found: dict[Path, dict[str, Section]]) -> Iterator[Line]:
     """The settings in which runs differ, stage by stage."""
     for key in _keys(found):
         each = [run[key].kept["settings"] if key in run else {} for run in found.values()]
-        for name in {name: None for settings in each for name in settings if name not in PLACES}:
+        for name in {name: None for settings in each for name in settings if name not in COMPUTES | LIES}:
             cells = [html.said(settings[name]) if name in settings else NONE for settings in each]
             if len({cell for cell in cells if cell != NONE}) > 1:
                 yield Line(_title(key), name, [cell or "none" for cell in cells])

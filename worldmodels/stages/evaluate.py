@@ -77,8 +77,9 @@ def _played(
 ) -> dict[str, Played]:
     """In the order of the table: the trivial policies, really and in the dream, then the controller."""
     played: dict[str, Played] = {}
+    seeds = final_seeds(config.seed, config.episodes)
     if config.baselines:
-        played |= score_baselines(spec.env, spec.max_steps, config.episodes, config.seed, workers, failures)
+        played |= score_baselines(spec.env, spec.max_steps, seeds, workers, failures)
     if config.dream:
         tau = next(value for value in (config.tau, about["tau"], 1.0) if value is not None)
         if config.baselines:
@@ -86,7 +87,6 @@ def _played(
         dream_seeds = final_seeds(config.seed, config.episodes, "dream")
         dream = DreamEvaluator(model, spec, tau, about["sample_end"], workers)
         played[f"{OURS} in the dream, τ {tau:g}"] = Played.of(dream.evaluate(params[None], dream_seeds))
-    seeds = final_seeds(config.seed, config.episodes)
     with progress.bar(total=config.episodes, unit="episode", desc=f"real {spec.env.name}") as bar:
         real = RealEvaluator(workers, spec, failures=failures).evaluate(params[None], seeds, bar.update)
     played[f"{OURS} in the real {spec.env.name}"] = Played.of(real)

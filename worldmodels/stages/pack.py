@@ -11,23 +11,22 @@ from typing import Any
 import torch
 
 from worldmodels import models
-from worldmodels.acting.controller_spec import FILE, load_controller, save_controller
+from worldmodels.acting.controller_spec import FILE, controllers_of, load_controller, save_controller
 from worldmodels.core import checkpoint, files, schema
 from worldmodels.core.errors import UserError
 from worldmodels.core.report import Summary, paths, say
-from worldmodels.settings.config import EvaluateConfig, PackConfig
+from worldmodels.settings.config import COMPUTES, LIES, EvaluateConfig, PackConfig
 from worldmodels.stages.evaluate import evaluate
 
 CARD = "README.md"
 SETTINGS = {"vision": "V", "memory": "M"}
-HIDDEN = ("built_on", "run", "data", "fresh", "dry_run", "workers", "device", "ray", "deadline", "plugin", "name")
+HIDDEN = {"built_on", "name"} | COMPUTES | LIES
 
 
 def pack(config: PackConfig) -> None:
     """Writes the folder, scores what is in it, and writes the card last."""
     models.load(config.run)  # V and M fit each other, or it ends here
-    found = sorted(path.parent for path in config.run.glob(f"controller/*/{FILE}"))
-    controllers = {folder.name: load_controller(folder) for folder in found}
+    controllers = {folder.name: load_controller(folder) for folder in controllers_of(config.run)}
     if config.out.exists() and any(config.out.iterdir()) and not (config.out / CARD).exists():
         raise UserError(f"--out {config.out} holds something else than a packed run; give another folder")
     files.check_writable(config.out)
@@ -35,7 +34,8 @@ def pack(config: PackConfig) -> None:
     vision, about = models.load_module(config.run / "vision", "vision")
     memory, extra = models.load_module(config.run / "memory", "memory")
     _save(vision, config.out, "vision", about)
-    _save(memory, config.out, "memory", extra | {"vision_fingerprint": _rounded(vision)})
+    rounded, _ = models.load_module(config.out / "vision", "vision")
+    _save(memory, config.out, "memory", extra | {"vision_fingerprint": checkpoint.fingerprint(rounded.state_dict())})
     scores = {}
     for name, (spec, params, told) in controllers.items():
         folder = config.out / "controller" / name
@@ -47,20 +47,10 @@ def pack(config: PackConfig) -> None:
 
 
 def _save(module: models.Trainable[Any], out: Path, kind: str, extra: dict[str, Any]) -> None:
-    tree = {key: value for key, value in extra.items() if key not in ("family", "config", "kind")}
-    weights = {name: _halved(value) for name, value in module.state_dict().items()}
-    whole = {"family": module.family, "config": module.config, "weights": weights}
-    checkpoint.save(out / kind / models.FILE, kind, whole | tree)
-
-
-def _halved(value: torch.Tensor) -> torch.Tensor:
-    return value.half() if value.dtype == torch.float32 else value
-
-
-def _rounded(module: torch.nn.Module) -> str:
-    """The fingerprint of a module as it will be read again."""
+    """Writes a module with its weights in half precision; `extra` is all else that its file held."""
     state = module.state_dict()
-    return checkpoint.fingerprint({name: _halved(value).to(value.dtype) for name, value in state.items()})
+    weights = {name: value.half() if value.dtype == torch.float32 else value for name, value in state.items()}
+    checkpoint.save(out / kind / models.FILE, kind, extra | {"weights": weights})
 
 
 def _score(config: PackConfig, folder: Path, told: dict[str, Any]) -> dict[str, Summary]:

@@ -343,29 +343,6 @@ def _scores(error: np.ndarray, spread: np.ndarray, samples: list[np.ndarray]) ->
     return scores
 
 
-def _ridge(feats: list[np.ndarray], targets: list[np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-    """A linear map, (N, F) to (N, targets), fitted to standardised features.
-
-    Each target has a strength of its own: that which serves the first quarter of the episodes
-    best, when fitted to the others.
-    """
-    from sklearn.linear_model import Ridge  # late: only the probe needs it
-    from sklearn.preprocessing import StandardScaler
-
-    back = max(1, len(feats) // 4)
-    x = np.concatenate(feats[back:]).astype(np.float64)
-    scaler = StandardScaler().fit(x)
-    scaler.scale_ = np.sqrt(scaler.var_) + 1e-6  # so that what hardly varies is not blown up
-    x = scaler.transform(x)
-    y = np.concatenate(targets[back:]).astype(np.float64)
-    held_x = scaler.transform(np.concatenate(feats[:back]).astype(np.float64))
-    held_y = np.concatenate(targets[:back])
-    errors = [((Ridge(strength).fit(x, y).predict(held_x) - held_y) ** 2).mean(0) for strength in STRENGTHS]
-    best = STRENGTHS[np.argmin(errors, 0)]  # (targets,)
-    ridge = Ridge(best).fit(x, y)
-    return lambda feat: ridge.predict(scaler.transform(feat.astype(np.float64)))
-
-
 def _targets(seen: Seen) -> np.ndarray:
     return np.concatenate(list(seen.truth.values()), 1)
 

@@ -14,13 +14,10 @@ from typing import Any, NamedTuple
 
 from worldmodels.core import files, progress
 from worldmodels.core.report import lasting, say
-from worldmodels.settings.config import plain
+from worldmodels.settings.config import COMPUTES, plain
 from worldmodels.settings.run_all import NOTES, Part, Plan
 from worldmodels.show.overview import Overview
 from worldmodels.workers.child import run_stage
-
-ANYWHERE = {"workers", "device", "ray", "deadline", "fresh", "dry_run"}
-"""Settings that change no results: a stage is not begun again for these."""
 
 
 class Finished(NamedTuple):
@@ -129,7 +126,7 @@ class _Notes:
 
     def _asked(self, index: int) -> dict[str, Any]:
         settings = plain(self._plan.parts[index].config)
-        asked: dict[str, Any] = json.loads(files.to_json({k: v for k, v in settings.items() if k not in ANYWHERE}))
+        asked: dict[str, Any] = json.loads(files.to_json({k: v for k, v in settings.items() if k not in COMPUTES}))
         return asked
 
 

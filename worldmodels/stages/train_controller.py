@@ -96,8 +96,8 @@ def _references(config: ControllerConfig, workers: Workers, failures: list[str])
     """The trivial policies' scores, if anything is to be played."""
     if not config.final_episodes:
         return {}
-    spec = config.spec.tested()
-    played = score_baselines(spec, config.max_steps, config.final_episodes, config.seed, workers, failures)
+    seeds = final_seeds(config.seed, config.final_episodes)
+    played = score_baselines(config.spec.tested(), config.max_steps, seeds, workers, failures)
     return {name: one.returns for name, one in played.items()}
 
 

@@ -18,7 +18,7 @@ from worldmodels.dreams import trust
 from worldmodels.dreams.calibration import ages, blind_dreams, deaths, one_step
 from worldmodels.dreams.moments import end_shift, moments, some_episodes
 from worldmodels.envs import check_playable
-from worldmodels.evolution.evaluators import BaselineEvaluator
+from worldmodels.evolution.scoring import score_baselines
 from worldmodels.models.base import WorldModel
 from worldmodels.settings.config import MemoryConfig
 from worldmodels.settings.environments import record_of
@@ -182,15 +182,15 @@ def _lives(config: MemoryConfig, run: Run, model: WorldModel, rollouts: Rollouts
     limit = rollouts.shards[0].attributes["max_steps"]
     tau = record_of(config.env).tau
     seeds = [seeding.integer(config.seed, "trust", i) for i in range(episodes)]
-    lives = {}
     with Workers(config.workers) as workers:
-        for label, policy in baselines(config.env).items():
-            real = BaselineEvaluator(workers, config.spec, policy, limit).evaluate(seeds).lengths
-            dreamt = [
-                blind_dreams(model, policy, episodes, limit, config.seed, tau, sample_end)[1]
-                for sample_end in (True, False)
-            ]
-            lives[label] = trust.Lives(*(summarise(lengths) for lengths in (real, *dreamt)))
+        real = score_baselines(config.spec, limit, seeds, workers)
+    lives = {}
+    for label, policy in baselines(config.env).items():
+        sampled, decided = (
+            summarise(blind_dreams(model, policy, episodes, limit, config.seed, tau, sample_end)[1])
+            for sample_end in (True, False)
+        )
+        lives[label] = trust.Lives(real[label].lengths, sampled, decided)
     trust.write(run.folder, tau, lives)
     title = f"Steps that trivial policies live, mean ± std of {episodes} episodes; dreams at τ {tau:g}"
     header = ("", "real", "dreamt, ends sampled", "/ real", "dreamt, M decides", "/ real")
