@@ -101,8 +101,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     train_memory(made.memory)
     memory, extra = models.load_module(made.run / "memory", "memory")
     mortal(memory)
-    about = {name: extra[name] for name in ("env", "vision_fingerprint", "starts", "moments", "end_shift")}
-    models.save_module(memory, made.run / "memory", "memory", **about)
+    about = {name: extra[name] for name in ("env", "vision_fingerprint", "starts", "moments")}
+    models.save_module(memory, made.run / "memory", "memory", **about, end_shift=0.0)
     return made
 
 
