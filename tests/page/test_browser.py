@@ -72,6 +72,7 @@ def test_keys_lead_both_worlds_until_the_dream_ends(opened: Open) -> None:
     assert "doom" in page.inner_text("#what") and "Go" in page.inner_text("#run")
     before = {name: page.evaluate(PIXELS, name) for name in ("dream", "real", "seen")}
     page.click("text=with the predicted chance")  # ends soon, in this world
+    page.wait_for_function("() => document.activeElement === document.body")  # the keys are the game's again
     page.keyboard.down("ArrowLeft")  # and that begins it
     page.wait_for_function("() => document.querySelector('#numbers output').textContent === '-1.00'")
     page.wait_for_selector("#dream .curtain:not([hidden])")
