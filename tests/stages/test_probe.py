@@ -14,65 +14,7 @@ from worldmodels.core.errors import UserError
 from worldmodels.evolution.evaluators import BlindTask
 from worldmodels.settings.config import ProbeConfig
 from worldmodels.settings.envspec import EnvSpec
-from worldmodels.stages.probe import Reader, Seen, features, linear, nonlinear, play, probe, r_squared
-
-
-def seen(rng: np.random.Generator, steps: int = 40) -> tuple[Seen, np.ndarray]:
-    """An episode whose feature tells place and noisily speed, and nothing of luck."""
-    feat = rng.normal(size=(steps + 1, 5)).astype(np.float32)
-    truth = {
-        "place": feat[:, :2] @ np.array([[1.0, 2.0], [3.0, -1.0]]) + 4,
-        "speed": feat[:, 2:3] + rng.normal(size=(steps + 1, 1)),
-        "luck": rng.normal(size=(steps + 1, 1)),
-        "constant": np.ones((steps + 1, 1)),
-    }
-    obs = np.zeros((steps + 1, 64, 64, 3), np.uint8)
-    return Seen(obs, np.zeros((steps, 1), np.float32), {k: v.astype(np.float32) for k, v in truth.items()}), feat
-
-
-def test_r_squared_is_what_a_linear_map_can_explain() -> None:
-    rng = np.random.default_rng(0)
-    fitted, scored = ([seen(rng) for _ in range(60)] for _ in range(2))
-    result = r_squared(
-        [f for _, f in fitted], [f for _, f in scored], *([e for e, _ in x] for x in (fitted, scored)), 0
-    )
-    assert set(result) == {"place", "speed", "luck"}  # a constant has no variance to explain
-    assert result["place"][0] > 0.999 and result["place"][1] < 1e-3
-    score, half = result["speed"]
-    assert score == pytest.approx(0.5, abs=0.06) and 0.01 < half < 0.1
-    assert abs(result["luck"][0]) < 0.03
-
-
-def two_sides(episodes: int) -> tuple[list, list, list, list]:
-    """What `r_squared` takes: features to fit and to score on, and the episodes to fit and to score."""
-    rng = np.random.default_rng(0)
-    (fit, fit_on), (score, score_on) = (zip(*(seen(rng) for _ in range(episodes)), strict=True) for _ in range(2))
-    return list(fit_on), list(score_on), list(fit), list(score)
-
-
-def test_the_nonlinear_probe_finds_what_lies_folded_up_and_invents_nothing() -> None:
-    sides = two_sides(60)
-    for feat, episode in zip(sides[0] + sides[1], sides[2] + sides[3], strict=True):
-        episode.truth["product"] = feat[:, :1] * feat[:, 1:2]
-    straight = r_squared(*sides, 0)
-    bent = r_squared(*sides, 0, nonlinear)
-    assert straight["product"][0] < 0.05 and bent["product"][0] > 0.9
-    assert bent["place"][0] > 0.98 and bent["speed"][0] == pytest.approx(0.5, abs=0.08)
-    assert abs(bent["luck"][0]) < 0.03
-    assert r_squared(*sides, 0, nonlinear) == bent
-
-
-@pytest.mark.parametrize("read", [linear, nonlinear])
-def test_frames_without_a_quantity_are_left_out_of_it_alone(read: Reader) -> None:
-    sides = two_sides(40)
-    whole = r_squared(*sides, 0, read)
-    for feat, episode in zip(sides[0] + sides[1], sides[2] + sides[3], strict=True):
-        episode.truth["here"] = np.where(feat[:, :1] > 0.5, feat[:, 3:4], np.nan)
-        episode.truth["nowhere"] = np.full_like(feat[:, :1], np.nan)
-    sides[3][0].truth["here"][:] = np.nan  # an episode without any
-    found = r_squared(*sides, 0, read)
-    assert found["here"][0] > 0.9 and set(found) == {*whole, "here"}
-    assert {name: found[name] for name in whole} == whole
+from worldmodels.stages.probe import features, play, probe
 
 
 @pytest.mark.parametrize(("env", "names"), [

@@ -7,10 +7,8 @@ this way without evolving a controller for each, and a V before there is an M.
 """
 
 import dataclasses
-from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +24,7 @@ from worldmodels.core import files
 from worldmodels.core.device import prepare_device
 from worldmodels.core.errors import UserError, nearest
 from worldmodels.core.report import paths, say
-from worldmodels.core.seeding import Noise, integer, rng
+from worldmodels.core.seeding import Noise, integer
 from worldmodels.envs.distract import check_test_clips
 from worldmodels.envs.reused import numbers_in_an_action, reused
 from worldmodels.evolution.evaluators import BlindTask
@@ -38,16 +36,10 @@ from worldmodels.settings.envspec import EnvSpec
 from worldmodels.settings.presets import preset_of
 from worldmodels.show import pages, plots
 from worldmodels.show.record import Record
+from worldmodels.stages.regression import READERS, Truth, r_squared
 from worldmodels.workers.local import Workers
 
-STRENGTHS = 10.0 ** np.arange(-1, 7)  # of the ridge; chosen on a quarter of the fitted episodes
-RESAMPLES = 200
-UNITS = 128  # of the nonlinear probe's one hidden layer
-BATCH = 256
-DECAYS = (1e-3, 10.0)  # of its weights; many features that tell nothing need the other one. Chosen as STRENGTHS are,
-EPOCHS = 40  # and so is after which of these it is taken
 GROUP = 4  # episodes per worker's task
-
 
 Results = dict[str, dict[str, tuple[float, float]]]
 """column -> quantity -> (R², half width of its interval)"""
@@ -59,29 +51,7 @@ class Seen:
 
     obs: np.ndarray  # uint8 (T+1, 64, 64, 3)
     action: np.ndarray  # float32 (T, A)
-    truth: dict[str, np.ndarray]  # name -> float32 (T+1, n), NaN where there is none; "reward" on arrival
-
-
-class Known(NamedTuple):
-    """Features of frames, float32 (N, F), and what was true there, (N, targets)."""
-
-    features: np.ndarray
-    truth: np.ndarray
-
-    @classmethod
-    def along(cls, feats: list[np.ndarray], truth: list[np.ndarray]) -> "Known":
-        """Of whole episodes."""
-        return cls(np.concatenate(feats), np.concatenate(truth))
-
-    def of(self, targets: list[int]) -> "Known":
-        """Where these targets, which have the same frames, are told."""
-        rows = ~np.isnan(self.truth[:, targets[0]])
-        return Known(self.features[rows], self.truth[rows][:, targets])
-
-
-Reader = Callable[[Known, Known, np.ndarray, int], np.ndarray]
-"""Fits a map from features to truth, chosen among several by how it does on the second `Known`, each target for
-itself; says what it makes of other features (N, F), by a seed."""
+    truth: Truth  # "reward" on arrival
 
 
 def probe(config: ProbeConfig) -> Results:
@@ -100,6 +70,8 @@ def probe(config: ProbeConfig) -> Results:
     ):
         fitted = _play_all(workers, spec, policy, config, "fit", bar)
         scored = _play_all(workers, spec.tested(), policy, config, "score", bar)
+    truth = [seen.truth for seen in fitted]
+    truth_of_scored = [seen.truth for seen in scored]
     results: Results = {}
     for subject in subjects:
         fit_on = subject.look(fitted, config.seed)
@@ -107,7 +79,7 @@ def probe(config: ProbeConfig) -> Results:
         for kind, feats in fit_on.items():
             for reader, read in READERS.items():
                 name = f"{subject.name}: {kind}{reader}"
-                results[name] = r_squared(feats, score_on[kind], fitted, scored, config.seed, read)
+                results[name] = r_squared(feats, score_on[kind], truth, truth_of_scored, config.seed, read)
     _report(config, spec, policy, results, _frames(scored))
     return results
 
@@ -212,139 +184,6 @@ def _by_episode(rows: list[np.ndarray], episodes: list[Seen]) -> list[np.ndarray
     """What was found of all episodes at each step, (E, F), as what was found of each: (T+1, F)."""
     whole = np.stack(rows, 1)
     return [series[: len(episode.obs)] for series, episode in zip(whole, episodes, strict=True)]
-
-
-def linear(known: Known, held: Known, other: np.ndarray, seed: int) -> np.ndarray:
-    """A Reader: ridge regression on standardised features."""
-    from sklearn.linear_model import Ridge  # late: only the probe needs it
-
-    x, held_x, other_x = _standardised(known.features, held.features, other)
-    y = known.truth.astype(np.float64)
-    tried = (Ridge(strength).fit(x, y).predict(held_x) for strength in STRENGTHS)
-    errors = [((guess.reshape(held.truth.shape) - held.truth) ** 2).mean(0) for guess in tried]
-    best = STRENGTHS[np.argmin(errors, 0)]  # (targets,)
-    predicted: np.ndarray = Ridge(best).fit(x, y).predict(other_x).reshape(len(other_x), -1)
-    return predicted
-
-
-def nonlinear(known: Known, held: Known, other: np.ndarray, seed: int) -> np.ndarray:
-    """A Reader: a network with one hidden layer, of the decay and after the epoch that serve best."""
-    from sklearn.neural_network import MLPRegressor
-
-    seen = _standardised(known.features, held.features, other)
-    x, held_x, other_x = (part.astype(np.float32) for part in seen)
-    y, held_y = (part.astype(np.float32) for part in _standardised(known.truth, held.truth))
-    least = (held_y**2).mean(0)  # of one that says the mean for ever
-    best = np.zeros((len(other), len(least)), np.float32)
-    for decay in DECAYS:
-        luck = np.random.RandomState(integer(seed, "probe network"))
-        network = MLPRegressor(
-            hidden_layer_sizes=(UNITS,), alpha=decay, batch_size=min(BATCH, len(x)), random_state=luck
-        )
-        for _ in range(EPOCHS):
-            network.partial_fit(x, y if len(least) > 1 else y[:, 0])
-            error = ((network.predict(held_x).reshape(held_y.shape) - held_y) ** 2).mean(0)
-            best = np.where(error < least, network.predict(other_x).reshape(best.shape), best)
-            least = np.minimum(error, least)
-    predicted: np.ndarray = known.truth.mean(0) + best * _scale(known.truth)
-    return predicted
-
-
-READERS: dict[str, Reader] = {"": linear, ", nonlinear": nonlinear}
-
-
-def _standardised(known: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
-    """All of them as float64 (N, n), shifted and scaled so that the numbers of the first vary about 0 by 1."""
-    center = known.mean(0, np.float64)
-    scale = _scale(known)
-    return [(part - center) / scale for part in (known, *others)]
-
-
-def _scale(known: np.ndarray) -> np.ndarray:
-    """Standard deviations (n,), a little more so that what hardly varies is not blown up."""
-    scale: np.ndarray = known.std(0, np.float64) + 1e-6
-    return scale
-
-
-def r_squared(
-    fit_on: list[np.ndarray],
-    score_on: list[np.ndarray],
-    fitted: list[Seen],
-    scored: list[Seen],
-    seed: int,
-    read: Reader = linear,
-) -> dict[str, tuple[float, float]]:
-    """R² of every quantity on the scored episodes, with the half width of its bootstrap confidence interval.
-
-    A quantity of several numbers counts in mean over those that vary. It is fitted and scored on the frames where
-    there is one; left out where it does not vary there, or has no frame to fit or to score.
-    """
-    truth = [_targets(e) for e in scored]
-    predicted = _predicted(read, fit_on, score_on, [_targets(e) for e in fitted], truth, seed)
-    whole = np.concatenate(truth)
-    frames = (~np.isnan(whole)).sum(0)  # (targets,)
-    center = np.nansum(whole, 0) / np.maximum(frames, 1)
-    errors = [np.nansum((guess - true) ** 2, 0) for guess, true in zip(predicted, truth, strict=True)]
-    error = np.array(errors)  # (episodes, targets)
-    spread = np.array([np.nansum((true - center) ** 2, 0) for true in truth])
-    varies = (spread.sum(0) > 1e-6 * frames) & ~np.isnan(np.concatenate(predicted)).all(0)
-    generator = rng(seed, "bootstrap")
-    draws = [generator.integers(len(error), size=len(error)) for _ in range(RESAMPLES)]
-    samples = [np.arange(len(error)), *draws]  # the episodes as they are come first
-    result: dict[str, tuple[float, float]] = {}
-    start = 0
-    for name, values in scored[0].truth.items():
-        end = start + values.shape[1]
-        columns = np.arange(start, end)[varies[start:end]]
-        start = end
-        if len(columns):
-            score, *others = _scores(error[:, columns], spread[:, columns], samples)
-            result[name] = (score, float(1.96 * np.std(others)))
-    return result
-
-
-def _predicted(
-    read: Reader,
-    fit_on: list[np.ndarray],
-    score_on: list[np.ndarray],
-    fitted: list[np.ndarray],
-    scored: list[np.ndarray],
-    seed: int,
-) -> list[np.ndarray]:
-    """What `read` makes of each scored episode's frames, (T+1, targets); NaN where nothing is to be told.
-
-    It chooses on the first quarter of the fitted episodes, having fitted the others. Targets that are told in the same
-    frames are fitted together.
-    """
-    back = max(1, len(fit_on) // 4)
-    known = Known.along(fit_on[back:], fitted[back:])
-    held = Known.along(fit_on[:back], fitted[:back])
-    other = Known.along(score_on, scored)
-    predicted = np.full(other.truth.shape, np.nan)
-    told = ~np.isnan(np.concatenate([known.truth, held.truth, other.truth]))
-    together: dict[bytes, list[int]] = defaultdict(list)
-    for target, frames in enumerate(told.T):
-        together[frames.tobytes()].append(target)
-    for targets in together.values():
-        parts = [part.of(targets) for part in (known, held, other)]
-        if all(len(part.features) for part in parts):
-            rows = np.flatnonzero(~np.isnan(other.truth[:, targets[0]]))
-            predicted[rows[:, None], targets] = read(parts[0], parts[1], parts[2].features, seed)
-    return np.split(predicted, np.cumsum([len(truth) for truth in scored])[:-1])
-
-
-def _scores(error: np.ndarray, spread: np.ndarray, samples: list[np.ndarray]) -> list[float]:
-    """R² of a quantity in each sample of episodes, but for those in which one of its numbers stands still."""
-    scores = []
-    for episodes in samples:
-        varied = spread[episodes].sum(0)
-        if (varied > 0).all():
-            scores.append(float(np.mean(1 - error[episodes].sum(0) / varied)))
-    return scores
-
-
-def _targets(seen: Seen) -> np.ndarray:
-    return np.concatenate(list(seen.truth.values()), 1)
 
 
 def _play_all(
