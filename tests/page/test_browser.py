@@ -71,8 +71,7 @@ def test_keys_lead_both_worlds_until_the_dream_ends(opened: Open) -> None:
     page = opened()
     assert "doom" in page.inner_text("#what") and "Go" in page.inner_text("#run")
     before = {name: page.evaluate(PIXELS, name) for name in ("dream", "real", "seen")}
-    page.click("text=with the predicted chance")  # ends soon, in this world
-    page.wait_for_function("() => document.activeElement === document.body")  # the keys are the game's again
+    assert page.is_checked("[name=ends][value=sampled]")  # ends soon, in this world
     page.keyboard.down("ArrowLeft")  # and that begins it
     page.wait_for_function("() => document.querySelector('#numbers output').textContent === '-1.00'")
     page.wait_for_selector("#dream .curtain:not([hidden])")
@@ -84,6 +83,16 @@ def test_keys_lead_both_worlds_until_the_dream_ends(opened: Open) -> None:
     assert page.evaluate("() => document.getElementById('end-now').textContent") != "0 %"
     page.keyboard.press(" ")
     page.wait_for_selector("#dream .curtain", state="hidden")
+
+
+def test_a_click_chooses_how_dreams_end_and_leaves_the_keys_to_the_game(opened: Open) -> None:
+    page = opened()
+    page.click("text=when M is sure")
+    page.wait_for_function("() => document.activeElement === document.body")
+    page.keyboard.down("ArrowLeft")
+    page.wait_for_function("() => document.querySelector('#numbers output').textContent === '-1.00'")
+    page.keyboard.up("ArrowLeft")
+    assert page.is_checked("[name=ends][value=decided]")
 
 
 def test_the_slider_changes_the_dream(opened: Open) -> None:

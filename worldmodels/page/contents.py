@@ -16,10 +16,11 @@ from worldmodels.core.errors import UserError
 from worldmodels.data.store import evenly, rollout_folder
 from worldmodels.dreams.play import by_controller
 from worldmodels.models.base import State, Vision, WorldModel
-from worldmodels.settings.config import PlayConfig
+from worldmodels.settings.config import ControllerConfig, PlayConfig
 from worldmodels.settings.environments import Environment, record_of, refuse_untyped
 from worldmodels.settings.envspec import EnvSpec
 from worldmodels.settings.flags import default_of
+from worldmodels.settings.presets import preset_of
 
 MOST_SHARDS = 8  # whose held-out episodes are offered
 
@@ -39,6 +40,11 @@ class Contents:
     def record(self) -> Environment:
         """What there is to say about the environment."""
         return record_of(self.env.name)
+
+    @property
+    def sample_end(self) -> bool:
+        """Whether dreams of this environment end with the predicted chance, as its presets of stage 4 have it."""
+        return bool(preset_of(ControllerConfig, self.env.name, "laptop").get("sample_end", False))
 
 
 class Pilot:

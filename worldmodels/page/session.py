@@ -18,7 +18,7 @@ from worldmodels.data.store import evenly, open_shard
 from worldmodels.dreams.dream import Dream
 from worldmodels.dreams.gym import FPS
 from worldmodels.page.contents import Contents, Pilot
-from worldmodels.page.messages import ENDS, HIGHEST_TAU, LOWEST_TAU, SPEEDS, YOU, Message
+from worldmodels.page.messages import DECIDED, ENDS, HIGHEST_TAU, LOWEST_TAU, SAMPLED, SPEEDS, YOU, Message
 from worldmodels.page.reality import Past, Reality, past_of, remembered
 from worldmodels.page.recording import Recording
 from worldmodels.show.films import MAX_FRAMES
@@ -49,7 +49,9 @@ class Session:
     def __init__(self, contents: Contents, seed: int) -> None:
         self._contents = contents
         self._seed = seed
-        self._dream = Dream(contents.model, contents.record.tau) if contents.model else None
+        self._dream: Dream | None = None
+        if contents.model:
+            self._dream = Dream(contents.model, contents.record.tau, contents.sample_end)
         self._real: Reality | None = None
         self._notes = list[str]() if self._dream else ["this run has no M yet, so there is no dream: run stage 3"]
         try:
@@ -91,7 +93,7 @@ class Session:
             "real": self._real is not None,
             "who": [YOU, *self._contents.controllers],
             "tau": {"value": record.tau, "least": LOWEST_TAU, "most": HIGHEST_TAU},
-            "ends": ENDS,
+            "ends": {"value": SAMPLED if self._contents.sample_end else DECIDED, "all": ENDS},
             "speeds": SPEEDS,
             "rest": self._rest().tolist(),
             "keys": self._keys(),
@@ -174,7 +176,7 @@ class Session:
 
     def _ends_asked(self, value: str) -> list[Message]:
         if self._dream:
-            self._dream.sample_end = value == "sampled"
+            self._dream.sample_end = value == SAMPLED
         return []
 
     def _speed_asked(self, value: float) -> list[Message]:

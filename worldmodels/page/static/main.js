@@ -34,7 +34,8 @@ function greeted(hello) {
   hand = new Hand(hello, acted);
   moments = new Moments(line, hello);
   choices("who", hello.who, (name) => (name === YOU ? "you" : `C, ${name}`), (name) => line.ask("who", { name }));
-  choices("ends", hello.ends, meaning, (value) => line.ask("ends", { value }));
+  choices("ends", hello.ends.all, meaning, (value) => line.ask("ends", { value }));
+  check("ends", hello.ends.value);
   byId("speed").replaceChildren(...hello.speeds.map((speed) => new Option(`× ${speed}`, speed, false, speed === 1)));
   Object.assign(byId("tau"), { min: hello.tau.least, max: hello.tau.most, value: hello.tau.value });
   byId("tau-now").value = hello.tau.value;
@@ -56,7 +57,7 @@ function framed(head, pictures) {
   const filming = head.filmed !== null;
   byId("film").setAttribute("aria-pressed", filming);
   byId("film").textContent = filming ? `Stop (${head.filmed} frames)` : "Record";
-  for (const radio of document.getElementsByName("who")) radio.checked = radio.value === head.who;
+  check("who", head.who);
 }
 
 /** An episode begins: what was before does not belong to it. */
@@ -199,10 +200,14 @@ function meaning(end) {
 }
 
 /** Fills an element with radio buttons; the first is chosen. */
+function check(name, value) {
+  for (const radio of document.getElementsByName(name)) radio.checked = radio.value === value;
+}
+
 function choices(id, values, named, chosen) {
-  const labels = values.map((value, at) => {
+  const labels = values.map((value) => {
     const label = document.createElement("label");
-    const radio = Object.assign(document.createElement("input"), { type: "radio", name: id, value, checked: at === 0 });
+    const radio = Object.assign(document.createElement("input"), { type: "radio", name: id, value });
     radio.addEventListener("change", () => chosen(value));
     label.append(radio, named(value));
     return label;
