@@ -1,6 +1,7 @@
 """Shared: a tiny but real world (ViZDoom rollouts, V, M), trained once per session."""
 
 import dataclasses
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from worldmodels import models
+from worldmodels.acting.controller_spec import FILE, ControllerSpec, save_controller
 from worldmodels.core import plugins
 from worldmodels.core.files import write_bytes
 from worldmodels.data.episode import Episode
@@ -79,7 +81,8 @@ def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers, and what it types, is forgotten after it."""
     monkeypatch.setattr(environments, "_RECORDS", dict(environments._RECORDS))
     monkeypatch.setattr(plugins, "_typed", {})
-    monkeypatch.delitem(sys.modules, "my_package", raising=False)
+    for module in ("my_package", "own_environment", "own_vision", "own_memory"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
 
 
 @pytest.fixture(scope="session")
@@ -104,6 +107,20 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     about = {name: extra[name] for name in ("env", "vision_fingerprint", "starts", "moments")}
     models.save_module(memory, made.run / "memory", "memory", **about, end_shift=0.0)
     return made
+
+
+@pytest.fixture(scope="session")
+def goes_right(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny Doom world with a controller, that always goes right."""
+    folder = tmp_path_factory.mktemp("right") / "run"
+    shutil.copytree(world.run, folder)
+    config = dataclasses.replace(world.controller(), run=folder, inputs=("z",), bias=True)
+    spec = ControllerSpec.of(config, models.load(folder, precision="fp32"))
+    params = np.array([20.0, *np.zeros(8)], np.float32)  # the bias comes first
+    score = {"mean": 0.0, "std": 0.0, "ci": 0.0, "n": 2}
+    about = {"generation": 0, "tau": 1.15, "sample_end": False, "trained": score, "real": score}
+    save_controller(folder / "controller/right" / FILE, spec, params, about)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""An environment of the user's own, in one file of theirs (docs/add_an_env.md). A name in a file runs nothing."""
+"""An environment of the user's own: examples/own_environment.py. A name in a file runs nothing."""
 
 import re
 import sys
@@ -19,39 +19,37 @@ from worldmodels.envs.images import ImageEnv
 from worldmodels.settings.environments import Environment, register
 from worldmodels.settings.envspec import EnvSpec
 
-PAGE = (ROOT / "docs/add_an_env.md").read_text()
+EXAMPLES = ROOT / "examples"
 EVIL = "from pathlib import Path\nPath(__file__).with_name('ran').touch()\n"
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the page's my_package.py lies, and commands find it."""
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.S)
-    (tmp_path / "my_package.py").write_text(code)
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{tmp_path}")
+    """Where commands find the example."""
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{EXAMPLES}")
     return tmp_path
 
 
-def test_the_pages_environment_goes_through_all_stages_and_the_probe(
+def test_the_examples_environment_goes_through_all_stages_and_the_probe(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.chdir(folder)
-    monkeypatch.syspath_prepend(folder)
+    monkeypatch.syspath_prepend(EXAMPLES)
     for name, sizes in SIZES.items():
         extra = " --dream --real-episodes 2" if name == "04_train_controller" else ""
-        flags = f"--env my_package:MyEnv-v0 --preset tiny --workers 1 {sizes}{extra}"
+        flags = f"--env own_environment:MyEnv-v0 --preset tiny --workers 1 {sizes}{extra}"
         commands.run(name[3:].replace("_", "-"), flags.split())
     table = capsys.readouterr().out
     assert "evolved in dreams at τ 0.9: real" in table and "walk about" in table and "stand still" in table
-    sys.modules.pop("my_package")
-    common = "--run runs/myenv-v0 --plugin my_package"  # in processes that nobody told of it before
+    sys.modules.pop("own_environment")
+    common = "--run runs/myenv-v0 --plugin own_environment"  # in processes that nobody told of it before
     scores = run(folder, f"evaluate --episodes 2 --no-video --workers 1 {common}")
-    assert "in the real my_package:MyEnv-v0" in scores and "walk about" in scores
+    assert "in the real own_environment:MyEnv-v0" in scores and "walk about" in scores
     assert "place" in run(folder, f"probe --episodes 8 --workers 0 {common}")
 
 
 def test_its_record_holds_where_only_the_command_line_names_it(folder: Path) -> None:
-    text = run(folder, "01_collect --env my_package:MyEnv-v0 --help")
+    text = run(folder, "01_collect --env own_environment:MyEnv-v0 --help")
     assert re.search(r"--max-steps INT[^-]*\(default: 200\)", re.sub(r"[│\s]+", " ", text))
 
 

@@ -8,7 +8,14 @@ from typing import Any
 # 2.4 times as fast there, the same elsewhere (docs/performance.md). OpenMP reads it when torch is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-_PLACES = {"make_env": "envs", "DreamEnv": "dreams.gym", "LatentEnv": "dreams.gym"}
+_PLACES = {
+    "load": "trained",
+    "use": "core.plugins",
+    "make_env": "envs",
+    "DreamEnv": "dreams.gym",
+    "LatentEnv": "dreams.gym",
+    "SB3VecEnv": "dreams.sb3",
+}
 """What a user looks for here, and where it stands. It is imported when asked for: torch takes seconds."""
 
 

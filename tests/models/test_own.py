@@ -1,4 +1,4 @@
-"""A V and an M of the user's own, in one file: the one that docs/add_a_model.md shows."""
+"""A V and an M of the user's own, a file each: examples/own_vision.py and own_memory.py (docs/add_a_model.md)."""
 
 import os
 import re
@@ -22,22 +22,25 @@ from worldmodels.stages.train_memory import train_memory
 from worldmodels.stages.train_vision import train_vision
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs/add_a_model.md").read_text()
+EXAMPLES = ROOT / "examples"
+OURS = ("own_vision", "own_memory")
 TINY = "--preset tiny --workers 0 --steps 4 --batch-size 4 --save-every 2"
-V, M = f"{TINY} --vision my_package:MyV --side 8", f"{TINY} --memory my_package:MyM --units 16"
+V = f"{TINY} --vision own_vision:MyV --side 8"
+M = f"{TINY} --memory own_memory:MyM --units 16 --plugin own_vision"
 SEARCH = "--generations 1 --pop-size 4 --episodes 1 --max-steps 20 --test-episodes 2 --final-episodes 2 --dream"
 
 
 @pytest.fixture(scope="module")
 def home(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the page's file, and what the page's commands make."""
+    """A folder with what the page's commands make."""
     folder = tmp_path_factory.mktemp("own")
-    (folder / "my_package.py").write_text("\n\n".join(re.findall(r"```python\n(.*?)```", PAGE, re.S)))
     (folder / "data").mkdir()
     (folder / "data/doom").symlink_to(world.data)
     command(folder, f"train-vision {V}")
     command(folder, f"train-memory {M}")
-    command(folder, f"train-controller --preset tiny --workers 2 {SEARCH} --real-episodes 2 --plugin my_package")
+    command(
+        folder, f"train-controller --preset tiny --workers 2 {SEARCH} --real-episodes 2 --plugin own_vision own_memory"
+    )
     return folder
 
 
@@ -45,15 +48,16 @@ def home(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def here(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """In that folder, in a process that was told of nothing yet."""
     monkeypatch.chdir(home)
+    monkeypatch.syspath_prepend(EXAMPLES)
     monkeypatch.syspath_prepend(home)
-    monkeypatch.delitem(sys.modules, "my_package", raising=False)  # of another test
     yield home
-    sys.modules.pop("my_package", None)
+    for name in OURS:
+        sys.modules.pop(name, None)
 
 
 def command(folder: Path, words: str) -> str:
     """What a command prints, as a user runs it."""
-    path = os.pathsep.join([".", str(ROOT)])
+    path = os.pathsep.join([str(EXAMPLES), str(ROOT)])
     finished = subprocess.run(
         [sys.executable, "-m", "worldmodels", *words.split()],
         cwd=folder,
@@ -68,16 +72,18 @@ def command(folder: Path, words: str) -> str:
 
 
 def test_its_controller_is_scored_by_workers_that_import_it_too(home: Path) -> None:
-    scores = command(home, "evaluate --run runs/doom --episodes 2 --workers 2 --dream --plugin my_package --no-video")
+    scores = command(
+        home, "evaluate --run runs/doom --episodes 2 --workers 2 --dream --plugin own_vision own_memory --no-video"
+    )
     assert re.search(r"our controller in the real doom +[\d.]+", scores)
 
 
 def test_its_flags_are_flags_of_the_command(here: Path, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):
-        parse(VisionConfig, ["--vision", "my_package:MyV", "--help"])
+        parse(VisionConfig, ["--vision", "own_vision:MyV", "--help"])
     text = capsys.readouterr().out
     assert "--side INT" in text and "Pixels along each side" in text and "--kl-floor" not in text
-    config = parse(VisionConfig, ["--vision", "my_package:MyV", "--preset", "tiny"])
+    config = parse(VisionConfig, ["--vision", "own_vision:MyV", "--preset", "tiny"])
     assert (config.model.code_size, config.steps, config.batch_size) == (8, 300, 32)  # its presets, over the stage's
 
 
@@ -94,28 +100,28 @@ def test_it_is_opened_again_as_it_was_and_gone_on_with(here: Path) -> None:
 
 def test_a_run_that_names_it_imports_nothing_and_says_what_to_type(here: Path) -> None:
     run = Path("runs/doom")
-    told = r"vision/model\.safetensors: my_package:MyV is code that is not ours, .*: add --plugin my_package$"
+    told = r"vision/model\.safetensors: own_vision:MyV is code that is not ours, .*: add --plugin own_vision$"
     with pytest.raises(UserError, match=told):
         evaluate(EvaluateConfig(run=run, workers=0))
     with pytest.raises(UserError, match=told):
         probe(ProbeConfig(run=(run,), episodes=8, workers=0))
     with pytest.raises(UserError, match=told):
         train_memory(parse(MemoryConfig, TINY.split()))
-    assert "my_package" not in sys.modules
+    assert not set(OURS) & set(sys.modules)
 
 
 @pytest.mark.parametrize(
     ("kind", "words", "message"),
     [
-        (VisionConfig, "--vision my_package:Mine", "--vision my_package:Mine: there is no Mine in my_package"),
-        (MemoryConfig, "--memory my_package:MyV", "its __init__ must take `settings`, of a dataclass that is a Memory"),
-        (VisionConfig, "--vision my_package:F", "its __init__ must take `settings`"),
-        (VisionConfig, "--vision my_package:MyV --kl-flor 1", "--kl-flor is not a flag of this command"),
-        (VisionConfig, "--vision my_package:MyV --kl-floor 1", "--kl-floor does nothing without --vision vae"),
-        (VisionConfig, "--vision my_package:MyV --side 0", "--side 0 makes no sense; give more than 0"),
+        (VisionConfig, "--vision own_vision:Mine", "--vision own_vision:Mine: there is no Mine in own_vision"),
+        (MemoryConfig, "--memory own_vision:MyV", "its __init__ must take `settings`, of a dataclass that is a Memory"),
+        (VisionConfig, "--vision own_vision:F", "its __init__ must take `settings`"),
+        (VisionConfig, "--vision own_vision:MyV --kl-flor 1", "--kl-flor is not a flag of this command"),
+        (VisionConfig, "--vision own_vision:MyV --kl-floor 1", "--kl-floor does nothing without --vision vae"),
+        (VisionConfig, "--vision own_vision:MyV --side 0", "--side 0 makes no sense; give more than 0"),
         (VisionConfig, "--vision not_there:MyV", "not_there cannot be imported: there is no not_there; install it"),
         (VisionConfig, "--vision :MyV", "'' is not the name of a module"),
-        (VisionConfig, "--vision my_package.not_there:MyV", "there is no my_package.not_there; install it"),
+        (VisionConfig, "--vision own_vision.not_there:MyV", "there is no own_vision.not_there; install it"),
         (EvaluateConfig, "--run x --plugin not_there", "not_there cannot be imported"),
         (VisionConfig, "--vision vea", "--vision vea is unknown; did you mean vae? known: hrssm, vae; or one of your"),
     ],
@@ -127,8 +133,8 @@ def test_what_cannot_be_is_told_in_one_line(here: Path, kind: type, words: str, 
 
 
 def test_an_m_is_no_v(here: Path) -> None:
-    config = parse(VisionConfig, ["--vision", "my_package:MyM", "--run", "elsewhere"])
-    with pytest.raises(UserError, match=r"--vision my_package:MyM is no Vision of worldmodels\.models\.base"):
+    config = parse(VisionConfig, ["--vision", "own_memory:MyM", "--run", "elsewhere"])
+    with pytest.raises(UserError, match=r"--vision own_memory:MyM is no Vision of worldmodels\.models\.base"):
         train_vision(config)
     with pytest.raises(UserError, match="--vision vae has settings of its own, VAESettings, not MyMSettings"):
         VisionConfig(model=config.model)
@@ -136,7 +142,7 @@ def test_an_m_is_no_v(here: Path) -> None:
 
 def test_a_setting_that_the_stage_has_too_is_refused(here: Path) -> None:
     (here / "other_package.py").write_text(
-        "from my_package import *\n\n\n@dataclass(frozen=True, kw_only=True)\nclass Both(ModelSettings):\n"
+        "from own_vision import *\n\n\n@dataclass(frozen=True, kw_only=True)\nclass Both(ModelSettings):\n"
         "    steps: int = 3\n\n\nclass Other(MyV):\n    def __init__(self, settings: Both) -> None: ...\n"
     )
     with pytest.raises(UserError, match="other_package:Other: its setting steps is one that the stage has too"):

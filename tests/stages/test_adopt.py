@@ -120,6 +120,25 @@ def test_what_does_not_fit_is_said_and_nothing_is_left(tmp_path: Path, changes: 
     assert not list((tmp_path / "data").rglob("*.h5"))
 
 
+def test_actions_are_scaled_by_what_was_recorded(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Each number by the least and the greatest of all files; one that never changes is 0."""
+    wide = {seed: np.stack([np.arange(8) * (seed + 1), np.full(8, 3.0)], 1) for seed in range(2)}
+    write(tmp_path, *(recorded(seed, 8, action=action) for seed, action in wide.items()))
+    (shard,) = take(tmp_path, "--scale-actions").shards
+    for seed, action in wide.items():
+        assert np.allclose(shard.episode(seed).action, np.stack([action[:, 0] / 7 - 1, np.zeros(8)], 1), atol=1e-6)
+    assert "note: actions are scaled: -1 is 0, 3, and 1 is 14, 3" in capsys.readouterr().out
+    write(tmp_path, recorded(0, 8, action=np.full((8, 2), np.nan)))
+    with pytest.raises(UserError, match=r"0.npz: there are actions that are no numbers"):
+        take(tmp_path, "--scale-actions --fresh")
+    write(tmp_path, recorded(0, 8, action=np.zeros((8, 3))))
+    with pytest.raises(UserError, match=r"1.npz: actions of 3 numbers, and others of 2"):
+        take(tmp_path, "--scale-actions --fresh")
+    write(tmp_path, recorded(0, 8, action=np.float64(3)))
+    with pytest.raises(UserError, match=r"0.npz: .*as many of each are needed"):
+        take(tmp_path, "--fresh")
+
+
 @pytest.mark.parametrize("content", [b"", b"PK", b"nonsense", "cut", "flipped", "npy"])
 def test_a_file_that_is_none_is_named(tmp_path: Path, content: bytes | str) -> None:
     write(tmp_path, recorded(0, 8), recorded(1, 8))
@@ -176,5 +195,10 @@ def test_flags_that_do_not_fit_are_told(tmp_path: Path) -> None:
             take(tmp_path, words)
     with pytest.raises(UserError, match="--keys does nothing without --from"):
         parse(CollectConfig, ["--keys", "obs=x"])
+    with pytest.raises(UserError, match="--scale-actions does nothing without --from"):
+        parse(CollectConfig, ["--scale-actions"])
+    (tmp_path / "theirs/notes.txt").touch()
+    with pytest.raises(UserError, match=r"notes.txt is none of \.npz, \.h5, \.hdf5, main_data\.hdf5, meta/info\.json"):
+        collect(parse(CollectConfig, ["--from", str(tmp_path / "theirs/notes.txt"), "--data", str(tmp_path / "data")]))
     with pytest.raises(UserError, match=r"nowhere holds no \.npz, \.h5, \.hdf5"):
         collect(parse(CollectConfig, ["--from", str(tmp_path / "nowhere"), "--data", str(tmp_path / "data")]))

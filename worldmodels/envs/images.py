@@ -140,6 +140,25 @@ class ImageEnv(gymnasium.Env):
         self.env.close()
 
 
+def from_native(actions: np.ndarray, space: spaces.Space[Any]) -> np.ndarray:
+    """Actions (T, ...) in an environment's own space as ours, float32 (T, A): what `ImageEnv.to_native` undoes.
+
+    The space is one that `ImageEnv` takes. A number of a Box that has but one value becomes 0.
+    """
+    if isinstance(space, spaces.Discrete):
+        chosen = actions.reshape(-1, 1) - int(space.start)
+        return np.where(chosen == np.arange(int(space.n)), 1, -1).astype(np.float32)
+    flat = actions.reshape(len(actions), -1)
+    if isinstance(space, spaces.MultiBinary):
+        return np.where(flat > 0, 1, -1).astype(np.float32)
+    assert isinstance(space, spaces.Box)
+    low, high = (bound.astype(np.float64).ravel() for bound in _bounds(space))
+    span = high - low
+    unit: np.ndarray = np.divide(flat - low, span, out=np.full(flat.shape, 0.5), where=span > 0)
+    ours: np.ndarray = (2 * unit - 1).astype(np.float32)
+    return ours
+
+
 def _spans(low: float, high: float) -> bool:
     """Whether these are bounds that numbers can be scaled by."""
     return bool(np.isfinite(low) and np.isfinite(high) and 0 < high - low < UNBOUNDED)

@@ -175,7 +175,9 @@ def _built(tree: dict[str, Any], kind: str, path: Path) -> Any:
         raise UserError(f"{path} was saved by another version or never ({error})") from error
 
 
-def load(run: Path, device: torch.device | None = None, env: str | None = None, precision: str = "auto") -> WorldModel:
+def load(
+    run: Path | str, device: torch.device | None = None, env: str | None = None, precision: str = "auto"
+) -> WorldModel:
     """The world model in a run folder, ready to act and dream. To train V or M, or to use one alone: `load_module`.
 
     Args:
@@ -187,6 +189,7 @@ def load(run: Path, device: torch.device | None = None, env: str | None = None, 
     Raises:
         UserError: if V or M is missing or damaged, belongs to another environment, or M to another V.
     """
+    run = Path(run)
     vision, about = load_module(run / "vision", "vision")
     memory, extra = load_module(run / "memory", "memory")
     if env not in (None, about["env"]):

@@ -23,6 +23,7 @@ Preset = Literal["tiny", "laptop", "paper"]
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 MOST_REPEATS = 1000  # of an action, as files may name them
 MANY = 10_000_000  # steps or generations: what is more would not end
+TAKEN = Only("--from", lambda asked: asked.from_ != Path())
 PLAYED = Only(
     "",
     lambda asked: asked.from_ == Path(),
@@ -188,11 +189,13 @@ class CollectConfig(OnCluster, Stage):
 
     from_: Path = setting(Path(), free=True)
     """Take episodes that exist instead: a file, or a folder, of .npz or .h5, with pictures (uint8), actions in [-1, 1]
-    (or whole numbers, to choose from), and rewards and ends if there are. Any --env names them; the real one, if it is
-    installed, can be acted in later."""
-    keys: tuple[str, ...] = setting((), free=True, only=Only("--from", lambda asked: asked.from_ != Path()))
-    """What the arrays of those files are called, where not obs, action, reward, terminated, truncated: obs=frames
-    terminated=dones."""
+    (or whole numbers, to choose from), and rewards and ends if there are; or a dataset of Minari or LeRobot. Any --env
+    names them; the real one, if it is installed, can be acted in later (docs/recordings.md)."""
+    keys: tuple[str, ...] = setting((), free=True, only=TAKEN)
+    """What the arrays of those files are called, where not obs, action, reward, terminated, truncated, or in a dataset
+    as is usual there: obs=frames terminated=dones."""
+    scale_actions: bool = setting(False, free=True, only=TAKEN)
+    """Actions go beyond [-1, 1]: of each number, the least of all that was recorded becomes -1, and the greatest 1."""
     episodes: int = setting(
         1000,
         least=2,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from tqdm import tqdm
 
 from worldmodels.core.errors import UserError
@@ -13,13 +14,15 @@ from worldmodels.core.files import check_writable, sweep, write_bytes
 from worldmodels.core.report import say
 from worldmodels.core.seeding import integer
 from worldmodels.data.episode import Episode
-from worldmodels.data.recordings import NAMES, Recorded, episodes, recordings
+from worldmodels.data.recorded import AT_ONCE, NAMES, Recorded, episodes
+from worldmodels.data.recordings import recordings
 from worldmodels.data.store import Rollouts, pack_shard, rollout_folder
-from worldmodels.envs.images import to_obs
+from worldmodels.envs.images import from_native, to_obs
 from worldmodels.settings.config import CollectConfig
 
 POLICY = "recorded"
-AT_ONCE = 64  # pictures that are made small together
+MOST_CHOICES = 1000
+Space = spaces.Space[Any]
 
 
 def adopt(config: CollectConfig) -> None:
@@ -38,27 +41,30 @@ def adopt(config: CollectConfig) -> None:
     if before and not config.fresh:
         raise UserError(f"{folder} holds recordings already; add --fresh to take these instead, or another --seed")
     keys = _keys(config.keys)
-    choices = _choices(config, keys)
+    space = _space(config, keys)
     check_writable(folder)
     sweep(folder)
     for path in before:
         path.unlink()
     written = list[Path]()
     try:
-        for start, shard in _shards(config, _episodes(config, keys, choices)):
+        for start, shard in _shards(config, _episodes(config, keys, space)):
             written.append(folder / f"{POLICY}-seed{config.seed}-{start:06d}.h5")
             write_bytes(written[-1], shard)
     except UserError:
         for path in written:
             path.unlink(missing_ok=True)
         raise
-    if choices:
-        say(f"note: actions are whole numbers; each is now {choices} numbers, 1 for what was chosen and -1 for others")
+    if isinstance(space, spaces.Discrete):
+        say(f"note: actions are whole numbers; each is now {space.n} numbers, 1 for what was chosen and -1 for others")
+    if isinstance(space, spaces.Box):
+        least, greatest = (", ".join(f"{number:g}" for number in side) for side in (space.low, space.high))
+        say(f"note: actions are scaled: -1 is {least}, and 1 is {greatest}")
 
 
 def _keys(typed: tuple[str, ...]) -> dict[str, str]:
-    """What their files call each of NAMES."""
-    keys = {name: name for name in NAMES}
+    """What their files call those of NAMES that have another name than usual."""
+    keys = dict[str, str]()
     for word in typed:
         name, _, key = word.partition("=")
         if name not in NAMES or not key:
@@ -67,37 +73,63 @@ def _keys(typed: tuple[str, ...]) -> dict[str, str]:
     return keys
 
 
-def _choices(config: CollectConfig, keys: dict[str, str]) -> int:
-    """How many actions there are to choose from, if actions are whole numbers; else 0."""
-    largest = 0
-    only = {name: key for name, key in keys.items() if name in ("obs", "action")}
-    for where, arrays in recordings(config.from_, only):
-        action = arrays["action"]
-        if action.dtype.kind not in "iu":
-            return 0
-        if action.size and not 0 <= action.min() <= action.max() < 1000:
-            span = f"actions go from {action.min()} to {action.max()}"
-            raise UserError(f"{where}: {span}; whole numbers are choices, and those are 0 to 999")
-        largest = max(largest, int(action.max(initial=0)))
-    return max(2, largest + 1)
+def _space(config: CollectConfig, keys: dict[str, str]) -> Space | None:
+    """What actions may be where files do not say so, as far as they tell; None if they are taken as they are."""
+    most = -1
+    extremes = list[np.ndarray]()  # rows of numbers
+    for recording in recordings(config.from_, keys, _observations):
+        if recording.actions is not None:
+            continue
+        action = recording.parts["action"]()
+        if action.dtype.kind in "iu":
+            most = max(most, _largest(recording.where, action))
+        elif not config.scale_actions:
+            return None
+        else:
+            extremes = _extremes(recording.where, extremes, action)
+    if extremes:
+        return spaces.Box(extremes[0], extremes[1], dtype=np.float64)
+    return spaces.Discrete(max(2, most + 1)) if most >= 0 else None
 
 
-def _episodes(config: CollectConfig, keys: dict[str, str], choices: int) -> Iterator[Episode]:
+def _largest(where: str, action: np.ndarray) -> int:
+    """The largest of whole numbers. Raises UserError if they are no choices."""
+    if action.size and not 0 <= action.min() <= action.max() < MOST_CHOICES:
+        span = f"actions go from {action.min()} to {action.max()}"
+        raise UserError(f"{where}: {span}; whole numbers are choices, and those are 0 to {MOST_CHOICES - 1}")
+    return int(action.max(initial=0))
+
+
+def _extremes(where: str, before: list[np.ndarray], action: np.ndarray) -> list[np.ndarray]:
+    """The least and the greatest of each number so far."""
+    if not action.size:
+        return before
+    rows = action.reshape(len(action), -1).astype(np.float64)
+    if before and rows.shape[1] != len(before[0]):
+        raise UserError(f"{where}: actions of {len(before[0])} numbers, and others of {rows.shape[1]}")
+    if not np.isfinite(rows).all():
+        raise UserError(f"{where}: there are actions that are no numbers")
+    both = np.concatenate([*(side[None] for side in before), rows])
+    return [both.min(0), both.max(0)]
+
+
+def _episodes(config: CollectConfig, keys: dict[str, str], space: Space | None) -> Iterator[Episode]:
     number = 0
     with tqdm(unit="episode", desc=f"take {config.from_.name}") as bar:
-        for where, arrays in recordings(config.from_, keys):
-            for recorded in episodes(where, arrays):
-                yield _as_ours(recorded, choices, integer(config.seed, POLICY, number))
+        for recording in recordings(config.from_, keys, _observations):
+            arrays = {name: part() for name, part in recording.parts.items()}
+            for recorded in episodes(recording.where, arrays):
+                yield _as_ours(recorded, recording.actions or space, integer(config.seed, POLICY, number))
                 number += 1
                 bar.update()
 
 
-def _as_ours(recorded: Recorded, choices: int, seed: int) -> Episode:
+def _as_ours(recorded: Recorded, space: Space | None, seed: int) -> Episode:
     """Raises UserError naming the file, if it cannot be one of ours."""
     try:
         return Episode(
-            obs=_frames(recorded.obs),
-            action=_actions(recorded.action, choices),
+            obs=_observations(recorded.obs),
+            action=_actions(recorded.action, space),
             reward=recorded.reward,
             terminated=recorded.terminated,
             truncated=not recorded.terminated,
@@ -107,7 +139,7 @@ def _as_ours(recorded: Recorded, choices: int, seed: int) -> Episode:
         raise UserError(f"{recorded.where}: {error}") from error
 
 
-def _frames(pictures: np.ndarray) -> np.ndarray:
+def _observations(pictures: np.ndarray) -> np.ndarray:
     """uint8 (N, 64, 64, 3) of pictures (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W)."""
     if pictures.ndim == 3:
         pictures = pictures[..., None]
@@ -120,17 +152,22 @@ def _frames(pictures: np.ndarray) -> np.ndarray:
     return np.concatenate([to_obs(list(part)) for part in parts])
 
 
-def _actions(action: np.ndarray, choices: int) -> np.ndarray:
+def _actions(action: np.ndarray, space: Space | None) -> np.ndarray:
     """float32 (T, A)."""
-    if choices:
-        if action.dtype.kind not in "iu" or action.size != len(action):
-            raise ValueError(f"actions are {action.dtype} {action.shape}, where other files have whole numbers (T,)")
-        return np.where(np.arange(choices) == action.reshape(-1, 1), 1, -1).astype(np.float32)
-    if action.dtype.kind in "iu":
+    whole = action.dtype.kind in "iu"
+    if isinstance(space, spaces.Discrete) and not (whole and action.size == len(action)):
+        raise ValueError(f"actions are {action.dtype} {action.shape}, where other files have whole numbers (T,)")
+    if space is None and whole:
         raise ValueError(f"actions are {action.dtype}, where other files have numbers in [-1, 1]")
-    numbers = action.reshape(len(action), -1).astype(np.float32)
+    numbers = action.reshape(len(action), -1).astype(np.float32) if space is None else from_native(action, space)
     if not (np.abs(numbers) <= 1).all():
-        raise ValueError(f"actions go from {numbers.min():g} to {numbers.max():g}; scale them to [-1, 1]")
+        span = f"actions go from {action.min():g} to {action.max():g}"
+        wrong = (
+            "beyond the bounds that their files tell"
+            if space
+            else "scale them to [-1, 1], or let --scale-actions do so"
+        )
+        raise ValueError(f"{span}; {wrong}")
     return numbers
 
 
