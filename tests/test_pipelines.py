@@ -11,7 +11,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from safetensors import safe_open
 
 from tests.conftest import COMMANDS
@@ -91,6 +93,36 @@ def test_dmc_in_front_of_a_moving_background_from_rollouts_to_a_probe(tmp_path: 
     assert re.search(r"reacher-easy-stills: h +(-?\d+\.\d{3} ± \d+\.\d{3} +)+-?\d", table)
     assert "to_target" in table and "dmc:reacher-easy x2 + stills" in table
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "runs"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # five commands, on a busy machine
+def test_manipulation_from_rollouts_to_a_score(tmp_path: Path) -> None:
+    for name in list(SIZES)[:3]:
+        stage(tmp_path, name, "--env dmc:manipulation-reach_duplo")
+    dream = "--env dmc:manipulation-reach_duplo --dream --real-episodes 2"
+    assert "evolved in dreams at τ 1: real" in stage(tmp_path, "04_train_controller", dream)
+    assert "our controller in the real dmc:manipulation-reach_duplo" in run(
+        tmp_path, "evaluate --run runs/manipulation-reach_duplo --episodes 2 --workers 1"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # five commands, on a busy machine
+def test_the_distracting_suite_from_rollouts_to_a_probe(tmp_path: Path) -> None:
+    for split, count in (("train", 4), ("test", 4)):
+        for i in range(count):
+            clip = tmp_path / "clips" / split / str(i)
+            clip.mkdir(parents=True)
+            Image.fromarray(np.full((8, 8, 3), 20 * i + 100 * (split == "test"), np.uint8)).save(clip / "0.png")
+    common = "--env dmc:reacher-easy --distractor dcs"
+    stage(tmp_path, "01_collect", common + " --distractor-videos clips")
+    stage(tmp_path, "02_train_vision", common)
+    stage(tmp_path, "03_train_memory", common)
+    table = stage(tmp_path, "04_train_controller", common + " --dream --real-episodes 2")
+    assert "evolved in dreams at τ 1: real" in table
+    probed = run(tmp_path, "probe --run runs/reacher-easy-dcs-easy --episodes 8 --workers 2")
+    assert "to_target" in probed and "dmc:reacher-easy x2 + dcs easy" in probed
 
 
 def rollouts(folder: Path) -> dict[str, bytes]:

@@ -8,7 +8,8 @@ import pytest
 
 from worldmodels.core.errors import UserError
 from worldmodels.envs import make_env
-from worldmodels.envs.distract import PAN, background, check_test_clips, split_clips, train_clips
+from worldmodels.envs.clips import check_test_clips, split_clips, train_clips
+from worldmodels.envs.distract import PAN, background
 from worldmodels.settings.envspec import EnvSpec
 
 LEVELS = (20, 200, 80, 140)

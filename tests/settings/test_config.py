@@ -82,6 +82,11 @@ def test_a_moving_background_has_folders_of_its_own() -> None:
     config = parse(CollectConfig, ["--env", "dmc:walker-walk", "--distractor", "video", "--distractor-videos", "clips"])
     assert str(config.data) == "data/walker-walk-video" and str(config.run) == "runs/walker-walk-video"
     assert config.spec.label == "dmc:walker-walk x2 + video" and config.spec.videos.endswith("/clips")
+    words = "--env dmc:walker-walk --distractor dcs --dcs-intensity hard --dcs-parts colour camera --dcs-static"
+    config = parse(CollectConfig, words.split())
+    assert config.spec.label == "dmc:walker-walk x2 + dcs hard camera colour static"
+    assert str(config.data) == "data/walker-walk-dcs-hard-camera-colour-static"
+    assert config.dcs_parts == ("camera", "colour")
     steps = [parse(CollectConfig, ["--env", "dmc:walker-walk", "--action-repeat", n]).max_steps for n in "124"]
     assert steps == [1000, 500, 250] and parse(CollectConfig, ["--env", "dmc:walker-walk"]).max_steps == 500
     assert not parse(VisionConfig, ["--no-mask", "--vision", "hrssm"]).model.mask

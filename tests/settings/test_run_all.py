@@ -63,6 +63,8 @@ def test_what_no_stage_can_make_sense_of_is_told_as_it_was_typed(flags: str, mes
         "collect",
         "collect --env dmc:walker-walk --distractor stills --distractor-colour --seed 4 --episodes 8",
         "collect --env dmc:walker-walk --action-repeat 4 --run r --data d",
+        "collect --env dmc:walker-walk --distractor dcs --dcs-intensity hard --dcs-parts colour camera --dcs-static",
+        "train-vision --env dmc:walker-walk --distractor dcs --distractor-videos v",
         "train-vision --preset tiny --vision hrssm --no-mask --losses paper",
         "train-memory --env carracing --preset paper --memory rssm --no-termination",
         "train-controller --dream --tau 0.5 1.3 --no-bias --inputs z h --hidden-size 3 --sample-end",

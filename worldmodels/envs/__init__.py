@@ -14,6 +14,7 @@ from gymnasium import spaces
 
 from worldmodels.core.errors import UserError, nearest
 from worldmodels.envs.checked import Checked
+from worldmodels.envs.dcs import Distraction
 from worldmodels.envs.distract import background
 from worldmodels.envs.foreign import Foreign
 from worldmodels.envs.images import ImageEnv, Shrunk
@@ -78,7 +79,10 @@ def _asked(spec: EnvSpec, record: Environment) -> dict[str, Any]:
         raise UserError(
             f"--action-repeat {spec.action_repeat} is for {', '.join(able)}; --env {spec.name} takes 1",
         )
-    if spec.distractor != "none" and not record.distractors:
+    if spec.distractor == "dcs" and not record.dcs:
+        able = [other.title for other in records() if other.dcs]
+        raise UserError(f"--distractor dcs is for {', '.join(able)}, and not for --env {spec.name}")
+    if spec.distractor not in ("none", "dcs") and not record.distractors:
         able = [other.title for other in records() if other.distractors]
         raise UserError(
             f"--distractor {spec.distractor}: --env {spec.name} cannot tell background from foreground; "
@@ -88,7 +92,9 @@ def _asked(spec: EnvSpec, record: Environment) -> dict[str, Any]:
         if not record.published:
             raise UserError(f"--authors-pixels: the authors of World Models had no --env {spec.name}; leave it out")
         given["authors_pixels"] = True
-    if behind := background(spec):
+    if spec.distractor == "dcs":
+        given["distraction"] = Distraction(spec)
+    elif behind := background(spec):
         given["background"] = behind
     return given
 

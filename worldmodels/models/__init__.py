@@ -8,7 +8,7 @@ that is never imported because a file says so (settings/models/).
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, get_args, overload
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from worldmodels.core.device import product_dtype, resolved
 from worldmodels.core.errors import UserError
 from worldmodels.models.base import Memory, State, Trainable, Vision, WorldModel
 from worldmodels.settings.config import MemoryConfig, usual
+from worldmodels.settings.envspec import PARTS, STRENGTHS, Distractor
 from worldmodels.settings.models import OURS, named
 
 __all__ = [
@@ -47,11 +48,14 @@ FILES = (f"vision/{FILE}", f"memory/{FILE}")
 SPEC = schema.fields(
     {
         "action_repeat": schema.whole(1, 1000),
-        "distractor": schema.one_of("none", "noise", "stills", "video"),
+        "distractor": schema.one_of(*get_args(Distractor)),
         "videos": schema.text(4096),
         "colour": schema.flag,
         "split": schema.one_of("train", "test"),
         "authors_pixels": schema.flag,
+        "intensity": schema.one_of(*STRENGTHS),
+        "parts": schema.each(schema.one_of(*PARTS), least=1),
+        "static": schema.flag,
     },
     name=schema.text(200),
 )

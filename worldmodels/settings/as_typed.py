@@ -11,7 +11,8 @@ from worldmodels.settings.flags import about_all, flag, names_of, parts_of
 BEGINNINGS = ("fresh", "dry_run")
 """How a command begins; they change nothing that it ends with."""
 ALWAYS = ("env", "preset", "run", "data")
-FIRST = ("action_repeat", "distractor", "distractor_colour", "distractor_videos", "plugin")
+DCS = ("dcs_intensity", "dcs_parts", "dcs_static")
+FIRST = ("action_repeat", "distractor", "distractor_colour", *DCS, "distractor_videos", "plugin")
 """What other defaults depend on, and what it takes to be asked for at all."""
 
 

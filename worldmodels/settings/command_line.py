@@ -15,7 +15,7 @@ from worldmodels.core import plugins
 from worldmodels.core.errors import UserError, nearest, shortened
 from worldmodels.settings.config import MOST_REPEATS, Stage, usual
 from worldmodels.settings.environments import ask_for
-from worldmodels.settings.envspec import Distractor, EnvSpec, usual_repeat
+from worldmodels.settings.envspec import PARTS, STRENGTHS, Distractor, EnvSpec, usual_repeat
 from worldmodels.settings.flags import about_all, default_of, flag, names_of, parts_of
 from worldmodels.settings.helptext import HELP
 from worldmodels.settings.models import OURS, ModelSettings, named
@@ -209,6 +209,7 @@ def _defaults(kind: type, typed: Typed, name: str) -> dict[str, Any]:
     if distractor in get_args(Distractor):
         changes["distractor"] = distractor
         changes["distractor_colour"] = "--distractor-colour" in typed
+    changes |= _dcs(typed)
     repeat = value_of(typed, "--action-repeat", "")
     if re.fullmatch("[+]?0*[1-9][0-9]{0,3}", repeat) and int(repeat) <= MOST_REPEATS:
         changes["action_repeat"] = int(repeat)
@@ -216,6 +217,17 @@ def _defaults(kind: type, typed: Typed, name: str) -> dict[str, Any]:
         if steps:  # as long in the environment's time
             changes["max_steps"] = max(1, steps * usual_repeat(env) // int(repeat))
     return {"default": usual(kind, env, preset, name, **changes)}
+
+
+def _dcs(typed: Typed) -> dict[str, Any]:
+    """What was typed of the Distracting Control Suite, as far as it makes sense."""
+    changes: dict[str, Any] = {"dcs_static": "--dcs-static" in typed}
+    if (intensity := value_of(typed, "--dcs-intensity", "")) in STRENGTHS:
+        changes["dcs_intensity"] = intensity
+    parts = typed.get("--dcs-parts", [])
+    if parts and {*parts} <= {*PARTS}:
+        changes["dcs_parts"] = tuple(parts)
+    return changes
 
 
 def _by_tyro(kind: type[Config], argv: list[str], called: str, defaults: dict[str, Any]) -> Config:

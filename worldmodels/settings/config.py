@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from worldmodels.core import plugins
 from worldmodels.core.errors import UserError
 from worldmodels.settings.environments import ask_for, record_of
-from worldmodels.settings.envspec import Distractor, EnvSpec
+from worldmodels.settings.envspec import PARTS, Distractor, EnvSpec, Intensity, Part
 from worldmodels.settings.flags import Only, about_all, check_numbers, default_of, flag, names_of, parts_of, setting
 from worldmodels.settings.models import MDNRNNSettings, MemorySettings, ModelSettings, VAESettings, named
 from worldmodels.settings.presets import check_preset, preset_of
@@ -34,6 +34,7 @@ COMPUTES = {"workers", "device", "ray", "deadline", "fresh", "dry_run"}
 LIES = {"run", "data", "distractor_videos", "plugin"}
 """Settings that say where things lie."""
 DREAMT = Only("--dream", lambda asked: asked.dream)
+DCS = Only("--distractor dcs", lambda asked: asked.distractor == "dcs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +93,8 @@ class Place:
     """Where a stage takes place: in which environment, and in which folders."""
 
     env: str = setting("doom", leads=True)
-    """Environment: doom, carracing, dmc:<domain>-<task> (dmc:walker-walk), or any Gymnasium id whose observation is an
-    image (my_package:MyEnv-v0)."""
+    """Environment: doom, carracing, dmc:<domain>-<task> (dmc:walker-walk, dmc:manipulation-reach_duplo), or any
+    Gymnasium id whose observation is an image (my_package:MyEnv-v0)."""
     action_repeat: int = setting(
         1,
         most=MOST_REPEATS,
@@ -106,20 +107,29 @@ class Place:
     )
     """How often each action is applied before the next is asked for (dmc, and what of your own can)."""
     distractor: Distractor = setting("none", leads=True)
-    """What moves behind the actors: none, noise, stills (photographs, slowly panned), video (dmc, carracing, doom)."""
+    """What moves behind the actors: none, noise, stills (photographs, slowly panned), video (dmc, carracing, doom). Or
+    dcs, the Distracting Control Suite: camera, colours and sky change too (walker, cheetah, cartpole, reacher, finger
+    and ball_in_cup of dmc)."""
     distractor_videos: Path = setting(Path(), free=True)
-    """Folder of clips (mp4, avi, webm, mov, mkv; sub-folders too): train/ and test/ in it, or else the last quarter by
-    name are for tests. The controller's final score, evaluate and probe show test clips, everything else training
-    clips."""
+    """Folder of clips (mp4, avi, webm, mov, mkv, or a folder of jpg or png for each; sub-folders too): train/ and test/
+    in it, or else the last quarter by name are for tests. The controller's final score, evaluate and probe show test
+    clips, everything else training clips."""
     distractor_colour: bool = setting(
         False,
         only=Only(
             "--distractor noise, stills or video",
-            lambda asked: asked.distractor != "none",
+            lambda asked: asked.distractor not in ("none", "dcs"),
             "{flag} colours a moving background; add {add}, or leave it out",
         ),
     )
-    """Backgrounds in colour; else grey, as HRSSM's authors have them."""
+    """Backgrounds in colour; else grey, as HRSSM's authors have them (dcs: always in colour)."""
+    dcs_intensity: Intensity = setting("easy", leads=True, only=DCS)
+    """How much dcs distracts: easy, medium, hard (scales of 0.1, 0.2, 0.3, with 4, 8, all clips), or DMControl-GB's
+    0.025, 0.05 (2 clips), 0.15 (6), 0.4, 0.5 (all)."""
+    dcs_parts: tuple[Part, ...] = setting(PARTS, leads=True, only=DCS)
+    """What dcs distracts by: camera colour background, or some of them. Only background needs --distractor-videos."""
+    dcs_static: bool = setting(False, leads=True, only=DCS)
+    """What dcs draws at an episode's beginning stays until its end; else it wanders on."""
     authors_pixels: bool = setting(
         False,
         leads=True,
@@ -151,6 +161,9 @@ class Stage(OnCores, OfAll, Place):
     def __post_init__(self) -> None:
         super().__post_init__()
         ask_for(self.env)
+        if not self.dcs_parts:
+            raise UserError("--dcs-parts names none of camera, colour, background; give one or more")
+        object.__setattr__(self, "dcs_parts", self.spec.parts)  # in one order, however they were typed
         slug = self.spec.slug
         if self.run == Path():
             object.__setattr__(self, "run", Path("runs") / slug)
@@ -167,6 +180,9 @@ class Stage(OnCores, OfAll, Place):
             self.distractor,
             colour=self.distractor_colour,
             authors_pixels=self.authors_pixels,
+            intensity=self.dcs_intensity,
+            parts=self.dcs_parts,
+            static=self.dcs_static,
         )
         return spec.with_videos(self.distractor_videos)
 
@@ -529,7 +545,9 @@ def usual(kind: type[Config], env: str, preset: str, name: str = "", **changes: 
 def defaults(config: Any) -> dict[str, Any]:
     """What the settings of a configuration, and of its model, are where nothing at all is said; as plain data."""
     declared = {field.name: field.default for part in parts_of(config) for field in dataclasses.fields(part)}
-    return {name: value for name, value in declared.items() if isinstance(value, bool | int | float | str)}
+    return {
+        name: _plain(value) for name, value in declared.items() if isinstance(value, bool | int | float | str | tuple)
+    }
 
 
 def plain(config: Any) -> dict[str, Any]:

@@ -123,8 +123,11 @@ def _about(found: list[Section]) -> str:
     """Where the run takes place, and how far it is."""
     settings: dict[str, Any] = next((one.kept["settings"] for one in found if "env" in one.kept["settings"]), {})
     facts = [html.said(settings[name]) for name in ("env", "preset") if name in settings]
-    if settings.get("distractor", "none") != "none":
-        facts += [f"in front of {settings['distractor']}"]
+    distractor = settings.get("distractor", "none")
+    if distractor == "dcs":
+        facts += [f"distracted by dcs, {html.said(settings.get('dcs_intensity', ''))}"]
+    elif distractor != "none":
+        facts += [f"in front of {distractor}"]
     last = max((one.kept["made"].get("at", "") for one in found), default="")
     return " · ".join([*facts, *([f"last changed {last}"] if last else [])])
 

@@ -25,7 +25,7 @@ from worldmodels.core.report import paths, played_anew, say, summarise
 from worldmodels.core.seeding import integer
 from worldmodels.data.episode import Episode
 from worldmodels.data.store import Rollouts, Shard, open_shard, pack_shard, rollout_folder
-from worldmodels.envs.distract import train_clips
+from worldmodels.envs.clips import train_clips
 from worldmodels.envs.reused import numbers_in_an_action, reused
 from worldmodels.settings.config import CollectConfig
 from worldmodels.settings.flags import flag

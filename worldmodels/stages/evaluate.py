@@ -17,7 +17,7 @@ from worldmodels.core.files import sweep
 from worldmodels.core.report import Summary, paths, played_anew, say
 from worldmodels.dreams import trust
 from worldmodels.dreams.calibration import blind_dreams
-from worldmodels.envs.distract import check_test_clips
+from worldmodels.envs.clips import check_test_clips
 from worldmodels.evolution.evaluators import DreamEvaluator, RealEvaluator, Scores
 from worldmodels.evolution.scoring import Played, final_seeds, score_baselines
 from worldmodels.models.base import WorldModel

@@ -25,7 +25,7 @@ from worldmodels.core.device import prepare_device
 from worldmodels.core.errors import UserError, nearest
 from worldmodels.core.report import paths, say
 from worldmodels.core.seeding import Noise, integer
-from worldmodels.envs.distract import check_test_clips
+from worldmodels.envs.clips import check_test_clips
 from worldmodels.envs.reused import numbers_in_an_action, reused
 from worldmodels.evolution.evaluators import BlindTask
 from worldmodels.models.base import Vision, WorldModel

@@ -18,7 +18,7 @@ from worldmodels.core.files import sweep
 from worldmodels.core.report import Summary, paths, played_anew, say, summarise
 from worldmodels.dreams import trust
 from worldmodels.envs import check_playable
-from worldmodels.envs.distract import background, check_test_clips
+from worldmodels.envs.clips import check_test_clips, read_clips
 from worldmodels.evolution.cma_es import CMAES, FULL_COVARIANCE_LIMIT
 from worldmodels.evolution.evaluators import DreamEvaluator, Evaluator, RealEvaluator
 from worldmodels.evolution.scoring import final_seeds, score_baselines
@@ -276,14 +276,14 @@ def with_backgrounds(config: ControllerConfig) -> ControllerConfig:
     Raises:
         UserError: if clips are missing, or tests would show what V was trained with.
     """
-    if config.distractor != "video":
+    if not config.spec.shows_clips:
         return config
     _, about = models.load_module(config.run / "vision", "vision")
     if config.distractor_videos == Path():
         config = dataclasses.replace(config, distractor_videos=Path(about["spec"]["videos"]))
     check_test_clips(config.spec, about["clips"])
     for spec in (config.spec, config.spec.tested()):
-        background(spec)
+        read_clips(spec)
     return config
 
 

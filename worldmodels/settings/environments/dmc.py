@@ -1,4 +1,4 @@
-"""dm_control's suite (envs/dmc.py). World Models never met it: V and M at "paper" are ours."""
+"""dm_control's suite and manipulation (envs/dmc.py). World Models never met it: V and M at "paper" are ours."""
 
 from worldmodels.settings.environments.other import MEMORY_SMALL
 from worldmodels.settings.environments.record import Environment
@@ -25,5 +25,6 @@ DMC = Environment(
     random_policy="uniform",
     action_repeat=2,
     distractors=True,
+    dcs=True,
     tells_truth=True,
 )

@@ -50,7 +50,7 @@ class Environment:
         make: what makes it, or "module:name" of that, which is imported when needed. It gives what make_env shows:
             pictures uint8 (H, W, 3), a new array at every step, and actions float32 (A,) in [-1, 1]. One of a family is
             first given the rest of its name. Without it, Gymnasium makes the environment by its id, and
-            envs/images.py adapts it. Both are given, by name, `action_repeat`, `background`, `truth` and
+            envs/images.py adapts it. Both are given, by name, `action_repeat`, `background`, `distraction`, `truth` and
             `authors_pixels`, each only where the record says that it can be asked for.
         presets: what differs from other environments (other.py); "all" holds for every preset, and gives way to it.
         random_policy: the authors' random policy here, by its name in acting/policies.py.
@@ -60,6 +60,8 @@ class Environment:
         action_repeat: how often an action is usually applied; None if it cannot be asked for.
         distractors: whether moving backgrounds can be put behind its actors. It is then given `background`, an
             envs.distract.Background, wherever one is asked for.
+        dcs: whether the Distracting Control Suite can distract from it. It is then given `distraction`, an
+            envs.dcs.Distraction, wherever that is asked for.
         rest: the action while no key is held, for who plays it on the page (worldmodels play).
         keys: what the arrow keys, called left, right, up and down, add to that while they are held. Without, left and
             right lead the first number of an action, up and down the second.
@@ -80,6 +82,7 @@ class Environment:
     tau: float = 1.0
     action_repeat: int | None = None
     distractors: bool = False
+    dcs: bool = False
     rest: tuple[float, ...] = ()
     keys: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     tells_truth: bool = False
