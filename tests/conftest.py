@@ -23,6 +23,7 @@ from worldmodels.settings.config import (
     CompareConfig,
     ControllerConfig,
     EvaluateConfig,
+    ExportConfig,
     MemoryConfig,
     PlayConfig,
     ProbeConfig,
@@ -46,7 +47,7 @@ COMMANDS: dict[str, type] = {
     "01_collect": CollectConfig, "02_train_vision": VisionConfig, "03_train_memory": MemoryConfig,
     "04_train_controller": ControllerConfig, "evaluate": EvaluateConfig, "probe": ProbeConfig,
     "run": RunConfig, "compare": CompareConfig,
-    "play": PlayConfig,
+    "play": PlayConfig, "export": ExportConfig,
 }  # fmt: skip
 
 

@@ -38,7 +38,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_wheel_holds_all_modules_and_says_that_they_are_typed(wheel: Path) -> None:
     held = set(zipfile.ZipFile(wheel).namelist())
     ours = {str(path.relative_to(ROOT)) for path in (ROOT / "worldmodels").rglob("*.py")}
-    page = {str(path.relative_to(ROOT)) for path in (ROOT / "worldmodels/page/static").iterdir()}
+    pages = [ROOT / "worldmodels" / folder for folder in ("page/static", "web/static", "web/runtime")]
+    page = {str(path.relative_to(ROOT)) for folder in pages for path in folder.iterdir()}
     assert page and ours | page | {"worldmodels/py.typed", "worldmodels/envs/engine"} <= held
 
 

@@ -18,6 +18,7 @@ from worldmodels.settings.config import (
     CompareConfig,
     ControllerConfig,
     EvaluateConfig,
+    ExportConfig,
     ImportConfig,
     MemoryConfig,
     PackConfig,
@@ -61,6 +62,7 @@ COMMANDS = {
     "pack": Command(PackConfig, "pack:pack"),
     "compare": Command(CompareConfig, "compare:compare"),
     "play": Command(PlayConfig, "play:play"),
+    "export": Command(ExportConfig, "export:export"),
 }
 
 

@@ -215,6 +215,10 @@ SLOW = [
         "play --port 70000",
         "play --port -1",
         "play --host nowhere.example",
+        "export",
+        "export nowhere --web dream",
+        "export x --onnx model.onnx",
+        "export .. --web /dev/null",
     )
 ]
 LONGEST = 20  # seconds

@@ -12,6 +12,7 @@ from worldmodels.settings.config import (
     CollectConfig,
     ControllerConfig,
     EvaluateConfig,
+    ExportConfig,
     MemoryConfig,
     PlayConfig,
     ProbeConfig,
@@ -25,7 +26,7 @@ from worldmodels.settings.presets import PRESET_NAMES
 
 PACKAGE = Path(worldmodels.__file__).parent
 STAGES = [CollectConfig, VisionConfig, MemoryConfig, ControllerConfig]
-KINDS = [*STAGES, EvaluateConfig, ProbeConfig, PlayConfig, *(model.settings for model in OURS.values())]
+KINDS = [*STAGES, EvaluateConfig, ProbeConfig, PlayConfig, ExportConfig, *(model.settings for model in OURS.values())]
 
 
 def test_the_run_to_play_may_be_typed_without_its_flag() -> None:

@@ -221,18 +221,25 @@ class ClassicWorldModel(Pairing):
 
     @in_its_precision
     def imagine(self, state: State, action: Tensor, noise: Tensor, tau: float = 1.0) -> Dreamed:
+        settings = self.memory.settings
+        h, c, code, reward, logit = self.expected(state, action)
+        z = sample(code, noise, tau, settings.mixtures)
+        end, terminated = end_of(logit, settings.termination_weight)
+        return Dreamed({"z": z, "h": h, "c": c, "first": torch.zeros_like(state["first"])}, reward, end, terminated)
+
+    def expected(self, state: State, action: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """All of `imagine` that is no matter of luck: h and c, the mixture (B, 3KZ) that the code is drawn from, reward
+        (B,), and the end's logit (B,)."""
         memory = self.memory
         settings = memory.settings
         h, c = memory.step(state["z"], action, state["first"], state["h"], state["c"])
         expected = memory.predict(h)
-        z = sample(expected.code, noise, tau, settings.mixtures)
         if expected.reward is None:
-            reward = torch.full_like(z[:, 0], float(settings.reward == "alive"))
+            reward = torch.full_like(h[:, 0], float(settings.reward == "alive"))
         else:
             reward = expected.reward * memory.reward_std + memory.reward_mean
         logit = torch.full_like(reward, -torch.inf) if expected.end is None else expected.end
-        end, terminated = end_of(logit, settings.termination_weight)
-        return Dreamed({"z": z, "h": h, "c": c, "first": torch.zeros_like(state["first"])}, reward, end, terminated)
+        return h, c, expected.code, reward, logit
 
     def features(self, state: State, parts: tuple[str, ...]) -> Tensor:
         return torch.cat([state[part] for part in parts], -1)

@@ -185,12 +185,18 @@ class RSSMWorldModel(Pairing):
 
     @in_its_precision
     def imagine(self, state: State, action: Tensor, noise: Tensor, tau: float = 1.0) -> Dreamed:
-        memory = self.memory
-        rssm = memory.rssm
-        settings = memory.settings
+        rssm = self.memory.rssm
         h = rssm.advance(state["z"], action, state["h"])
         stats = rssm.prior(h)
         z = rssm.latent.sample(stats, noise, tau)
+        reward, logit = self.expected(z, h)
+        end, terminated = end_of(logit, self.memory.settings.termination_weight)
+        return Dreamed({"h": h, "z": z, "stats": stats}, reward, end, terminated)
+
+    def expected(self, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Reward (B,) and the end's logit (B,) in states of z (B, Z) and h (B, H)."""
+        memory = self.memory
+        settings = memory.settings
         feat = torch.cat([z, h], -1)
         if settings.reward == "head":
             reward = memory.reward_head(feat).clamp(*memory.reward_range)
@@ -200,7 +206,7 @@ class RSSMWorldModel(Pairing):
             logit = memory.end_head(feat).float().squeeze(-1)
         else:
             logit = torch.full_like(reward, -torch.inf)
-        return Dreamed({"h": h, "z": z, "stats": stats}, reward, *end_of(logit, settings.termination_weight))
+        return reward, logit
 
     @in_its_precision
     def features(self, state: State, parts: tuple[str, ...]) -> Tensor:

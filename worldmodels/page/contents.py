@@ -16,6 +16,7 @@ from worldmodels.core.errors import UserError
 from worldmodels.data.store import evenly, rollout_folder
 from worldmodels.dreams.play import by_controller
 from worldmodels.models.base import State, Vision, WorldModel
+from worldmodels.page.messages import DECIDED, ENDS, HIGHEST_TAU, LOWEST_TAU, SAMPLED, SPEEDS
 from worldmodels.settings.config import ControllerConfig, PlayConfig
 from worldmodels.settings.environments import Environment, record_of, refuse_untyped
 from worldmodels.settings.envspec import EnvSpec
@@ -41,11 +42,6 @@ class Contents:
         """What there is to say about the environment."""
         return record_of(self.env.name)
 
-    @property
-    def sample_end(self) -> bool:
-        """Whether dreams of this environment end with the predicted chance, as its presets of stage 4 have it."""
-        return bool(preset_of(ControllerConfig, self.env.name, "laptop").get("sample_end", False))
-
 
 class Pilot:
     """A controller that acts by what is dreamt.
@@ -70,6 +66,24 @@ class Pilot:
         return action
 
 
+def sample_end(env: str) -> bool:
+    """Whether dreams of an environment end with the predicted chance, as its presets of stage 4 have it."""
+    return bool(preset_of(ControllerConfig, env, "laptop").get("sample_end", False))
+
+
+def dials(env: str, action_size: int) -> dict[str, Any]:
+    """What a page of an environment has to turn and to press: its part of `hello`."""
+    record = record_of(env)
+    return {
+        "tau": {"value": record.tau, "least": LOWEST_TAU, "most": HIGHEST_TAU},
+        "ends": {"value": SAMPLED if sample_end(env) else DECIDED, "all": ENDS},
+        "speeds": SPEEDS,
+        "rest": record.rest_of(action_size),
+        "keys": record.keys_of(action_size),
+        "mapped": bool(record.keys),
+    }
+
+
 def opened(config: PlayConfig) -> Contents:
     """What `worldmodels play` was asked to show.
 
@@ -90,22 +104,26 @@ def opened(config: PlayConfig) -> Contents:
         env.with_videos(config.distractor_videos),
         vision.requires_grad_(False),
         model,
-        _controllers(config.run, run) if model else {},
+        controllers_of(config.run, run) if model else {},
         _shards(config.data, env),
     )
 
 
 def _run(config: PlayConfig) -> Path:
-    """The folder of V and M, also where that of a controller was named."""
     named = config.run
     if not named.is_dir():
         usual = named == default_of(PlayConfig, "run")
         told = f"there is no {named} here" if usual else f"--run {named} is not there"
         raise UserError(f"{told}; name a run that holds a trained V and M: worldmodels play runs/doom")
+    return run_of(named)
+
+
+def run_of(named: Path) -> Path:
+    """The folder of V and M, also where that of a controller was named."""
     return named.resolve().parents[1] if (named / controller_spec.FILE).exists() else named
 
 
-def _controllers(named: Path, run: Path) -> dict[str, Path]:
+def controllers_of(named: Path, run: Path) -> dict[str, Path]:
     """Those to choose from, by name: that which was named, or all of the run."""
     if named != run:
         return {named.resolve().name: named.resolve()}

@@ -17,8 +17,8 @@ from worldmodels.data.episode import Episode
 from worldmodels.data.store import evenly, open_shard
 from worldmodels.dreams.dream import Dream
 from worldmodels.dreams.gym import FPS
-from worldmodels.page.contents import Contents, Pilot
-from worldmodels.page.messages import DECIDED, ENDS, HIGHEST_TAU, LOWEST_TAU, SAMPLED, SPEEDS, YOU, Message
+from worldmodels.page.contents import Contents, Pilot, dials, sample_end
+from worldmodels.page.messages import SAMPLED, YOU, Message
 from worldmodels.page.reality import Past, Reality, past_of, remembered
 from worldmodels.page.recording import Recording
 from worldmodels.show.films import MAX_FRAMES
@@ -51,7 +51,7 @@ class Session:
         self._seed = seed
         self._dream: Dream | None = None
         if contents.model:
-            self._dream = Dream(contents.model, contents.record.tau, contents.sample_end)
+            self._dream = Dream(contents.model, contents.record.tau, sample_end(contents.env.name))
         self._real: Reality | None = None
         self._notes = list[str]() if self._dream else ["this run has no M yet, so there is no dream: run stage 3"]
         try:
@@ -83,7 +83,6 @@ class Session:
 
     def hello(self) -> list[Message]:
         """What a page is told first."""
-        record = self._contents.record
         height, width = self._real.picture.shape[:2] if self._real else (1, 1)
         head = {
             "env": self._contents.env.label,
@@ -92,15 +91,10 @@ class Session:
             "dream": self._dream is not None,
             "real": self._real is not None,
             "who": [YOU, *self._contents.controllers],
-            "tau": {"value": record.tau, "least": LOWEST_TAU, "most": HIGHEST_TAU},
-            "ends": {"value": SAMPLED if self._contents.sample_end else DECIDED, "all": ENDS},
-            "speeds": SPEEDS,
-            "rest": self._rest().tolist(),
-            "keys": self._keys(),
-            "mapped": bool(record.keys),
+            "films": True,
             "episodes": self._episodes(),
         }
-        return [Message("hello", head), self._frame(fresh=True)]
+        return [Message("hello", head | dials(self._contents.env.name, self._action_size)), self._frame(fresh=True)]
 
     def hear(self, request: dict[str, Any]) -> list[Message]:
         """Does what a page asks for, and says what comes of it. What cannot be is told, and changes nothing."""
@@ -339,24 +333,9 @@ class Session:
 
     def _rest(self) -> np.ndarray:
         """float32 (A,), the action of a hand that holds no key."""
-        return _filled(self._contents.record.rest, self._action_size)
-
-    def _keys(self) -> dict[str, list[float]]:
-        """What each key adds to that."""
-        size = self._action_size
-        keys: dict[str, tuple[float, ...]] = dict(self._contents.record.keys)
-        if not keys:
-            keys = {"left": (-1,), "right": (1,)} | ({"down": (0, -1), "up": (0, 1)} if size > 1 else {})
-        return {name: _filled(values, size).tolist() for name, values in keys.items()}
+        return np.array(self._contents.record.rest_of(self._action_size), np.float32)
 
 
 def trouble(text: str) -> Message:
     """Something that a person is to be told."""
     return Message("trouble", {"text": text})
-
-
-def _filled(values: Sequence[float], size: int) -> np.ndarray:
-    """float32 (size,): these, as far as they go, then zeros."""
-    whole = np.zeros(size, np.float32)
-    whole[: len(values)] = values[:size]
-    return whole

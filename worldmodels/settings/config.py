@@ -522,6 +522,26 @@ class PlayConfig(OnDevice, OfAll):
     """Open the page in a browser here, if there is one."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig(OfAll):
+    """The dream as files that need no Python, a page or ONNX alone: worldmodels export RUN --web DIR."""
+
+    PLACES: ClassVar[tuple[str, ...]] = ("run",)
+
+    run: Path
+    """A run, or the folder of one of its controllers. It may be typed without the flag."""
+    web: Path = setting(Path())
+    """Folder for a page that dreams in the browser, for any server of files: empty, not there yet, or an export."""
+    onnx: Path = setting(Path())
+    """Folder for the networks alone, as ONNX, and what else a dream takes: for programs of your own."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.web == self.onnx:
+            both = "--web and --onnx name one folder; " if self.web != Path() else ""
+            raise UserError(f"{both}give --web DIR for a page, --onnx DIR for ONNX alone, or two folders for both")
+
+
 def usual(kind: type[Config], env: str, preset: str, name: str = "", **changes: Any) -> Config:
     """A stage's settings where nothing is given but these, and `changes`.
 

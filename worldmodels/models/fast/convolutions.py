@@ -1,4 +1,5 @@
-"""Convolutions of stride 2, down and up; on a CPU computed as what is fastest there, exactly."""
+"""Convolutions of stride 2, down and up; on a CPU computed as what is fastest there, exactly. Exported, they are what
+they are called, for other runtimes have ways of their own; but from one pixel those take ten times as long, too."""
 
 from typing import Any
 
@@ -22,7 +23,7 @@ class Halving(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """(N, I, n, n) -> (N, O, m, m), m = (n - k) // 2 + 1."""
         size = (x.shape[-1] - self.kernel_size[0]) // 2 + 1
-        if size**2 > FEW or x.device.type != "cpu":
+        if size**2 > FEW or not _by_hand(x):
             return super().forward(x)
         windows: Tensor = _Gather.apply(  # type: ignore[no-untyped-call]
             x.permute(0, 2, 3, 1),
@@ -48,10 +49,10 @@ class Doubling(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(N, I, n, n) -> (N, O, 2(n - 1) + k, ...)."""
-        if x.device.type != "cpu":
-            return super().forward(x)
-        if x.shape[-1] == 1:
+        if x.shape[-1] == 1 and x.device.type == "cpu":
             return self._from_one_pixel(x)
+        if not _by_hand(x):
+            return super().forward(x)
         if x.shape[-1] ** 2 <= FEW:
             return self._from_few_pixels(x)
         return self._from_many_pixels(x)
@@ -85,6 +86,11 @@ class Doubling(nn.ConvTranspose2d):
         y = y.permute(0, 2, 3, 1).unflatten(3, (2, 2, self.out_channels))
         interleaved: Tensor = y.permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
         return interleaved[..., : interleaved.shape[-2] - odd, : interleaved.shape[-1] - odd]
+
+
+def _by_hand(x: Tensor) -> bool:
+    """Whether ours is the faster way."""
+    return x.device.type == "cpu" and not torch.compiler.is_exporting()
 
 
 def gather(x: Tensor, kernel: int) -> Tensor:

@@ -21,11 +21,11 @@ def step_(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         gates: float32 (B, 4H), pre-activations ordered input, forget, cell, output; overwritten unless a gradient is
-            asked for.
+            asked for, or the step is exported.
         c: (B, H), before; left as it is.
     """
     i, f, g, o = gates.chunk(4, -1)
-    if gates.requires_grad or c.requires_grad:
+    if gates.requires_grad or c.requires_grad or torch.compiler.is_exporting():
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * tanh(g)
         return torch.sigmoid(o) * tanh(c), c
     i.sigmoid_()

@@ -28,9 +28,10 @@ function heard(head, pictures, rest) {
 function greeted(hello) {
   page.hello = hello;
   byId("what").textContent = `${hello.env} · ${hello.run}`;
-  document.title = `${hello.env} · worldmodels play`;
+  document.title = `${hello.env} · worldmodels`;
   document.documentElement.style.setProperty("--aspect", hello.aspect);
   for (const part of document.querySelectorAll(".dreamt")) part.hidden = !hello.dream;
+  byId("film").hidden = !hello.films;
   hand = new Hand(hello, acted);
   moments = new Moments(line, hello);
   choices("who", hello.who, (name) => (name === YOU ? "you" : `C, ${name}`), (name) => line.ask("who", { name }));

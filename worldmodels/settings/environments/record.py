@@ -1,6 +1,6 @@
 """What there is to say about an environment, apart from how it works."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +9,8 @@ from worldmodels.core.errors import UserError, nearest
 STAGES = ("collect", "vision", "memory", "controller")
 PRESET_NAMES = ("tiny", "laptop", "paper")
 KEYS = ("left", "right", "up", "down")
+USUAL_KEYS = {"left": (-1.0,), "right": (1.0,), "down": (0.0, -1.0), "up": (0.0, 1.0)}
+"""What keys add to an action where a record does not say it."""
 Settings = Mapping[str, Any]
 """What flags are when none is given: pop_size for --pop-size."""
 Presets = Mapping[str, Mapping[str, Settings]]
@@ -110,6 +112,15 @@ class Environment:
         """Its name for people."""
         return f"{self.name[:-1]} environments" if self.is_family else self.name
 
+    def rest_of(self, size: int) -> list[float]:
+        """The action, of `size` numbers, of a hand that holds no key."""
+        return _filled(self.rest, size)
+
+    def keys_of(self, size: int) -> dict[str, list[float]]:
+        """What each key adds to that."""
+        keys = self.keys or {name: added for name, added in USUAL_KEYS.items() if len(added) <= size}
+        return {name: _filled(values, size) for name, values in keys.items()}
+
     def settings(self, stage: str, preset: str) -> dict[str, Any]:
         """What its presets say about a stage."""
         table = self.presets.get(stage, {})
@@ -118,3 +129,8 @@ class Environment:
     def _check(self, kind: str, name: str, known: tuple[str, ...]) -> None:
         if name not in known:
             raise UserError(f"the record of {self.name} has {kind} {name}; {nearest(name, list(known))}")
+
+
+def _filled(values: Sequence[float], size: int) -> list[float]:
+    """These numbers, as far as they go, then zeros."""
+    return [*values[:size], *(0.0 for _ in range(size - len(values)))]
