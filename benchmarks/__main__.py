@@ -19,8 +19,8 @@ from worldmodels.core.files import atomic
 from worldmodels.core.report import say, table
 
 GROUPS = (
-    "carracing", "doom", "dmc", "vision", "memory", "dream", "hrssm", "generation", "reading", "workers",
-    "ray_cluster", "growth",
+    "carracing", "doom", "dmc", "vision", "memory", "dream", "planning", "hrssm", "generation", "reading",
+    "workers", "ray_cluster", "growth",
 )  # fmt: skip
 OUT = "benchmarks/bench-{}.json"  # of either kind of processor: fast at bf16, or not
 

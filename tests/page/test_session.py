@@ -16,7 +16,7 @@ from worldmodels.core.errors import UserError
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.vae import VAE
 from worldmodels.page.contents import Contents, opened
-from worldmodels.page.messages import Message
+from worldmodels.page.messages import PLANNING, Message
 from worldmodels.page.session import Session
 from worldmodels.settings.config import PlayConfig
 from worldmodels.settings.envspec import EnvSpec
@@ -57,7 +57,7 @@ def played(session: Session, action: list[float], steps: int) -> Message:
 
 def test_a_page_is_told_what_there_is(begin: Begin) -> None:
     hello, frame = begin().hello()
-    assert hello.head["who"] == ["you", "right"] and hello.head["dream"] and hello.head["real"]
+    assert hello.head["who"] == ["you", "right", PLANNING] and hello.head["dream"] and hello.head["real"]
     assert hello.head["keys"] == {"left": [-1], "right": [1]} and hello.head["rest"] == [0]
     assert hello.head["tau"]["value"] == 1.15 and hello.head["aspect"] == 1.6
     assert [episode["number"] for episode in hello.head["episodes"]] == [0, 1, 2]
@@ -107,6 +107,24 @@ def test_a_controller_acts_until_you_do(begin: Begin, contents: Contents) -> Non
     assert played(session, [-1], 1).head["action"] == [-1]
     (told,) = ask(session, "who", name="nobody")
     assert told.kind == "trouble" and "nobody" in told.head["text"]
+
+
+def test_planning_acts_alike_from_the_same_beginning_and_what_pays_nothing_is_not_planned_in(
+    begin: Begin, contents: Contents
+) -> None:
+    session = begin(immortal(contents))
+    ask(session, "who", name=PLANNING)
+    first, again = [], []
+    for actions in (first, again):
+        ask(session, "begin", new=False)
+        actions += [session.tick()[0].head["action"] for _ in range(4)]
+    assert first == again and len({str(action) for action in first}) > 1
+    unpaid = immortal(contents)
+    unpaid.model.rewardless = True  # type: ignore[union-attr]
+    session = begin(unpaid)
+    assert session.hello()[0].head["who"] == ["you", "right"]
+    (told,) = ask(session, "who", name=PLANNING)
+    assert told.kind == "trouble"
 
 
 def test_a_dream_ends_as_the_model_expects_and_another_begins(begin: Begin) -> None:

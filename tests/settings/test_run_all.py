@@ -33,6 +33,9 @@ def test_each_stage_is_asked_as_by_its_own_command() -> None:
 def test_evaluation_dreams_as_the_controller_does_unless_told_otherwise() -> None:
     assert [parse_all(line.split()).parts[-1].config.dream for line in ("--no-dream", "--dream")] == [False, True]
     assert not parse_all(["--dream", "--evaluate.no-dream"]).parts[-1].config.dream
+    planned = parse_all(["--dream", "--plan", "icem", "--plan-horizon", "9"]).parts[-1].config
+    assert (planned.plan, planned.plan_horizon, planned.dream) == ("icem", 9, False)
+    assert parse_all(["--dream", "--evaluate.plan", "none"]).parts[-1].config.dream
 
 
 @pytest.mark.parametrize(
@@ -46,6 +49,7 @@ def test_evaluation_dreams_as_the_controller_does_unless_told_otherwise() -> Non
         ("--evaluate.episodes 1", "--evaluate.episodes 1 tells no spread"),
         ("--vision.steps 0", "--vision.steps 0 makes no sense"),
         ("--env carracing --preset paper --dream", "--reward is none, so M's dreams will pay nothing"),
+        ("--env carracing --preset paper --plan cem", "nothing can be learnt in them; give --reward head or alive, or"),
         ("--mask-ratio 0.3", "--mask-ratio does nothing without --vision hrssm"),
         ("--tau 1", "--tau 1 is a temperature of dreams; add --dream"),
         ("doom", "doom is no flag"),

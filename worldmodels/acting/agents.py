@@ -35,6 +35,18 @@ class Agent(Protocol):
         ...
 
 
+class Seeing(Agent, Protocol):
+    """An agent that sees by a world model, so that it can be filmed: ModelAgent; and one that plans
+    (dreams/planning_agent.py)."""
+
+    model: WorldModel
+
+    @property
+    def state(self) -> State:
+        """Of the rows that still play: what they have seen and done."""
+        ...
+
+
 class BlindAgent:
     """Plays one of `policies.POLICIES`; each episode has a policy and a generator of its own."""
 

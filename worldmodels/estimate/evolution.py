@@ -13,6 +13,7 @@ from worldmodels.acting.policies import baselines
 from worldmodels.acting.rollout import rollout
 from worldmodels.core.device import prepare_device
 from worldmodels.core.seeding import integer, rng
+from worldmodels.dreams.planning_agent import seconds_a_decision
 from worldmodels.envs.reused import numbers_in_an_action, reused
 from worldmodels.estimate.costs import Cost, Size, own_memory, seconds_per, show
 from worldmodels.estimate.training import MadeUp
@@ -62,8 +63,12 @@ def evaluation(config: EvaluateConfig, controller: ControllerConfig, asked: Aske
     real = _real_step(controller, spec, model, np.zeros((1, spec.controller(model).num_params)))
     policies = len(baselines(controller.env)) if config.baselines else 0
     times = (1 + policies) * config.episodes * controller.max_steps
-    cost = Cost("real step", real, times, "baselines' too", max(1, config.workers))
-    return show(f"{config.episodes} episodes of evaluation, a dry run; {source}", [cost], [own_memory()])
+    cores = max(1, config.workers)
+    costs = [Cost("real step", real, times, "baselines' too", cores)]
+    if config.plan != "none":
+        decision = seconds_a_decision(model, config.planning())
+        costs += [Cost("decision", decision, config.episodes * controller.max_steps, f"by {config.plan}", cores)]
+    return show(f"{config.episodes} episodes of evaluation, a dry run; {source}", costs, [own_memory()])
 
 
 def _cores(config: ControllerConfig) -> int:

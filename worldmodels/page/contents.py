@@ -13,7 +13,9 @@ from worldmodels.acting import controller_spec
 from worldmodels.acting.controller_spec import load_controller
 from worldmodels.core.device import prepare_device
 from worldmodels.core.errors import UserError
+from worldmodels.core.seeding import rng
 from worldmodels.data.store import evenly, rollout_folder
+from worldmodels.dreams.planning import Planner
 from worldmodels.dreams.play import by_controller
 from worldmodels.models.base import State, Vision, WorldModel
 from worldmodels.page.messages import DECIDED, ENDS, HIGHEST_TAU, LOWEST_TAU, SAMPLED, SPEEDS
@@ -21,6 +23,7 @@ from worldmodels.settings.config import ControllerConfig, PlayConfig
 from worldmodels.settings.environments import Environment, record_of, refuse_untyped
 from worldmodels.settings.envspec import EnvSpec
 from worldmodels.settings.flags import default_of
+from worldmodels.settings.planning import ByPlan
 from worldmodels.settings.presets import preset_of
 
 MOST_SHARDS = 8  # whose held-out episodes are offered
@@ -36,6 +39,11 @@ class Contents:
     model: WorldModel | None  # None without M
     controllers: Mapping[str, Path]  # name -> folder
     shards: tuple[Path, ...]  # of rollouts in this environment, some of them
+
+    @property
+    def plans(self) -> bool:
+        """Whether its dreams can be planned in."""
+        return self.model is not None and not self.model.rewardless
 
     @property
     def record(self) -> Environment:
@@ -64,6 +72,28 @@ class Pilot:
         """float32 (A,) in a state of one row."""
         action: np.ndarray = self._act(state, self._params)[0].cpu().numpy()
         return action
+
+
+class Planning:
+    """Acts as a Pilot does, by planning from what is dreamt on.
+
+    Args:
+        model: the run's V and M, whose dreams pay.
+        seed: of its luck.
+    """
+
+    def __init__(self, model: WorldModel, seed: int) -> None:
+        self._planner = Planner(model, ByPlan(plan="icem"))
+        self._seed = seed
+        self._plans = self._planner.idle(1)
+        self._step = 0
+
+    def act(self, state: State) -> np.ndarray:
+        """float32 (A,) in a state of one row, a step after the last."""
+        action, self._plans = self._planner.decide(state, self._plans, [rng(self._seed, "plan", self._step)])
+        self._step += 1
+        decided: np.ndarray = action[0].cpu().numpy()
+        return decided
 
 
 def sample_end(env: str) -> bool:

@@ -20,6 +20,7 @@ DECIDED = "decided"  # a dream ends when M is sure,
 SAMPLED = "sampled"  # or with the chance that it predicts
 ENDS = (DECIDED, SAMPLED)
 YOU = "you"
+PLANNING = "planning in the dream"
 COUNT = schema.whole(0, 10**9)
 REQUESTS: dict[str, schema.Check] = {
     "act": schema.fields(do=schema.anything, action=schema.each(schema.number(-1, 1))),

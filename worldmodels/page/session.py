@@ -17,8 +17,8 @@ from worldmodels.data.episode import Episode
 from worldmodels.data.store import evenly, open_shard
 from worldmodels.dreams.dream import Dream
 from worldmodels.dreams.gym import FPS
-from worldmodels.page.contents import Contents, Pilot, dials, sample_end
-from worldmodels.page.messages import SAMPLED, YOU, Message
+from worldmodels.page.contents import Contents, Pilot, Planning, dials, sample_end
+from worldmodels.page.messages import PLANNING, SAMPLED, YOU, Message
 from worldmodels.page.reality import Past, Reality, past_of, remembered
 from worldmodels.page.recording import Recording
 from worldmodels.show.films import MAX_FRAMES
@@ -61,7 +61,7 @@ class Session:
         self.running = False
         self.speed = 1.0
         self._who = YOU
-        self._pilot: Pilot | None = None
+        self._pilot: Pilot | Planning | None = None
         self._hand = self._rest()
         self._recording: Recording | None = None
         self._number = 0  # of the episode
@@ -90,7 +90,7 @@ class Session:
             "aspect": width / height,
             "dream": self._dream is not None,
             "real": self._real is not None,
-            "who": [YOU, *self._contents.controllers],
+            "who": [YOU, *self._contents.controllers, *([PLANNING] if self._contents.plans else [])],
             "films": True,
             "episodes": self._episodes(),
         }
@@ -158,6 +158,8 @@ class Session:
             self._pilot = None
         elif self._contents.model and name in self._contents.controllers:
             self._pilot = Pilot(self._contents.model, self._contents.controllers[name])
+        elif self._contents.model and self._contents.plans and name == PLANNING:
+            self._pilot = Planning(self._contents.model, self._luck)
         else:
             raise UserError(f"this run has no controller {name}")
         self._who = name
@@ -222,7 +224,9 @@ class Session:
 
     def _begin(self) -> None:
         """Both worlds as this episode begins; with the same luck each time."""
-        luck = integer(self._seed, "play", self._number)
+        luck = self._luck
+        if isinstance(self._pilot, Planning) and self._contents.model:  # what was planned is of another episode
+            self._pilot = Planning(self._contents.model, luck)
         self._dreamt = Life()
         self._lived = Life()
         self._done = self._rest()
@@ -231,6 +235,11 @@ class Session:
             self._begin_anew(luck)
         else:
             self._begin_from(self._past, luck)
+
+    @property
+    def _luck(self) -> int:
+        """The seed of this episode."""
+        return integer(self._seed, "play", self._number)
 
     def _begin_anew(self, luck: int) -> None:
         if self._real:

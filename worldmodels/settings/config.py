@@ -17,6 +17,7 @@ from worldmodels.settings.environments import ask_for, record_of
 from worldmodels.settings.envspec import PARTS, Distractor, EnvSpec, Intensity, Part
 from worldmodels.settings.flags import Only, about_all, check_numbers, default_of, flag, names_of, parts_of, setting
 from worldmodels.settings.models import MDNRNNSettings, MemorySettings, ModelSettings, VAESettings, named
+from worldmodels.settings.planning import ByPlan
 from worldmodels.settings.presets import check_preset, preset_of
 
 Preset = Literal["tiny", "laptop", "paper"]
@@ -398,14 +399,21 @@ def _folder_of(tau: float) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(OnDevice, OnCluster, OnCores, OfAll):
-    """Score a trained controller: mean, spread and confidence, beside the trivial baselines."""
+class EvaluateConfig(ByPlan, OnDevice, OnCluster, OnCores, OfAll):
+    """Score a trained controller, or planning: mean, spread and confidence, beside the trivial baselines."""
 
     run: Path
-    """A controller's folder, or a run that holds exactly one."""
+    """A controller's folder, or a run that holds exactly one; with --plan, it may hold none."""
     episodes: int = setting(100, least=2, too_few="tells no spread", most=1_000_000)
     """Episodes per score."""
-    dream: bool = setting(False)
+    dream: bool = setting(
+        False,
+        only=Only(
+            "",
+            lambda asked: asked.plan == "none" or not asked.dream,
+            "{flag} scores a controller in dreams, and --plan acts in the real environment; leave out one of them",
+        ),
+    )
     """Score it in dreams too."""
     distractor_videos: Path = setting(Path())
     """Where the clips lie now, if not where they lay when the controller was evolved. Test clips are shown."""
@@ -415,6 +423,11 @@ class EvaluateConfig(OnDevice, OnCluster, OnCores, OfAll):
     """Score the trivial policies of this environment too, on the same seeds."""
     video: bool = setting(True)
     """Film one episode: the game beside its reconstruction."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.plan != "none" and self.device not in ("auto", "cpu"):
+            raise UserError(f"--device {self.device}: plans are dreamt on --workers' cores; leave it out, or --plan")
 
 
 @dataclass(frozen=True, kw_only=True)

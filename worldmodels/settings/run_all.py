@@ -116,9 +116,9 @@ def parse_all(argv: list[str], called: str = "") -> Plan:
     owned = _owned([one for one in given if one not in shared])
     kinds = [stage for stage in STAGES if stage != "evaluate"]
     parts = [_part(stage, shared, owned[stage]) for stage in kinds]
-    _refuse_unpaid_dreams(parts)
     controller = parts[-1].config
     parts += [_evaluation(each, shared, owned["evaluate"]) for each in controller.each()]
+    _refuse_unpaid_dreams(parts)
     return Plan(tuple(argv), config, tuple(parts))
 
 
@@ -216,10 +216,11 @@ def _part(stage: str, shared: list[Given], own: list[Given], more: tuple[str, ..
 
 
 def _evaluation(controller: ControllerConfig, shared: list[Given], own: list[Given]) -> Part:
-    """The evaluation of a controller: in dreams too, if it evolved there."""
+    """The evaluation of a controller: in dreams too, if it evolved there and nobody asks for planning beside it."""
     used = plugins.typed()  # what --env or --vision named, among them: a controller's files name that again
     more = ["--run", str(controller.folder), *(["--plugin", *used] if used else [])]
-    if controller.dream and not any(positive(one.known) == "--dream" for one in own):
+    planned = any(one.known == "--plan" and one.values != ["none"] for one in own)  # which is scored really, and alone
+    if controller.dream and not planned and not any(positive(one.known) == "--dream" for one in own):
         more += ["--dream"]
     return _part("evaluate", shared, own, tuple(more))
 
@@ -233,10 +234,14 @@ def _as_typed(message: str, own: list[Given]) -> str:
 
 
 def _refuse_unpaid_dreams(parts: list[Part]) -> None:
-    """Raises UserError if a controller is to evolve in dreams of an M that is not taught what they pay."""
-    memory, controller = (next(p.config for p in parts if p.stage == stage) for stage in ("memory", "controller"))
-    if controller.dream and memory.model.reward == "none":
+    """Raises UserError if a controller is to evolve, or planning to look ahead, in dreams of an M that is not taught
+    what they pay."""
+    memory, controller, scored = (
+        next(p.config for p in parts if p.stage == stage) for stage in ("memory", "controller", "evaluate")
+    )
+    needing = "--dream" if controller.dream else "--plan" if scored.plan != "none" else ""
+    if needing and memory.model.reward == "none":
         raise UserError(
             "--reward is none, so M's dreams will pay nothing, and nothing can be learnt in them; give --reward head "
-            "or alive, or leave out --dream"
+            f"or alive, or leave out {needing}"
         )

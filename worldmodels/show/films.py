@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 import torch
 
-from worldmodels.acting.agents import BlindAgent, ModelAgent
+from worldmodels.acting.agents import BlindAgent, ModelAgent, Seeing
 from worldmodels.acting.controller_spec import ControllerSpec
 from worldmodels.acting.rollout import rollout
 from worldmodels.acting.tape import Outcome
@@ -57,22 +57,27 @@ def attempt(film: Callable[[], Any]) -> None:
 
 
 def reality(path: Path, model: WorldModel, spec: ControllerSpec, params: np.ndarray, seed: int) -> Outcome:
-    """Films one real episode: the game, what V is shown, and what it makes of it."""
+    """Films one real episode of a controller's: the game, what V is shown, and what it makes of it."""
     agent = ModelAgent(model, spec.controller(model), spec.inputs, params)
+    return reality_of(path, agent, spec.env, spec.max_steps, seed)
 
-    def watch(step: int, env: gymnasium.Env, obs: np.ndarray) -> None:
+
+def reality_of(path: Path, agent: Seeing, env: EnvSpec, max_steps: int, seed: int) -> Outcome:
+    """The same of any agent that sees."""
+
+    def watch(step: int, played: gymnasium.Env, obs: np.ndarray) -> None:
         if step >= MAX_FRAMES:
             return
         if step == 0:
             film.restart()  # an episode whose environment failed is played anew
-        decoded = model.decode(agent.state)[0].cpu().numpy()
-        game = {f"the game, step {step}": to_picture(env.render())}
-        film.add(panels(game | {"seen (64x64)": obs, "what V makes of it": decoded}))
+        decoded = agent.model.decode(agent.state)[0].cpu().numpy()
+        drawn = {f"the game, step {step}": to_picture(played.render())}
+        film.add(panels(drawn | {"seen (64x64)": obs, "what V makes of it": decoded}))
 
-    env = make_env(spec.env)
+    game = make_env(env)
     with Film(path) as film:
-        outcome = rollout([env], agent, [seed], spec.max_steps, watch=watch)[0]
-    env.close()
+        outcome = rollout([game], agent, [seed], max_steps, watch=watch)[0]
+    game.close()
     return outcome
 
 

@@ -82,12 +82,13 @@ def sections(run: Path) -> list[Section]:
     paths += sorted(run.glob("controller/*.json"))
     for folder in sorted(path for path in run.glob("controller/*") if path.is_dir()):
         paths += [folder / "controller.json", folder / "evaluate.json"]
+    paths += sorted(run.glob("planning/*/evaluate.json"))
     found = []
     for path in [*paths, run / "probe.json"]:
         if not path.is_file():
             continue
         try:
-            name = path.parent.name if path.parent.parent == run / "controller" else ""
+            name = path.parent.name if path.parent.parent in (run / "controller", run / "planning") else ""
             found.append(Section(path.parent, name, read(path)))
         except UserError as error:
             say(f"note: {error}; the report leaves it out")

@@ -14,7 +14,7 @@ from worldmodels.acting.policies import baselines
 from worldmodels.core import progress
 from worldmodels.core.device import prepare_device
 from worldmodels.core.files import sweep
-from worldmodels.core.report import Summary, paths, played_anew, say
+from worldmodels.core.report import Summary, paths, say
 from worldmodels.dreams import trust
 from worldmodels.dreams.calibration import blind_dreams
 from worldmodels.envs.clips import check_test_clips
@@ -23,8 +23,10 @@ from worldmodels.evolution.scoring import Played, final_seeds, score_baselines
 from worldmodels.models.base import WorldModel
 from worldmodels.settings.config import EvaluateConfig
 from worldmodels.settings.environments import refuse_untyped
-from worldmodels.show import films, pages, plots
+from worldmodels.show import films, pages
 from worldmodels.show.record import Number, Record
+from worldmodels.stages.evaluate_planner import evaluate_planner
+from worldmodels.stages.scores import doubt, report
 from worldmodels.workers import make_workers
 from worldmodels.workers.local import Workers
 
@@ -33,7 +35,10 @@ DREAMT = ", in the dream"
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Summary]:
-    """Scores the controller, and whatever it is to be compared with; prints the tables and draws the first."""
+    """Scores the controller, or planning, and whatever it is to be compared with; prints the tables and draws the
+    first."""
+    if config.plan != "none":
+        return evaluate_planner(config)
     torch.set_num_threads(max(1, config.workers))
     spec, params, about = load_controller(config.run)
     folder = Path(about["folder"])
@@ -53,9 +58,9 @@ def evaluate(config: EvaluateConfig) -> dict[str, Summary]:
     record = Record(folder / "evaluate.json", "evaluate", config)
     title = f"{folder.name} of {spec.env.label}, generation {about['generation']}, {len(params)} numbers"
     scores = {name: one.returns for name, one in played.items()}
-    _report(record, title, scores, failures)
+    report(record, title, scores, failures)
     _compare(record, played)
-    _doubt(record, scores)
+    doubt(record, scores)
     say(paths(plot=folder / "scores.png"))
     if config.video and not trouble:
         film = folder / "reality.mp4"
@@ -93,16 +98,6 @@ def _played(
     return played
 
 
-def _report(record: Record, title: str, scores: dict[str, Summary], failures: list[str]) -> None:
-    rows = [(name, score, f"± {score.ci:.1f}", score.n) for name, score in scores.items()]
-    record.table(title, ("", "return, mean ± std", "95 % of the mean", "n"), rows)
-    record.note(*played_anew(failures))
-    chart = record.path.parent / "scores.png"
-    plots.bars(chart, {name: (score.mean, score.ci) for name, score in scores.items()}, title)
-    record.plot(chart, "Returns, with 95 % confidence intervals of their means")
-    record.show(record.path.parent / "reality.mp4", "The game, and what the agent sees")
-
-
 def _compare(record: Record, played: dict[str, Played]) -> None:
     """How long episodes last in the dream and really, if they were dreamt; warns where the two differ."""
     dreamt = {name.removesuffix(DREAMT): one for name, one in played.items() if name.endswith(DREAMT)}
@@ -118,15 +113,6 @@ def _compare(record: Record, played: dict[str, Played]) -> None:
     furthest = sorted(times, key=lambda who: abs(math.log(max(times[who], 1e-9))), reverse=True)
     told = (trust.odd_lengths(who, dreamt[who].lengths, real[who].lengths) for who in furthest)
     record.warn(next(filter(None, told), ""))
-
-
-def _doubt(record: Record, scores: dict[str, Summary]) -> None:
-    """Warns if a trivial policy does as well as the controller."""
-    *others, (name, ours) = scores.items()
-    trivial = {label: score for label, score in others if "in the dream" not in label}
-    best = max(trivial, key=lambda label: trivial[label].mean, default="")
-    if best and ours.mean - trivial[best].mean <= ours.ci + trivial[best].ci:
-        record.warn(f"{name} is no better than {best}, as far as {ours.n} episodes tell")
 
 
 def _blind_dreams(

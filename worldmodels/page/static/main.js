@@ -7,6 +7,7 @@ import { draw } from "./pictures.js";
 import { Trace } from "./trace.js";
 
 const YOU = "you";
+const THEMSELVES = [YOU, "planning in the dream"]; // all others are controllers
 const byId = (id) => document.getElementById(id);
 const page = { over: false, running: false, who: YOU };
 const CHANCES = [[0, ""], [0.01, "1 %"], [0.1, "10 %"], [0.5, "50 %"], [1, "100 %"]];
@@ -34,7 +35,7 @@ function greeted(hello) {
   byId("film").hidden = !hello.films;
   hand = new Hand(hello, acted);
   moments = new Moments(line, hello);
-  choices("who", hello.who, (name) => (name === YOU ? "you" : `C, ${name}`), (name) => line.ask("who", { name }));
+  choices("who", hello.who, (name) => (THEMSELVES.includes(name) ? name : `C, ${name}`), (name) => line.ask("who", { name }));
   choices("ends", hello.ends.all, meaning, (value) => line.ask("ends", { value }));
   check("ends", hello.ends.value);
   byId("speed").replaceChildren(...hello.speeds.map((speed) => new Option(`× ${speed}`, speed, false, speed === 1)));
