@@ -9,7 +9,7 @@ from tests.conftest import World
 from tests.dreams.test_capture import by_hand
 from worldmodels import models
 from worldmodels.acting.agents import ModelAgent
-from worldmodels.acting.controller_spec import ControllerSpec
+from worldmodels.acting.controller_spec import ControllerSpec, Network
 from worldmodels.core.seeding import Noise, rng
 from worldmodels.dreams.capture import Captured
 from worldmodels.dreams.dream import Dream
@@ -187,11 +187,29 @@ def test_looking_seldom_keeping_few_sizes_and_recording_as_on_a_gpu_changes_no_s
     assert np.array_equal(found.lengths, expected.lengths) and np.allclose(found.returns, expected.returns)
 
 
+def test_a_recorded_step_acts_by_the_numbers_that_an_actor_has_now(model, spec: ControllerSpec) -> None:
+    spec = dataclasses.replace(spec, actor=Network(8, 1, ()))
+    count, seeds = spec.controller(model).num_params, list(range(10, 22))
+    recorded = DreamEvaluator(model, spec, 1.0)
+    recorded.player.records, recorded.player.step = True, Captured(recorded.player.advance, by_hand)
+    lengths = []
+    for params in np.random.default_rng(0).normal(0, 1, (2, 1, count)).astype(np.float32):
+        expected = DreamEvaluator(model, spec, 1.0).evaluate(params, seeds)
+        assert np.array_equal(recorded.evaluate(params, seeds).lengths, expected.lengths)
+        lengths.append(expected.lengths)
+    assert not np.array_equal(*lengths)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("sample_end", [False, True])
-def test_on_a_gpu_captured_dreams_are_those_stepped_one_by_one(world, spec: ControllerSpec, sample_end: bool) -> None:
+@pytest.mark.parametrize("actor", [None, Network(8, 1, ((-1.0,), (0.0,), (1.0,)))])
+def test_on_a_gpu_captured_dreams_are_those_stepped_one_by_one(
+    world, spec: ControllerSpec, sample_end: bool, actor: Network | None
+) -> None:
     model = models.load(world.run, torch.device("cuda"), precision="fp32")
-    params, seeds = np.random.default_rng(0).normal(0, 1, (6, 40)), [10, 11, 12]
+    spec = dataclasses.replace(spec, actor=actor)
+    shape = (1 if actor else 6, spec.controller(model).num_params)
+    params, seeds = np.random.default_rng(0).normal(0, 1, shape), [10, 11, 12]
     captured = DreamEvaluator(model, spec, 1.15, sample_end)
     plain = DreamEvaluator(model, spec, 1.15, sample_end)
     plain.player.step = plain.player.advance

@@ -16,8 +16,9 @@ from safetensors.torch import save as to_bytes
 
 from tests.conftest import World, make_episode
 from tests.faults.campaign import FileKind
+from tests.imagination.worlds import learner
 from worldmodels import models
-from worldmodels.acting.controller_spec import FILE, ControllerSpec, load_controller, save_controller
+from worldmodels.acting.controller_spec import FILE, ControllerSpec, Network, load_controller, save_controller
 from worldmodels.core import checkpoint
 from worldmodels.data import hdf5, store
 from worldmodels.data.embeddings import EMBEDDINGS, Embeddings
@@ -28,7 +29,7 @@ from worldmodels.evolution.cma_es import CMAES
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.settings.envspec import EnvSpec
 from worldmodels.settings.models import MDNRNNSettings
-from worldmodels.stages.train_controller import state_of
+from worldmodels.stages.learning import state_of
 from worldmodels.training.run import Run
 from worldmodels.training.train import fit
 
@@ -142,9 +143,9 @@ def read_vision(path: Path) -> Any:
     return [module.state_dict(), extra]
 
 
-def controller_content(world: World, folder: Path) -> bytes:
+def controller_content(world: World, folder: Path, actor: Network | None = None) -> bytes:
     """A controller of the tiny world's V and M."""
-    spec = ControllerSpec(EnvSpec("doom"), world.run, ("z", "c", "h"), 0, False, 30, "fp32")
+    spec = ControllerSpec(EnvSpec("doom"), world.run, ("z", "c", "h"), 0, False, 30, "fp32", actor)
     numbers = spec.controller(models.load(world.run, precision="fp32")).num_params
     about = {"generation": 1, "tau": 1.15, "sample_end": False}
     save_controller(folder / "made", spec, np.random.default_rng(0).normal(size=numbers), about)
@@ -193,10 +194,30 @@ def read_search(path: Path) -> Any:
     return [search.ask(), search.state(), saved["best"], saved["chosen"]]
 
 
+def actor_state() -> dict[str, Any]:
+    """What the checkpoint of an actor holds that has learnt for a while."""
+    made = learner()
+    for _ in range(3):
+        made.update()
+    best = {"mean": 1.0, "params": made.params, "generation": 2}
+    return {"step": 3, "search": made.state(), "best": best, "chosen": best}
+
+
+def read_actor(path: Path) -> Any:
+    """An actor as it goes on from its last checkpoint, and what it learns next."""
+    made = learner()
+    saved = checkpoint.load(path, "controller run", state_of(len(made.params), "float32"))
+    made.load(saved["search"], path)
+    made.update()
+    return [made.state(), saved["best"], saved["chosen"]]
+
+
 def kinds(world: World, folder: Path) -> dict[str, FileKind]:
     """All kinds, by name."""
     memory_file, state_file = world.run / "memory" / models.FILE, world.run / "memory/checkpoint.safetensors"
     checkpoint.save(folder / "search", "controller run", search_state())
+    checkpoint.save(folder / "actor", "controller run", actor_state())
+    network = Network(4, 1, ((-1.0,), (0.5,)))
     model = checkpoint.load(memory_file, "memory")
     run, old_search = functools.partial(read_memory_run, world), first_format("controller run", search_state())
     made = [
@@ -205,8 +226,10 @@ def kinds(world: World, folder: Path) -> dict[str, FileKind]:
         FileKind("model", models.FILE, memory_file.read_bytes(), read_memory),
         FileKind("model V", models.FILE, (world.run / "vision" / models.FILE).read_bytes(), read_vision),
         FileKind("controller", FILE, controller_content(world, folder), functools.partial(read_controller, world)),
+        FileKind("actor", FILE, controller_content(world, folder, network), functools.partial(read_controller, world)),
         FileKind("state of training", "checkpoint.safetensors", state_file.read_bytes(), run),
         FileKind("state of a search", "checkpoint.safetensors", (folder / "search").read_bytes(), read_search),
+        FileKind("state of an actor", "checkpoint.safetensors", (folder / "actor").read_bytes(), read_actor),
         FileKind("config.json", "config.json", (world.run / "memory/config.json").read_bytes(), run),
         FileKind("old shard", "0.h5", old_shard(), read_episodes),
         FileKind("old codes", "0.h5", codes_content(unsealed, folder), read_codes),

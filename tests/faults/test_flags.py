@@ -67,6 +67,10 @@ TOGETHER = [
     "train-controller --dream --tau 1 1",
     "train-controller --dream --tau 1 2 --name x",
     "train-controller --inputs z z",
+    "train-controller --learner actor-critic",
+    "train-controller --updates 5",
+    "train-controller --learner actor-critic --dream --pop-size 8",
+    "train-controller --learner actor-critic --dream --generations 8",
     "train-controller --pop-size 1000000000",
     "train-controller --test-episodes 1000000000",
     "evaluate --run x --tau 1",
@@ -115,7 +119,7 @@ def with_model(command: str, word: str) -> list[str]:
     stage = getattr(COMMANDS[command].config, "MODEL", "")
     for name, model in OURS.items():
         if model.stage == stage and word in map(flag, names_of(model.settings)):
-            return [f"--{stage}", name]
+            return [f"--{stage}", name, *(["--dream"] if stage == "learner" else [])]
     return []
 
 

@@ -17,7 +17,7 @@ from tests.conftest import World
 from tests.faults.campaign import FileKind, campaign
 from tests.faults.kinds import ABOUT, codes_content, codes_of, episodes, kinds, sealed
 from worldmodels import models
-from worldmodels.acting.controller_spec import ControllerSpec, load_controller, save_controller
+from worldmodels.acting.controller_spec import ControllerSpec, Network, load_controller, save_controller
 from worldmodels.core import checkpoint
 from worldmodels.core.errors import UserError
 from worldmodels.data import store
@@ -27,6 +27,7 @@ from worldmodels.evolution.cma_es import CMAES
 from worldmodels.settings.envspec import EnvSpec
 
 CHECKPOINTS = {"model": "memory", "state of training": "memory run", "state of a search": "controller run"}
+CHECKPOINTS["state of an actor"] = "controller run"
 MAY_LACK = ("env", "mean_old_old", "restart_input", "reward", "mixtures", "termination", "termination_weight")
 MAY_LACK += ("focus", "self_fed", "passes", "authors_pixels", "end_shift", "moments")  # written by later versions only
 MAY_LACK += ("z", "h", "c", "first")  # of moments: whoever pairs M with V refuses them (tests/dreams/test_moments.py)
@@ -100,12 +101,12 @@ def test_a_checkpoint_with_any_part_missing_or_wrong(world: World, tmp_path: Pat
     assert counts.failures == [] and counts.told > 50 / every
 
 
-@pytest.fixture
-def controlled(world: World, tmp_path: Path) -> tuple[Path, dict[str, Any]]:
+@pytest.fixture(params=[None, Network(4, 1, ((-1.0,), (0.5,)))], ids=["linear", "actor"])
+def controlled(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> tuple[Path, dict[str, Any]]:
     """A run with a controller, and what its file holds."""
     for stage in ("vision", "memory"):
         (tmp_path / stage).symlink_to(world.run / stage)
-    spec = ControllerSpec(EnvSpec("doom"), tmp_path, ("z", "c", "h"), 0, False, 30, "fp32")
+    spec = ControllerSpec(EnvSpec("doom"), tmp_path, ("z", "c", "h"), 0, False, 30, "fp32", request.param)
     path = tmp_path / "controller/any/controller.safetensors"
     score = {"mean": 1.0, "std": float("nan"), "ci": float("nan"), "n": 1}
     about = {"generation": 3, "tau": 1.15, "sample_end": False, "seed": 0, "trained": score, "real": score}

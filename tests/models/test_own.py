@@ -155,7 +155,15 @@ def test_ours_are_known_without_torch() -> None:
     assert finished.stdout.strip() == "False"
 
 
-@pytest.mark.parametrize("name", list(known.OURS))
+LEARNERS = [name for name, ours in known.OURS.items() if ours.stage == "learner"]
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_learners_are_called_by_their_names(name: str) -> None:
+    assert known.name_of(known.OURS[name].load()) == name
+
+
+@pytest.mark.parametrize("name", [name for name in known.OURS if name not in LEARNERS])
 def test_ours_are_called_by_their_names(name: str) -> None:
     cls = models.class_of(name, known.OURS[name].stage)
     assert known.name_of(cls) == name and known._settings_of(cls, name, known.OURS[name].stage) is (

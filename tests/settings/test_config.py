@@ -141,6 +141,15 @@ def test_a_run_is_known_by_what_it_computes_and_not_by_where() -> None:
         assert {*plain(config)} - {*config.identity()} == {*plain(config)} & (free | more)
 
 
+def test_what_evolves_nothing_is_not_known_by_how_it_would_evolve() -> None:
+    words = ["--dream", "--learner", "actor-critic"]
+    tiny, laptop = (parse(ControllerConfig, [*words, "--preset", preset]) for preset in ("tiny", "laptop"))
+    assert tiny.pop_size != laptop.pop_size and not {"pop_size", "sigma0", "bias"} & {*plain(tiny)}
+    assert {"imagine", "starts", "lambda_"} <= {*tiny.identity()}
+    assert not {"updates", "save_every", "pop_size"} & {*tiny.identity()}
+    assert {"pop_size", "sigma0", "bias"} <= {*plain(parse(ControllerConfig, ["--dream"]))}
+
+
 def test_flags_override_presets() -> None:
     config = parse(ControllerConfig, ["--preset", "tiny", "--dream", "--tau", "0.5", "1.0", "--pop-size", "10"])
     assert config.dream and config.tau == (0.5, 1.0) and config.pop_size == 10 and config.generations == 40

@@ -38,9 +38,22 @@ def test_evaluation_dreams_as_the_controller_does_unless_told_otherwise() -> Non
     assert parse_all(["--dream", "--evaluate.plan", "none"]).parts[-1].config.dream
 
 
+def test_another_learner_is_asked_for_once() -> None:
+    line = "--learner actor-critic --dream --tau 1.2 --updates 7 --controller.batch-size 9 --run r"
+    plan = parse_all(line.split())
+    controller = plan.config("controller")
+    assert (controller.learner, controller.model.updates, controller.model.batch_size) == ("actor-critic", 7, 9)
+    assert str(plan.parts[-1].config.run) == "r/controller/actor-critic-tau1.2" and plan.parts[-1].config.dream
+    assert plan.config("vision").batch_size != 9
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        ("--learner actor-critic", "--learner actor-critic learns in dreams alone; add --dream"),
+        ("--updates 9", "--updates does nothing without --learner actor-critic; add that"),
+        ("--learner actor-critic --dream --pop-size 9", "--pop-size does nothing without --learner cma-es; add that"),
+        ("--learner plan-ahead", "--learner plan-ahead is unknown; known: actor-critic, cma-es"),
         ("--steps 3", "--steps is a flag of several stages; say whose: --vision.steps or --memory.steps"),
         ("--memory.stepz 3", "--memory.stepz is not a flag of memory; did you mean --memory.steps?"),
         ("--controler.episodes 3", "--controler.episodes: there is no stage controler; did you mean controller?"),
@@ -73,6 +86,7 @@ def test_what_no_stage_can_make_sense_of_is_told_as_it_was_typed(flags: str, mes
         "train-memory --env carracing --preset paper --memory rssm --no-termination",
         "train-controller --dream --tau 0.5 1.3 --no-bias --inputs z h --hidden-size 3 --sample-end",
         "train-controller --env carracing --name x",
+        "train-controller --learner actor-critic --dream --lambda 0.9 --updates 9 --actions numbers --inputs h",
         "evaluate --run r --dream --tau 1.3 --no-video",
         "probe --run a b --inputs z",
     ],

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from worldmodels.acting.controller import Controller
+from worldmodels.acting.controller import Acts
 from worldmodels.acting.policies import POLICIES
 from worldmodels.core.seeding import Noise, rng
 from worldmodels.models.base import State, WorldModel
@@ -70,8 +70,9 @@ class ModelAgent:
         model: any WorldModel.
         controller: C.
         inputs: the parts of the features that C gets.
-        params: (D,) for all rows, or (rows, D).
+        params: (D,) for all rows, or (P, D).
         action_noise: standard deviation of noise added to the actions, to explore.
+        which: of the P each row has; without, there is one for each row.
     """
 
     sees = True
@@ -79,15 +80,17 @@ class ModelAgent:
     def __init__(
         self,
         model: WorldModel,
-        controller: Controller,
+        controller: Acts,
         inputs: tuple[str, ...],
         params: np.ndarray,
         action_noise: float = 0.0,
+        which: np.ndarray | None = None,
     ) -> None:
         self.model = model
         self._controller = controller
         self._inputs = inputs
-        self._params = torch.tensor(params, dtype=torch.float32)
+        given = controller.given(torch.tensor(np.atleast_2d(params), dtype=torch.float32))
+        self._given = given if which is None else given[torch.from_numpy(which)]
         self._action_noise = action_noise
 
     def begin(self, seeds: list[int]) -> None:
@@ -95,7 +98,7 @@ class ModelAgent:
         self._explore = [rng(seed, "explore") for seed in seeds]
         self._rows = list(range(len(seeds)))
         self._eyes = Eyes(self.model, len(seeds))
-        self._row_params = self._params.expand(len(seeds), -1) if self._params.ndim == 1 else self._params
+        self._row_given = self._given.expand(len(seeds), -1)
 
     @property
     def state(self) -> State:
@@ -106,7 +109,7 @@ class ModelAgent:
         if rows != self._rows:
             self._keep(rows)
         self._eyes.see(torch.from_numpy(np.stack(obs)), self._noise.draw()[rows])
-        action = self._controller.act(self._row_params, self._eyes.features(self._inputs).cpu())
+        action = self._controller.act(self._row_given, self._eyes.features(self._inputs).cpu())
         if self._action_noise:
             draws = [self._explore[row].normal(0, self._action_noise, action.shape[1]) for row in rows]
             action = (action + torch.tensor(np.stack(draws), dtype=torch.float32)).clamp(-1, 1)
@@ -117,5 +120,5 @@ class ModelAgent:
         """Rows whose episode is over leave the batch."""
         index = torch.tensor([self._rows.index(row) for row in rows])
         self._eyes.keep(index)
-        self._row_params = self._row_params[index]
+        self._row_given = self._row_given[index]
         self._rows = rows

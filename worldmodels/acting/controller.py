@@ -1,9 +1,24 @@
 """C: about a thousand numbers that turn features into an action. A whole population acts at once."""
 
 from itertools import pairwise
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+
+class Acts(Protocol):
+    """What a C is to whoever lets it act: a Controller, or an Actor (actor.py)."""
+
+    num_params: int  # D
+
+    def given(self, params: Tensor) -> Tensor:
+        """What rows of a batch are to be given (P, G) to act by each of P sets of numbers, `params` (P, D)."""
+        ...
+
+    def act(self, given: Tensor, feat: Tensor) -> Tensor:
+        """Actions (B, A) in [-1, 1] of B rows that were given `given` (B, G), and see `feat` (B, F)."""
+        ...
 
 
 class Controller:
@@ -26,6 +41,10 @@ class Controller:
         self.bias = bias or hidden_size > 0
         self._layers = list(pairwise(sizes))
         self.num_params = sum(inputs * outputs + self.bias * outputs for inputs, outputs in self._layers)
+
+    def given(self, params: Tensor) -> Tensor:
+        """Each row brings its own numbers."""
+        return params
 
     def act(self, params: Tensor, feat: Tensor) -> Tensor:
         """Actions (B, A) in [-1, 1] of B rows with `params` (B, D) that see `feat` (B, F)."""

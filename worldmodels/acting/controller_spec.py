@@ -1,5 +1,6 @@
 """What makes a controller, without its numbers; and a trained one on disk, with them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,16 @@ import numpy as np
 import torch
 
 from worldmodels import models
-from worldmodels.acting.controller import Controller
+from worldmodels.acting.actor import Actor
+from worldmodels.acting.controller import Acts, Controller
 from worldmodels.core import checkpoint, schema
 from worldmodels.core.device import resolved
 from worldmodels.core.errors import UserError
 from worldmodels.models.base import WorldModel
 from worldmodels.settings.config import ControllerConfig
+from worldmodels.settings.environments import record_of
 from worldmodels.settings.envspec import EnvSpec
+from worldmodels.settings.models import ActorCriticSettings
 
 FILE = "controller.safetensors"
 SCORE = schema.fields(
@@ -24,6 +28,13 @@ SCORE = schema.fields(
     n=schema.whole(1),
 )
 HOLDS = schema.fields(
+    {
+        "actor": schema.fields(
+            units=schema.whole(1, 65536),
+            layers=schema.whole(1, 100),
+            choices=schema.each(schema.each(schema.number(-1, 1), least=1)),
+        ),
+    },
     params=schema.array("float32", None),
     env=models.SPEC,
     inputs=schema.each(schema.text(100), least=1),
@@ -39,12 +50,50 @@ HOLDS = schema.fields(
         sample_end=schema.flag,
     ),
 )
-"""What a controller's file holds."""
+"""What a controller's file holds; that of an actor, its network too."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """An actor's network (actor.py) without its numbers."""
+
+    units: int
+    layers: int
+    choices: tuple[tuple[float, ...], ...]
+
+    @classmethod
+    def of(cls, settings: ActorCriticSettings, env: str, action_size: int) -> "Network":
+        """As an actor is asked to be in `env`.
+
+        Raises:
+            UserError: if it is to choose, where there is nothing to choose from.
+        """
+        known = record_of(env).choices
+        choices: Sequence[tuple[float, ...]] = known if settings.actions != "numbers" else ()
+        if settings.actions == "choices" and not known:
+            if action_size == 1:
+                raise UserError(f"--actions choices: an action of {env} is one number; give --actions numbers")
+            choices = [tuple(1.0 if i == k else -1.0 for i in range(action_size)) for k in range(action_size)]
+        if odd := [choice for choice in choices if len(choice) != action_size]:
+            raise UserError(
+                f"the record of {env} lists a choice of {len(odd[0])} numbers; its actions have {action_size}"
+            )
+        return cls(settings.units, settings.layers, tuple(choices))
+
+    def plain(self) -> dict[str, Any]:
+        """For a file."""
+        return {"units": self.units, "layers": self.layers, "choices": [list(choice) for choice in self.choices]}
+
+    @classmethod
+    def read(cls, tree: dict[str, Any]) -> "Network":
+        """As `plain` told it."""
+        return cls(tree["units"], tree["layers"], tuple(tuple(map(float, choice)) for choice in tree["choices"]))
 
 
 @dataclass(frozen=True)
 class ControllerSpec:
-    """A controller without its numbers: where it acts, by which V and M, from which inputs."""
+    """A controller without its numbers: where it acts, by which V and M, from which inputs; and how: linear, with a
+    hidden layer, or by an actor's network."""
 
     env: EnvSpec
     run: Path  # folder with vision/ and memory/
@@ -53,18 +102,25 @@ class ControllerSpec:
     bias: bool
     max_steps: int
     precision: str
+    actor: Network | None = None
 
     @classmethod
     def of(cls, config: ControllerConfig, model: WorldModel) -> "ControllerSpec":
-        """As stage 4 is asked to have it."""
+        """As stage 4 is asked to have it. Raises UserError if that cannot be."""
+        actor = None
+        usual = model.default_inputs
+        if isinstance(config.model, ActorCriticSettings):
+            actor = Network.of(config.model, config.env, model.action_size)
+            usual = tuple(dict.fromkeys(("z", *usual)))
         return cls(
             config.spec,
             config.run.resolve(),
-            config.inputs or model.default_inputs,
+            config.inputs or usual,
             config.hidden_size,
             config.bias,
             config.max_steps,
             config.precision,
+            actor,
         )
 
     def for_worker(self, run: Path) -> "ControllerSpec":
@@ -79,14 +135,25 @@ class ControllerSpec:
         """
         return models.cached(self.run, version, self.precision)
 
-    def controller(self, model: WorldModel) -> Controller:
+    def controller(self, model: WorldModel) -> Acts:
         """The controller that fits `model`. Raises UserError if the model lacks one of the inputs."""
+        return self.new_actor(model) if self.actor else self._linear(model)
+
+    def new_actor(self, model: WorldModel) -> Actor:
+        """The actor that fits `model`, with numbers of its own. Raises UserError as `controller` does."""
+        assert self.actor is not None
+        return Actor(self._width(model), model.action_size, self.actor.units, self.actor.layers, self.actor.choices)
+
+    def _linear(self, model: WorldModel) -> Controller:
+        return Controller(self._width(model), model.action_size, self.hidden_size, self.bias)
+
+    def _width(self, model: WorldModel) -> int:
+        """F, of the inputs together."""
         for part in self.inputs:
             if part not in model.feat_sizes:
                 known = ", ".join(model.feat_sizes)
                 raise UserError(f"--inputs {part} is not among this model's features: {known}")
-        width = sum(model.feat_sizes[part] for part in self.inputs)
-        return Controller(width, model.action_size, self.hidden_size, self.bias)
+        return sum(model.feat_sizes[part] for part in self.inputs)
 
 
 def save_controller(
@@ -111,6 +178,8 @@ def save_controller(
         "model": models.fingerprint(spec.run) if model is None else model,
         "about": about,
     }
+    if spec.actor:
+        tree["actor"] = spec.actor.plain()
     checkpoint.save(path, "controller", tree)
 
 
@@ -142,12 +211,22 @@ def load_controller(folder: Path, asked: str = "--run") -> tuple[ControllerSpec,
         tree["bias"],
         tree["max_steps"],
         tree["precision"],
+        Network.read(tree["actor"]) if "actor" in tree else None,
     )
-    needed = spec.controller(models.load(run, precision="fp32")).num_params
+    needed = _needed(spec, models.load(run, precision="fp32"), folder / FILE)
     held = len(tree["params"])
     if held != needed:
         raise UserError(f"{folder / FILE} holds {held} numbers, but its controller has {needed}")
     return spec, tree["params"], tree["about"] | {"folder": str(folder)}
+
+
+def _needed(spec: ControllerSpec, model: WorldModel, path: Path) -> int:
+    """How many numbers it takes, counted without room for them. Raises UserError naming `path` if it cannot be."""
+    try:
+        with torch.device("meta"):
+            return spec.controller(model).num_params
+    except ValueError as error:
+        raise UserError(f"{path} holds an actor that cannot be: {error}") from error
 
 
 def controllers_of(run: Path) -> list[Path]:

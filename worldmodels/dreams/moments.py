@@ -25,9 +25,9 @@ STRONGEST = 3.0  # nats that expected ends are shifted by at most
 class Moments(NamedTuple):
     """Moments of real episodes."""
 
-    states: State  # of the model: (MANY, ...) each
-    episode: np.ndarray  # (MANY,), which
-    step: np.ndarray  # (MANY,), of it
+    states: State  # of the model: (count, ...) each
+    episode: np.ndarray  # (count,), which
+    step: np.ndarray  # (count,), of it
 
 
 def some_episodes(embeddings: Embeddings) -> list[EmbeddedEpisode]:
@@ -38,14 +38,14 @@ def some_episodes(embeddings: Embeddings) -> list[EmbeddedEpisode]:
 
 
 @torch.no_grad()
-def moments(model: WorldModel, episodes: list[EmbeddedEpisode], seed: int) -> Moments:
-    """MANY random steps of real episodes, all steps alike, seen with open eyes from the beginning.
+def moments(model: WorldModel, episodes: list[EmbeddedEpisode], seed: int, count: int = MANY) -> Moments:
+    """`count` random steps of real episodes, all steps alike, seen with open eyes from the beginning.
 
     None is an episode's last, after which nothing happens. The same step may come twice.
     """
     lengths = np.array([len(episode.action) for episode in episodes])
     ends = np.cumsum(lengths)
-    chosen = np.sort(rng(seed, "moments").integers(ends[-1], size=MANY))
+    chosen = np.sort(rng(seed, "moments").integers(ends[-1], size=count))
     of = np.searchsorted(ends, chosen, side="right")
     at = chosen - (ends - lengths)[of]
     noise = Noise([integer(seed, "moments", i) for i in range(len(episodes))], model.noise_size, model.starts.device)

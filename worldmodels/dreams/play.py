@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from worldmodels.acting.controller import Controller
+from worldmodels.acting.controller import Acts
 from worldmodels.dreams.capture import Captured
 from worldmodels.dreams.dream import Dream
 from worldmodels.models.base import State, WorldModel
@@ -30,9 +30,9 @@ class Lives(NamedTuple):
     lengths: Tensor
 
 
-def by_controller(model: WorldModel, controller: Controller, inputs: tuple[str, ...]) -> Act:
-    """Rows are given a controller's numbers each, and act by the parts `inputs` of the features."""
-    return lambda state, params: controller.act(params, model.features(state, inputs).float())
+def by_controller(model: WorldModel, controller: Acts, inputs: tuple[str, ...]) -> Act:
+    """Rows are given what the controller says (`given`), and act by the parts `inputs` of the features."""
+    return lambda state, given: controller.act(given, model.features(state, inputs).float())
 
 
 def by_itself(state: State, action: Tensor) -> Tensor:

@@ -19,8 +19,10 @@ from worldmodels.estimate.costs import Cost, Size, own_memory, seconds_per, show
 from worldmodels.estimate.training import MadeUp
 from worldmodels.evolution.cma_es import FULL_COVARIANCE_LIMIT
 from worldmodels.evolution.evaluators import DreamEvaluator
+from worldmodels.imagination.learner import ActorCritic
 from worldmodels.models.base import WorldModel
 from worldmodels.settings.config import ControllerConfig, EvaluateConfig, MemoryConfig, VisionConfig, usual
+from worldmodels.settings.models import ActorCriticSettings
 
 SAMPLED = 256  # candidates, and episodes of each: if there are more, so many are measured
 
@@ -37,7 +39,7 @@ def evolution(config: ControllerConfig, asked: Asked = None) -> float:
     model, source = _model(config, torch.device("cpu"), asked)
     spec = ControllerSpec.of(config, model)
     numbers = spec.controller(model).num_params
-    measured = min(config.pop_size, SAMPLED)
+    measured = 1 if spec.actor else min(config.pop_size, SAMPLED)
     params = rng(config.seed, "estimate").normal(0, config.sigma0, (measured, numbers))
     torch.set_num_threads(1)  # as in a worker
     real = _real_step(config, spec, model, params)
@@ -45,14 +47,29 @@ def evolution(config: ControllerConfig, asked: Asked = None) -> float:
     final = (len(config.tau) or 1) + len(baselines(config.env))
     times = final * config.final_episodes * config.max_steps
     costs += [Cost("real step, final scores", real, times, "the same, baselines too", _cores(config))]
-    matrices = 3 * numbers**2 if numbers <= FULL_COVARIANCE_LIMIT else 0
-    checkpoint = (len(config.tau) or 1) * 8 * (matrices + 10 * numbers)
-    sizes = [Size("disk: checkpoint", checkpoint, f"CMA-ES over {numbers:,} numbers"), own_memory()]
-    title = f"{config.generations} generations of C of {config.spec.label}, a dry run"
+    size = _actor_checkpoint(numbers) if spec.actor else _search_checkpoint(numbers)
+    sizes = [size._replace(bytes=(len(config.tau) or 1) * size.bytes), own_memory()]
+    steps = _updates(config) if spec.actor else f"{config.generations} generations"
+    title = f"{steps} of C of {config.spec.label}, a dry run"
     counted = f"every episode counts --max-steps {config.max_steps:,} steps"
     if config.horizon:
-        counted += f", while evolving --horizon {config.horizon:,}"
+        counted += f", while {'tested' if spec.actor else 'evolving'} --horizon {config.horizon:,}"
     return show(f"{title}; {counted}; {source}", costs, sizes)
+
+
+def _search_checkpoint(numbers: int) -> Size:
+    matrices = 3 * numbers**2 if numbers <= FULL_COVARIANCE_LIMIT else 0
+    return Size("disk: checkpoint", 8 * (matrices + 10 * numbers), f"CMA-ES over {numbers:,} numbers")
+
+
+def _actor_checkpoint(numbers: int) -> Size:
+    """Actor and critic with two moments each, the slow critic, and the best actors."""
+    return Size("disk: checkpoint", 4 * 9 * numbers, f"an actor of {numbers:,} numbers, its critic, and Adam's moments")
+
+
+def _updates(config: ControllerConfig) -> str:
+    assert isinstance(config.model, ActorCriticSettings)
+    return f"{config.model.updates} updates"
 
 
 def evaluation(config: EvaluateConfig, controller: ControllerConfig, asked: Asked = None) -> float:
@@ -88,8 +105,8 @@ def _real_step(
     """Seconds of a step in the real environment, by as many candidates as play side by side."""
     envs = reused(config.spec, config.lockstep)
     seeds = _luck(config, config.lockstep)
-    rows = np.resize(params, (config.lockstep, params.shape[1])).astype(np.float32)
-    agent = ModelAgent(model, spec.controller(model), spec.inputs, rows)
+    which = np.arange(config.lockstep) % len(params)
+    agent = ModelAgent(model, spec.controller(model), spec.inputs, params.astype(np.float32), which=which)
     return seconds_per(lambda n: sum(o.length for o in rollout(envs, agent, seeds, n)), config.max_steps)
 
 
@@ -111,8 +128,9 @@ def _dreamt(
     asked: Asked,
 ) -> list[Cost]:
     """What they cost in dreams, and the real episodes that are shown beside."""
-    dreaming, _ = _model(config, prepare_device(config.device), asked)
-    seeds = _luck(config, min(config.episodes, SAMPLED))
+    device = prepare_device(config.device)
+    dreaming, _ = _model(config, device, asked)
+    seeds = _luck(config, min(config.test_episodes if spec.actor else config.episodes, SAMPLED))
 
     def world(steps: int) -> DreamEvaluator:
         lasting = dataclasses.replace(spec, max_steps=steps)
@@ -132,15 +150,40 @@ def _dreamt(
     which = "as it will dream them" if all_of_them else "of those that it will dream"
     at_once = f"{len(params)} x {len(seeds)}, {which}"
     beside = _tests(config) * config.real_episodes
+    learning = Cost("dream step, evolving", each, tried, at_once, of_all)
+    if spec.actor:
+        learning = _update(config, spec, _model(dataclasses.replace(config, precision="fp32"), device, asked)[0])
     return [
-        Cost("dream step, evolving", each, tried, at_once, of_all),
-        Cost("dream step, tests", each, tests, "the same", of_one),
+        learning,
+        Cost("dream step, tests", each, tests, at_once if spec.actor else "the same", of_one),
         Cost("real step, shown beside", real, beside * whole, _how(config), _cores(config)),
     ]
 
 
+def _update(config: ControllerConfig, spec: ControllerSpec, model: WorldModel) -> Cost:
+    """What the updates of actor and critic cost, by all cores together."""
+    settings = config.model
+    assert isinstance(settings, ActorCriticSettings)
+    learner = ActorCritic(
+        model, spec.new_actor(model), spec.inputs, model.initial(settings.batch_size), settings, config.seed
+    )
+
+    def work(count: int) -> float:
+        for _ in range(count):
+            learner.advance()
+        return count
+
+    torch.set_num_threads(_cores(config))  # as it will be
+    each = seconds_per(work)
+    torch.set_num_threads(1)
+    dreams = f"{settings.batch_size} x {settings.imagine}, by all cores together"
+    return Cost("update", each, (len(config.tau) or 1) * settings.updates, dreams)
+
+
 def _tests(config: ControllerConfig) -> int:
-    return -(-config.generations // config.test_every)
+    settings = config.model
+    steps = settings.updates if isinstance(settings, ActorCriticSettings) else config.generations
+    return -(-steps // config.test_every)
 
 
 def _how(config: ControllerConfig) -> str:

@@ -68,7 +68,8 @@ class DreamEvaluator:
         workers: Workers | None = None,
         horizon: int = 0,
     ) -> None:
-        act = by_controller(model, spec.controller(model), spec.inputs)
+        self._controller = spec.controller(model)
+        act = by_controller(model, self._controller, spec.inputs)
         dream = Dream(model, tau, sample_end, midway=horizon > 0)
         self.player = Player(dream, act, horizon or spec.max_steps, lean=True)
         on_gpu = self.player.records
@@ -102,7 +103,7 @@ class DreamEvaluator:
 
     def _side_by_side(self, params: np.ndarray, seeds: list[int]) -> Scores:
         candidates = torch.as_tensor(params, dtype=torch.float32, device=self.player.dream.device)
-        rows = candidates.repeat_interleave(len(seeds), 0)
+        rows = self._controller.given(candidates).repeat_interleave(len(seeds), 0)
         lives = self.player.play(seeds, rows, copies=len(params))
         return Scores(*(of_all.reshape(len(params), len(seeds)).cpu().numpy() for of_all in lives))
 
@@ -131,7 +132,7 @@ class RealEvaluator:
         candidate = np.repeat(np.arange(population), episodes)
         seed = np.tile(seeds, population)
         groups = (slice(i, i + self._lockstep) for i in range(0, population * episodes, self._lockstep))
-        tasks = [self._task(params[candidate[group]], seed[group].tolist()) for group in groups]
+        tasks = [self._task(*_own(params, candidate[group]), seed[group].tolist()) for group in groups]
         return _scores(self._workers.map(play_group, tasks, _count(done)), population, self._failures)
 
 
@@ -165,11 +166,12 @@ class DreamTask:
 
 @dataclass(frozen=True)
 class RealTask:
-    """Controllers in the real environment, side by side: one seed each."""
+    """Controllers in the real environment, side by side: rows of one seed each."""
 
     spec: ControllerSpec  # as the worker finds it
     version: str  # the fingerprint of V and M
-    params: np.ndarray  # float32 (rows, D)
+    params: np.ndarray  # float32 (P, D)
+    which: np.ndarray  # (rows,), of the P
     seeds: list[int]  # (rows,)
 
 
@@ -194,7 +196,7 @@ def play_group(task: RealTask) -> list[Outcome]:
     """A worker's task: what came of each pair of controller and seed."""
     spec = task.spec
     model = spec.model(task.version)
-    agent = ModelAgent(model, spec.controller(model), spec.inputs, task.params)
+    agent = ModelAgent(model, spec.controller(model), spec.inputs, task.params, which=task.which)
     return rollout(reused(spec.env, len(task.seeds)), agent, task.seeds, spec.max_steps)
 
 
@@ -203,6 +205,12 @@ def play_blind(task: BlindTask) -> list[Outcome]:
     envs = reused(task.env, 1)
     agent = BlindAgent(task.policy, numbers_in_an_action(envs[0]))
     return rollout(envs, agent, task.seeds, task.max_steps)
+
+
+def _own(params: np.ndarray, candidate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers (P, D) that some rows act by, each once, and which of them each row has."""
+    chosen, which = np.unique(candidate, return_inverse=True)
+    return params[chosen], which
 
 
 def _scores(groups: list[list[Outcome]], population: int, failures: list[str]) -> Scores:

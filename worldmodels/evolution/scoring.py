@@ -43,6 +43,11 @@ def score_baselines(
     return scores
 
 
+def episode_seeds(seed: int, purpose: str, count: int, generation: int = 0) -> list[int]:
+    """Seeds of episodes that train ("train", others in each generation), or test ("test", "real")."""
+    return [integer(seed, "episodes", purpose, generation, i) for i in range(count)]
+
+
 def final_seeds(seed: int, episodes: int, world: Literal["real", "dream"] = "real") -> list[int]:
     """Seeds of final scores: met neither in training nor in the tests that choose the best mean."""
     return [integer(seed, "final" if world == "real" else "final dream", i) for i in range(episodes)]

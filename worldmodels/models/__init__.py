@@ -164,7 +164,8 @@ def _built(tree: dict[str, Any], kind: str, path: Path) -> Any:
     """The module that a file tells of, untrained."""
     family = tree["family"]
     if ":" not in family and family not in OURS:
-        raise UserError(f"{path} holds a {family}, which this version does not know ({', '.join(OURS)})")
+        known = ", ".join(name for name, ours in OURS.items() if ours.stage == kind)
+        raise UserError(f"{path} holds a {family}, which this version does not know ({known})")
     try:
         cls = class_of(family, kind)
         settings = named(family, kind).settings

@@ -74,6 +74,8 @@ class WorldModel(Protocol):
     def imagine(self, state: State, action: Tensor, noise: Tensor, tau: float = 1.0) -> Dreamed:
         """Eyes shut: what comes next, at temperature `tau`. Shapes as in `observe`.
 
+        Where gradients are enabled they pass from all that comes to `state` and `action`: an actor learns by them.
+
         On a GPU this and `features` become one CUDA graph, so they must ask the host for no value.
         """
         ...

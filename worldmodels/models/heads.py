@@ -1,4 +1,5 @@
-"""Small networks that read features: multi-layer perceptrons, and Dreamer's two-hot reward (HRSSM 1.3)."""
+"""Small networks that read features: multi-layer perceptrons, and Dreamer's two-hot reward (HRSSM 1.3), which is its
+critic, too."""
 
 from collections.abc import Sequence
 
@@ -47,6 +48,12 @@ def symexp(x: Tensor) -> Tensor:
     return x.sign() * x.abs().expm1()
 
 
+def within(x: Tensor, low: float, high: float) -> Tensor:
+    """x clipped to [low, high]; the gradient passes as if it were not, else nothing could lead back from outside."""
+    clipped = x.clamp(low, high)
+    return x + (clipped - x).detach() if x.requires_grad else clipped
+
+
 class RewardHead(nn.Module):
     """A distribution over 255 values, evenly spaced in symlog; starts uniform.
 
@@ -74,9 +81,11 @@ class RewardHead(nn.Module):
         probs = torch.softmax(self.net(feat).float(), -1)
         return symexp((probs * self.bins).sum(-1))
 
-    def loss(self, feat: Tensor, reward: Tensor) -> Tensor:
-        """Cross-entropy with the two bins beside symlog(reward), (...,)."""
+    def loss(self, feat: Tensor, reward: Tensor, *others: Tensor) -> Tensor:
+        """Cross-entropy with the two bins beside symlog(reward), (...,); with those of `others` added, if there are."""
         wanted = two_hot(symlog(reward.float()), self.bins)
+        for other in others:
+            wanted = wanted + two_hot(symlog(other.float()), self.bins)
         return -(wanted * F.log_softmax(self.net(feat).float(), -1)).sum(-1)
 
 

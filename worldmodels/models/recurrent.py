@@ -23,7 +23,7 @@ from worldmodels.models.base import (
     in_its_precision,
     sample_code,
 )
-from worldmodels.models.heads import RewardHead, mlp
+from worldmodels.models.heads import RewardHead, mlp, within
 from worldmodels.models.latent import balanced_kl
 from worldmodels.models.mixture import HALF_LOG_2PI
 from worldmodels.models.rssm import RSSM, Recurrence
@@ -199,7 +199,7 @@ class RSSMWorldModel(Pairing):
         settings = memory.settings
         feat = torch.cat([z, h], -1)
         if settings.reward == "head":
-            reward = memory.reward_head(feat).clamp(*memory.reward_range)
+            reward = within(memory.reward_head(feat), *memory.reward_range)
         else:
             reward = torch.full_like(h[:, 0], float(settings.reward == "alive"))
         if settings.termination:

@@ -65,8 +65,11 @@ class RSSM(nn.Module):
         return h, self.latent.mode(self.prior(h))
 
     def advance(self, z: Tensor, action: Tensor, h: Tensor) -> Tensor:
-        """The next memory, from z (..., Z), the action (..., A) taken there, and h (..., H)."""
-        action = action / action.abs().clamp_min(1)
+        """The next memory, from z (..., Z), the action (..., A) taken there, and h (..., H).
+
+        Actions beyond 1 are scaled back, and their gradient by as much: it does not end there.
+        """
+        action = action / action.detach().abs().clamp_min(1)
         return self._gru(self.input(torch.cat([z, action], -1)), h)
 
     def prior(self, h: Tensor) -> Tensor:

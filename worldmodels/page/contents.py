@@ -64,13 +64,14 @@ class Pilot:
 
     def __init__(self, model: WorldModel, folder: Path) -> None:
         spec, params, _ = load_controller(folder)
-        self._act = by_controller(model, spec.controller(model), spec.inputs)
-        self._params = torch.tensor(params, device=model.starts.device)[None]
+        controller = spec.controller(model)
+        self._act = by_controller(model, controller, spec.inputs)
+        self._given = controller.given(torch.tensor(params, device=model.starts.device)[None])
 
     @torch.no_grad()
     def act(self, state: State) -> np.ndarray:
         """float32 (A,) in a state of one row."""
-        action: np.ndarray = self._act(state, self._params)[0].cpu().numpy()
+        action: np.ndarray = self._act(state, self._given)[0].cpu().numpy()
         return action
 
 

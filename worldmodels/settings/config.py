@@ -35,6 +35,7 @@ COMPUTES = {"workers", "device", "ray", "deadline", "fresh", "dry_run"}
 LIES = {"run", "data", "distractor_videos", "plugin"}
 """Settings that say where things lie."""
 DREAMT = Only("--dream", lambda asked: asked.dream)
+EVOLVED = Only("--learner cma-es", lambda asked: asked.learner == "cma-es")
 DCS = Only("--distractor dcs", lambda asked: asked.distractor == "dcs")
 
 
@@ -189,7 +190,7 @@ class Stage(OnCores, OfAll, Place):
 
     def identity(self) -> dict[str, Any]:
         """The settings that a resumed run must share with the run it goes on with, as plain data."""
-        free = {name for name, about in about_all(self).items() if about.free}
+        free = {name for part in parts_of(self) for name, about in about_all(part).items() if about.free}
         return {name: value for name, value in plain(self).items() if name not in free}
 
     def leading(self) -> list[str]:
@@ -269,12 +270,7 @@ class TrainConfig(InPrecision, OnDevice, Stage):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_numbers(self.model)
-        name = getattr(self, self.MODEL)
-        needed = named(name, self.MODEL).settings
-        if type(self.model) is not needed:
-            given = type(self.model).__name__
-            raise UserError(f"{flag(self.MODEL)} {name} has settings of its own, {needed.__name__}, not {given}")
+        _check_model(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,43 +306,57 @@ class MemoryConfig(TrainConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ControllerConfig(InPrecision, OnDevice, OnCluster, Stage):
-    """Stage 4: evolve C by CMA-ES, in the real environment or in M's dreams."""
+    """Stage 4: evolve C by CMA-ES, in the real environment or in M's dreams; or train an actor there, with a critic."""
 
+    learner: str = setting(
+        "cma-es",
+        leads=True,
+        only=Only(
+            "--dream",
+            lambda asked: asked.dream or asked.learner == "cma-es",
+            "{flag} {given} learns in dreams alone; add {add}",
+        ),
+    )
+    """cma-es (World Models: a small C is evolved), actor-critic (HRSSM, Dreamer: an actor and a critic are trained in
+    dreams, by the gradient through them). --help shows the flags of the one that is named beside it."""
     dream: bool = setting(False, leads=True)
-    """Evolve in dreams; the real environment is then used for nothing but the scores shown beside."""
+    """Learn in dreams; the real environment is then used for nothing but the scores shown beside."""
     tau: tuple[float, ...] = setting(
         (), least=1e-9, most=1e9, only=DREAMT._replace(said="{flag} {given} is a temperature of dreams; add {add}")
     )
     """Temperature of the dreams. Several values: a sweep, one controller each. Default: the environment's usual
     one, 1.15 for Doom (the paper's), else 1."""
     name: str = setting("", free=True)
-    """Folder of the controller below <run>/controller. Default: real, or tau<value>."""
+    """Folder of the controller below <run>/controller. Default: real, or tau<value>; another learner's than cma-es has
+    that learner's name in front."""
     inputs: tuple[str, ...] = setting(())
     """What C sees of V's code and M's memory. MDN-RNN: z, h, c; RSSM: z (sampled), probs (what it was sampled from), h,
-    projection (HRSSM's). Default: h for an RSSM (docs/results.md); as the paper for an MDN-RNN: z h, in Doom z c h."""
-    hidden_size: int = setting(0, zero=True, most=65_536)
+    projection (HRSSM's). Default: h for an RSSM (docs/results.md); as the paper for an MDN-RNN: z h, in Doom z c h. An
+    actor sees z besides."""
+    hidden_size: int = setting(0, zero=True, most=65_536, only=EVOLVED)
     """Units of a tanh layer between (the paper's ablation: 40); 0 for a linear C."""
-    bias: bool = setting(True)
+    bias: bool = setting(True, only=EVOLVED)
     """Whether C's outputs have a bias (CarRacing yes, Doom no, as the authors)."""
-    generations: int = setting(100, most=MANY, free=True)
+    generations: int = setting(100, most=MANY, free=True, only=EVOLVED)
     """Generations of CMA-ES."""
-    pop_size: int = setting(64, least=4, too_few="is too small for CMA-ES", most=100_000)
+    pop_size: int = setting(64, least=4, too_few="is too small for CMA-ES", most=100_000, only=EVOLVED)
     """Candidates per generation."""
-    episodes: int = setting(16, most=100_000)
+    episodes: int = setting(16, most=100_000, only=EVOLVED)
     """Episodes per candidate; all candidates of a generation meet the same seeds."""
-    sigma0: float = setting(0.1)
+    sigma0: float = setting(0.1, only=EVOLVED)
     """CMA-ES's first step size."""
-    start_from: Path = setting(Path())
+    start_from: Path = setting(Path(), only=EVOLVED)
     """A controller's folder, or a run that holds exactly one: evolution begins at its numbers instead of at zero, in
     another world perhaps (evolved in dreams, now in reality)."""
     max_steps: int = setting(1000, most=MANY)
     """Steps after which an episode, dreamt or real, is truncated."""
     test_every: int = setting(10)
-    """Generations between tests of the CMA mean on held-out seeds; the best tested mean is kept."""
+    """Generations between tests of the CMA mean on held-out seeds, or updates between those of an actor; the best that
+    was tested is kept."""
     test_episodes: int = setting(256, most=1_000_000)
-    """Episodes of such a test in the world that C evolves in."""
+    """Episodes of such a test in the world that C learns in."""
     real_episodes: int = setting(16, zero=True, most=1_000_000, only=DREAMT)
-    """Real episodes shown beside, when C evolves in dreams. They choose nothing."""
+    """Real episodes shown beside, when C learns in dreams. They choose nothing."""
     final_episodes: int = setting(100, zero=True, most=1_000_000, free=True)
     """Real episodes of the final score. 0, with --dream: nothing real is played, for there may be no environment."""
     sample_end: bool = setting(False, only=DREAMT)
@@ -354,16 +364,22 @@ class ControllerConfig(InPrecision, OnDevice, OnCluster, Stage):
     (the paper). An M that was trained briefly is seldom sure enough for that, and its dreams would hardly end."""
     horizon: int = setting(0, zero=True, most=MANY, only=DREAMT)
     """Steps of a dream that begins in the midst of a real episode, so that M remembers what really happened until then,
-    and has little time to drift. 0: dreams begin where episodes began, and last for up to --max-steps (the paper)."""
+    and has little time to drift. 0: dreams begin where episodes began, and last for up to --max-steps (the paper).
+    What an actor is trained in is --imagine; it is tested in these."""
     lockstep: int = setting(8, most=256)
     """Real environments that one worker steps side by side."""
     deadline: float = setting(
         900.0, free=True, only=Only("--workers above 0, or --ray", lambda asked: asked.workers > 0 or asked.ray != "")
     )
     """Seconds after which a worker's task counts as hung and is tried on a new worker."""
+    model: ModelSettings = dataclasses.field(default_factory=ModelSettings)
+    """The settings of the learner itself: flags like all others."""
+
+    MODEL: ClassVar[str] = "learner"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_model(self)
         if self.dream and not self.tau:
             object.__setattr__(self, "tau", (record_of(self.env).tau,))
         if self.name and (Path(self.name).name != self.name or self.name == ".."):
@@ -386,11 +402,22 @@ class ControllerConfig(InPrecision, OnDevice, OnCluster, Stage):
     def folder(self) -> Path:
         """Where this controller lives (a sweep has one folder per temperature)."""
         default = _folder_of(self.tau[0]) if self.dream else "real"
-        return self.run / "controller" / (self.name or default)
+        prefix = "" if self.learner == "cma-es" else f"{self.learner}-"
+        return self.run / "controller" / (self.name or prefix + default)
 
     def each(self) -> "list[ControllerConfig]":
         """One for each controller: a sweep has several."""
         return [dataclasses.replace(self, tau=(tau,)) for tau in self.tau] if self.dream else [self]
+
+
+def _check_model(config: Any) -> None:
+    """Raises UserError if the settings of what a stage trains make no sense, or are another's."""
+    check_numbers(config.model)
+    name = getattr(config, config.MODEL)
+    needed = named(name, config.MODEL).settings
+    if type(config.model) is not needed:
+        given = type(config.model).__name__
+        raise UserError(f"{flag(config.MODEL)} {name} has settings of its own, {needed.__name__}, not {given}")
 
 
 def _folder_of(tau: float) -> str:
@@ -584,10 +611,11 @@ def defaults(config: Any) -> dict[str, Any]:
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """A configuration as JSON-ready data, its model's settings among the others."""
+    """A configuration as JSON-ready data, its model's settings among the others; those of evolution if C evolves."""
     values = dataclasses.asdict(config)
     values |= values.pop("model", {})
-    return {name: _plain(value) for name, value in values.items()}
+    idle = {name for name, about in about_all(config).items() if about.only is EVOLVED and not EVOLVED.holds(config)}
+    return {name: _plain(value) for name, value in values.items() if name not in idle}
 
 
 def _plain(value: Any) -> Any:

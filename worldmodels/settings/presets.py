@@ -29,7 +29,7 @@ def preset_of(kind: type, env: str, preset: str, model: type[ModelSettings] | No
     record = record_of(env)
     stage = kind.__name__.removesuffix("Config").lower()
     own = record.settings(stage, preset)
-    _refuse_unknown(record, stage, own, _known(kind, stage, model))
+    _refuse_unknown(record, stage, own, _known(kind, model))
     chosen = {"env": env, "preset": preset} | OTHER.settings(stage, preset) | own
     if record.action_repeat and stage in STAGES:
         chosen["action_repeat"] = record.action_repeat
@@ -38,9 +38,9 @@ def preset_of(kind: type, env: str, preset: str, model: type[ModelSettings] | No
     return chosen
 
 
-def _known(kind: type, stage: str, model: type[ModelSettings] | None) -> list[str]:
+def _known(kind: type, model: type[ModelSettings] | None) -> list[str]:
     """All that an environment may set for a stage: its settings, and those of any model that it can train."""
-    trained = [ours.settings for ours in OURS.values() if ours.stage == stage]
+    trained = [ours.settings for ours in OURS.values() if ours.stage == getattr(kind, "MODEL", "")]
     parts: list[Any] = [kind, *trained, *([model] if model else [])]
     return sorted({field.name for part in parts for field in dataclasses.fields(part)})
 

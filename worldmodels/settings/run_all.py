@@ -198,8 +198,9 @@ def _owner(one: Given, types: dict[str, dict[str, Any]]) -> str:
 
 
 def _of_another_model(name: str, stage: str) -> bool:
-    """Whether a V or M that was not asked for has such a flag; that stage tells of it."""
-    others = [other.settings for other in OURS.values() if other.stage == stage]
+    """Whether a V, M or learner that was not asked for has such a flag; that stage tells of it."""
+    trains = getattr(STAGES[stage], "MODEL", "")
+    others = [other.settings for other in OURS.values() if other.stage == trains]
     return any(positive(name) in map(flag, names_of(other)) for other in others)
 
 

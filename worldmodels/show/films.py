@@ -91,9 +91,10 @@ def dream(
     sample_end: bool = False,
 ) -> int:
     """Films one dream of the controller's; returns its length in steps."""
-    act = by_controller(model, spec.controller(model), spec.inputs)
+    controller = spec.controller(model)
+    act = by_controller(model, controller, spec.inputs)
     player = Player(Dream(model, tau, sample_end), act, min(spec.max_steps, MAX_FRAMES))
-    row = torch.as_tensor(params, dtype=torch.float32, device=model.starts.device)[None]
+    row = controller.given(torch.as_tensor(params, dtype=torch.float32, device=model.starts.device)[None])
 
     def watch(step: int, state: State) -> None:
         picture = model.decode(state)[0].cpu().numpy()

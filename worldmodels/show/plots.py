@@ -83,6 +83,29 @@ def fitness(
     _save(figure, path)
 
 
+def imagined(path: Path, history: History, title: str, apart: bool = False) -> None:
+    """What an actor's dreams are worth, per update, and how it tested.
+
+    Returns of dreams are discounted, and end with what the critic expects beyond; so they have a panel of their own.
+    `apart` gives real scores another, where the tests are of shorter episodes.
+    """
+    apart = apart and any("real_mean" in line for line in history)
+    figure, axes = plt.subplots(2 + apart, figsize=(7.0, 9.0) if apart else (7.0, 6.5), squeeze=False, sharex=True)
+    tested, real, dreamt = axes[0, 0], axes[int(apart), 0], axes[-1, 0]
+    _tests(tested, history, "test", "held-out seeds", "C1")
+    _tests(real, history, "real", "real", "C3")
+    for name, label, style in (("return", "dreamt return", "-"), ("value", "critic", ":")):
+        points = [(line["step"], line[name]) for line in history if name in line]
+        if points:
+            dreamt.plot(*zip(*points, strict=True), style, marker="o" if len(points) == 1 else "", label=label)
+    tested.set(ylabel="return", title=title)
+    real.set(ylabel="real return" if apart else "return")
+    dreamt.set(xlabel="update", ylabel="discounted, dreamt")
+    for each in axes[:, 0]:
+        _legend_beside(each)
+    _save(figure, path)
+
+
 def _tests(axis: Any, history: History, name: str, label: str, colour: str) -> None:
     """Scores of the CMA mean, with their 95 % confidence intervals."""
     names = ("step", f"{name}_mean", f"{name}_ci")

@@ -56,7 +56,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Summary]:
     with make_workers(config.workers, config.ray) as workers:
         played = _played(config, model, spec, params, about, workers, failures)
     record = Record(folder / "evaluate.json", "evaluate", config)
-    title = f"{folder.name} of {spec.env.label}, generation {about['generation']}, {len(params)} numbers"
+    step = f"{'update' if spec.actor else 'generation'} {about['generation']}"
+    title = f"{folder.name} of {spec.env.label}, {step}, {len(params)} numbers"
     scores = {name: one.returns for name, one in played.items()}
     report(record, title, scores, failures)
     _compare(record, played)

@@ -6,6 +6,7 @@ import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,7 +81,7 @@ def fit(
     training = _Training(module, config, run, device)
     hidden = config.dry_run or not distributed.is_main()
     with (
-        _patient() as interrupted,
+        patient() as interrupted,
         progress.bar(total=config.steps, initial=training.step, unit="step", desc=run.kind, disable=hidden) as bar,
     ):
         source = batches(training.step)
@@ -122,7 +123,7 @@ class _Training:
 
     def _restore(self, saved: dict[str, Any]) -> None:
         checkpoint.load_weights(self._module, saved["weights"], self._run.checkpoint_path)
-        _load_moments(self._optimizer, saved["optimizer"]["state"], self._run)
+        load_moments(self._optimizer, saved["optimizer"]["state"], self._run.checkpoint_path)
         if any(len(value) < distributed.world_size() for value in saved["carry"].values()):
             raise UserError(f"{self._run.checkpoint_path} goes on from too small a batch; start anew with --fresh")
         self.carry = self._mine(saved["carry"])
@@ -224,15 +225,19 @@ def _line(found: _Step) -> dict[str, float]:
     return {"loss": found.loss, "learning_rate": found.learning_rate} | distributed.mean(metrics)
 
 
-def _load_moments(optimizer: torch.optim.Optimizer, moments: dict[int, dict[str, torch.Tensor]], run: Run) -> None:
-    """Puts Adam where it was; its settings are those of the command. Raises UserError if it was another module's."""
+def load_moments(optimizer: torch.optim.Optimizer, moments: dict[int, dict[str, torch.Tensor]], source: Path) -> None:
+    """Puts Adam where it was; its settings are those of the command.
+
+    Raises:
+        UserError: naming the file `source`, if it was another module's.
+    """
     own = optimizer.state_dict()["param_groups"]
     parameters = dict(enumerate(optimizer.param_groups[0]["params"]))
     for number, state in moments.items():  # parameters that no loss asks for have none
         found = {name: (value.dtype, value.shape) for name, value in state.items()}
         like = (parameters[number].dtype, parameters[number].shape) if number in parameters else None
         if found != {"step": (torch.float32, torch.Size()), "exp_avg": like, "exp_avg_sq": like}:
-            raise UserError(f"{run.checkpoint_path} holds an optimizer of another model; start anew with --fresh")
+            raise UserError(f"{source} holds an optimizer of another model; start anew with --fresh")
     optimizer.load_state_dict({"state": moments, "param_groups": own})
 
 
@@ -246,7 +251,7 @@ def _check_carry(carry: dict[str, torch.Tensor], batch: dict[str, torch.Tensor],
 
 
 @contextlib.contextmanager
-def _patient() -> Iterator[Callable[[], bool]]:
+def patient() -> Iterator[Callable[[], bool]]:
     """Ctrl-C waits for the step in hand, so that it can be saved; the second one does not. Yields whether it came.
 
     Of several processes none waits: each would stop at a step of its own.

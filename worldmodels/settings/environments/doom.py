@@ -68,6 +68,7 @@ DOOM = Environment(
     tau=1.15,
     rest=(0.0,),
     keys={"left": (-1.0,), "right": (1.0,)},
+    choices=((-1.0,), (0.0,), (1.0,)),
     distractors=True,
     tells_truth=True,
     published=Published(

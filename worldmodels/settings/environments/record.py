@@ -67,6 +67,7 @@ class Environment:
         rest: the action while no key is held, for who plays it on the page (worldmodels play).
         keys: what the arrow keys, called left, right, up and down, add to that while they are held. Without, left and
             right lead the first number of an action, up and down the second.
+        choices: the actions that differ in what they do, if they are few; none, if each number counts.
         tells_truth: whether, given truth=True, it tells its true state as info["truth"], a dict of float32 (n,).
         published: what the authors of World Models published of it, if it is theirs. Given authors_pixels=True, it then
             shows what their code showed.
@@ -87,6 +88,7 @@ class Environment:
     dcs: bool = False
     rest: tuple[float, ...] = ()
     keys: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    choices: tuple[tuple[float, ...], ...] = ()
     tells_truth: bool = False
     published: Published | None = None
 

@@ -1,4 +1,5 @@
-"""Which V and M there are, by name: what each can be asked, and where its code lies. torch is not needed to know that.
+"""Which V, M and learners of C there are, by name: what each can be asked, and where its code lies. torch is not needed
+to know that.
 
 Ours have short names. One of your own is named by its package and class (my_package:MyV); its package is imported only
 if a person typed its name, never because a file says so.
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 from worldmodels.core import plugins
 from worldmodels.core.errors import UserError, nearest
+from worldmodels.settings.learners.actor_critic import ActorCriticSettings
 from worldmodels.settings.models.base import MemorySettings, ModelSettings
 from worldmodels.settings.models.hrssm import HRSSMSettings
 from worldmodels.settings.models.mdnrnn import MDNRNNSettings
@@ -21,6 +23,7 @@ from worldmodels.settings.models.vae import VAESettings
 
 __all__ = [
     "OURS",
+    "ActorCriticSettings",
     "HRSSMSettings",
     "MDNRNNSettings",
     "MemorySettings",
@@ -35,9 +38,9 @@ __all__ = [
 
 
 class Model(NamedTuple):
-    """A V or M that can be asked for."""
+    """A V, M or learner that can be asked for."""
 
-    stage: str  # the flag that asks for it: "vision" or "memory"
+    stage: str  # the flag that asks for it: "vision", "memory" or "learner"
     settings: type[ModelSettings]
     code: str  # where its class is: module:name
 
@@ -53,15 +56,17 @@ OURS = {
     "mdnrnn": Model("memory", MDNRNNSettings, "worldmodels.models.mdnrnn:MDNRNN"),
     "mdnrnn-pedals": Model("memory", MDNRNNSettings, "worldmodels.models.published:PedalMDNRNN"),
     "rssm": Model("memory", RSSMSettings, "worldmodels.models.recurrent:RSSMMemory"),
+    "cma-es": Model("learner", ModelSettings, "worldmodels.evolution.cma_es:CMAES"),  # its flags are stage 4's own
+    "actor-critic": Model("learner", ActorCriticSettings, "worldmodels.imagination.learner:ActorCritic"),
 }
 
 
 def named(name: str, stage: str) -> Model:
-    """The V (stage "vision") or M ("memory") of this name.
+    """The V (stage "vision"), M ("memory") or learner ("learner") of this name.
 
     Args:
-        name: of one of ours, or package:class of one whose package this process uses.
-        stage: which of the two it has to be.
+        name: of one of ours, or package:class of a V or M whose package this process uses.
+        stage: which of these it has to be.
 
     Raises:
         UserError: if there is none, or its package was not typed.
@@ -69,6 +74,8 @@ def named(name: str, stage: str) -> Model:
     ours = [known for known, model in OURS.items() if model.stage == stage]
     if name in ours:
         return OURS[name]
+    if stage == "learner":
+        raise UserError(f"--{stage} {name} is unknown; {nearest(name, ours)}")
     module, _, cls = name.partition(":")
     if not cls:
         raise UserError(f"--{stage} {name} is unknown; {nearest(name, ours)}; or one of your own: my_package:MyModel")

@@ -1,0 +1,43 @@
+"""A world whose every step can be written down, and an actor and a critic in it."""
+
+import torch
+from torch import Tensor
+
+from worldmodels.acting.actor import Actor
+from worldmodels.imagination.learner import ActorCritic
+from worldmodels.models.base import Dreamed, State
+from worldmodels.settings.learners.actor_critic import ActorCriticSettings
+
+TINY = ActorCriticSettings(units=8, layers=1, batch_size=6, imagine=5, starts=9, learning_rate=1e-2)
+SIZE = 3
+
+
+class Pond:
+    """x' = 0.9 x + 0.5 (a1, a1, a2) + 0.2 (noise - 1/2); pays 1 - |x'|^2; may end where the sum of x' is large."""
+
+    action_size = 2
+    noise_size = 1
+    starts = torch.zeros(1, 1)
+
+    def imagine(self, state: State, action: Tensor, noise: Tensor, tau: float = 1.0) -> Dreamed:
+        x = pond(state["x"], action, noise)
+        return Dreamed({"x": x}, 1 - (x**2).sum(-1), torch.sigmoid(x.sum(-1) - 2), x.sum(-1) > 2)
+
+    def features(self, state: State, parts: tuple[str, ...]) -> Tensor:
+        return torch.cat([state[part] for part in parts], -1)
+
+
+def pond(x: Tensor, action: Tensor, noise: Tensor) -> Tensor:
+    return 0.9 * x + 0.5 * action[:, [0, 0, 1]] + 0.2 * (noise - 0.5)
+
+
+def learner(settings: ActorCriticSettings = TINY, choices: tuple = (), seed: int = 3, wild: bool = True) -> ActorCritic:
+    """A new one in the pond; `wild`, with a critic that has opinions from the start."""
+    torch.manual_seed(seed)
+    starts = {"x": torch.randn(settings.starts, SIZE)}
+    actor = Actor(SIZE, 2, settings.units, settings.layers, choices)
+    made = ActorCritic(Pond(), actor, ("x",), starts, settings, seed)  # type: ignore[arg-type]
+    if wild:
+        for head in (made.critic, made.slow):
+            torch.nn.init.normal_(head.net[-1].weight, std=0.5)
+    return made

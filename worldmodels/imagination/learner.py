@@ -1,0 +1,199 @@
+"""An actor and a critic that learn from each other in dreams (HRSSM 4)."""
+
+import copy
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worldmodels.acting.actions import Choices
+from worldmodels.acting.actor import Actor
+from worldmodels.core import checkpoint, schema, seeding
+from worldmodels.core.errors import UserError
+from worldmodels.imagination.losses import actor_loss, critic_loss
+from worldmodels.imagination.returns import Scale, lambda_returns, weights
+from worldmodels.imagination.rollout import Imagined, imagine
+from worldmodels.models.base import State, WorldModel
+from worldmodels.models.heads import RewardHead
+from worldmodels.settings.learners.actor_critic import ActorCriticSettings
+from worldmodels.training.train import LOG_EVERY, load_moments
+
+EPS = 1e-5  # Adam's
+FOLLOWS = 0.02  # of the critic, that its slow copy takes over before each update
+PARTS = ("actor", "critic", "slow")
+OPTIMIZERS = ("actor_optimizer", "critic_optimizer")
+MOMENTS = schema.fields(state=schema.named(schema.weights, int), param_groups=schema.each(schema.anything))
+STATE = schema.fields(
+    step=schema.whole(0),
+    scale=schema.tensor("float32", 2),
+    actor=schema.weights,
+    critic=schema.weights,
+    slow=schema.weights,
+    actor_optimizer=MOMENTS,
+    critic_optimizer=MOMENTS,
+)
+"""What `ActorCritic.state` is."""
+
+
+class ActorCritic:
+    """A Learner (evolution/learner.py): trains `actor` in dreams, and the critic that tells it what lies beyond their
+    ends.
+
+    Each update's randomness has a stream of its own, so an update depends on nothing but what `state` holds.
+
+    Args:
+        model: what dreams; in fp32, and frozen.
+        actor: new.
+        inputs: the parts of the features that both get.
+        starts: states of real episodes, where dreams begin.
+        settings: its own.
+        seed: that all luck comes from.
+        tau: temperature of the dreams.
+        shift: nats, added to the logit of dreamt ends.
+
+    Attributes:
+        step: updates so far.
+    """
+
+    unit = "update"
+    log_every = LOG_EVERY
+    finishes = True
+
+    def __init__(
+        self,
+        model: WorldModel,
+        actor: Actor,
+        inputs: tuple[str, ...],
+        starts: State,
+        settings: ActorCriticSettings,
+        seed: int,
+        tau: float = 1.0,
+        shift: float = 0.0,
+    ) -> None:
+        self.step = 0
+        self.total = settings.updates
+        self.save_every = settings.save_every
+        self._model = model
+        self._inputs = inputs
+        self._starts = starts
+        self._settings = settings
+        self._seed = seed
+        self._tau = tau
+        self._shift = shift
+        self._device = model.starts.device
+        self.actor = actor.to(self._device)
+        self.critic = RewardHead(actor.feat_size, settings.units, settings.layers).to(self._device)
+        self.slow = copy.deepcopy(self.critic).requires_grad_(False)
+        self.scale = Scale(self._device)
+        rate = settings.learning_rate
+        self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), rate, eps=EPS)
+        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), rate, eps=EPS)
+
+    @property
+    def params(self) -> np.ndarray:
+        """float32 (D,), the actor's."""
+        found: np.ndarray = self.actor.params().cpu().numpy()
+        return found
+
+    def advance(self) -> dict[str, float]:
+        """An update, and how long it took."""
+        began = time.monotonic()
+        line = {name: float(value) for name, value in self.update().items()}
+        seconds = time.monotonic() - began
+        dreamt = self._settings.batch_size * (self._settings.imagine - 1)
+        return line | {"seconds": seconds, "steps_per_second": dreamt / seconds}
+
+    def brief(self, line: dict[str, float]) -> dict[str, str]:
+        """For the progress bar."""
+        return {"return": f"{line['return']:.3g}", "value": f"{line['value']:.3g}"}
+
+    def update(self) -> dict[str, Tensor]:
+        """The slow critic follows, the actor learns, then the critic. Returns what a person wants to see.
+
+        Raises:
+            UserError: if a gradient is not finite; nothing was changed by it.
+        """
+        self._follow()
+        dreamt = self._imagine()
+        discount = self._settings.discount * (1 - dreamt.end)
+        certain = torch.full_like(discount[:1], self._settings.discount)  # episodes went on where dreams begin
+        weight = weights(torch.cat([certain, discount[:-1]]))
+        value = self.critic(dreamt.feat)
+        returns = lambda_returns(dreamt.reward, discount, value[1:], self._settings.lambda_)
+        scale = self.scale.update(returns)
+        judged = (returns, value[:-1], weight, scale, self._settings.entropy)
+        of_actor = actor_loss(self.actor.actions, dreamt.stats, dreamt.action, *judged)
+        self._descend(self.actor_optimizer, of_actor, "actor")
+        seen = dreamt.feat[:-1].detach()
+        of_critic = critic_loss(self.critic, seen, returns, self.slow(seen), weight)
+        self._descend(self.critic_optimizer, of_critic, "critic")
+        self.step += 1
+        return {
+            "actor_loss": of_actor.detach(),
+            "critic_loss": of_critic.detach(),
+            "return": returns.detach().mean(),
+            "value": value.detach().mean(),
+            "reward": dreamt.reward.detach().mean(),
+            "end": dreamt.end.detach().mean(),
+            "entropy": self.actor.actions.entropy(dreamt.stats).detach().mean(),
+            "scale": scale,
+        }
+
+    def state(self) -> dict[str, Any]:
+        """All that changes from update to update, as plain data and tensors."""
+        parts = {name: getattr(self, name).state_dict() for name in (*PARTS, *OPTIMIZERS)}
+        return parts | {"step": self.step, "scale": self.scale.quantiles}
+
+    def load(self, state: dict[str, Any], source: Path) -> None:
+        """Goes on from where `state` was taken.
+
+        Raises:
+            UserError: naming the file `source`, if that was of another actor and critic, or is damaged.
+        """
+        schema.check(state, STATE, source)
+        for name in PARTS:
+            checkpoint.load_weights(getattr(self, name), state[name], source)
+        for name in OPTIMIZERS:
+            optimizer = getattr(self, name)
+            if len(state[name]["state"]) != len(optimizer.param_groups[0]["params"]):  # each was moved at every update
+                raise UserError(f"{source} lacks moments of an optimizer; start anew with --fresh")
+            load_moments(optimizer, state[name]["state"], source)
+        self.scale.quantiles = state["scale"].to(self._device)
+        self.step = state["step"]
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        for slow, fast in zip(self.slow.parameters(), self.critic.parameters(), strict=True):
+            slow.lerp_(fast, FOLLOWS)
+
+    def _imagine(self) -> Imagined:
+        """Dreams of this update; of choices, no gradient passes through the dream, and all that is needed is judged."""
+        generator = seeding.generator(self._seed, "imagination", self.step)
+        rows = torch.randint(len(next(iter(self._starts.values()))), (self._settings.batch_size,), generator=generator)
+        state = {name: value[rows.to(value.device)] for name, value in self._starts.items()}
+        size = self._model.noise_size + self.actor.actions.noise_size
+        noise = seeding.uniform(generator, self._settings.imagine - 1, self._settings.batch_size, size)
+        chooses = isinstance(self.actor.actions, Choices)
+        with torch.set_grad_enabled(not chooses):
+            dreamt = imagine(
+                self._model, self.actor, self._inputs, state, noise.to(self._device), self._tau, self._shift
+            )
+        return dreamt._replace(stats=self.actor(dreamt.feat[:-1])) if chooses else dreamt
+
+    def _descend(self, optimizer: torch.optim.Adam, loss: Tensor, name: str) -> None:
+        """Moves an optimizer's own weights down the gradient of `loss`, and no others."""
+        parameters = optimizer.param_groups[0]["params"]
+        gradients = torch.autograd.grad(loss, parameters)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self._settings.max_norm)
+        if not math.isfinite(float(norm)):
+            raise UserError(
+                f"the gradient of the {name} is not finite at update {self.step}; try --fresh with a --learning-rate "
+                f"below {self._settings.learning_rate:g} (the last checkpoint is kept)"
+            )
+        optimizer.step()

@@ -1,0 +1,61 @@
+"""What a dream is worth, by what it pays and by what a critic expects beyond it (HRSSM 4). Time comes first: (T, ...).
+
+State 0 is where a dream begins, r_t was paid on arriving at state t, and d_t is the discount of all that comes after.
+"""
+
+import torch
+from torch import Tensor
+
+SHARES = (0.05, 0.95)  # the quantiles of returns that their scale lies between
+RATE = 0.01  # of the moving average of these
+LEAST = 1.0
+
+
+def lambda_returns(reward: Tensor, discount: Tensor, value: Tensor, lambda_: float) -> Tensor:
+    """R_t = r_{t+1} + d_{t+1} ((1 - lambda) v_{t+1} + lambda R_{t+1}), where the last R is the last v.
+
+    Args:
+        reward: r_1 .. r_T, (T, ...).
+        discount: d_1 .. d_T, (T, ...).
+        value: v_1 .. v_T, (T, ...).
+        lambda_: 0 trusts the critic after one step, 1 only at the end.
+
+    Returns:
+        R_0 .. R_{T-1}, (T, ...).
+    """
+    following = value[-1]
+    returns = []
+    for t in reversed(range(len(reward))):
+        following = reward[t] + discount[t] * ((1 - lambda_) * value[t] + lambda_ * following)
+        returns.append(following)
+    return torch.stack(returns[::-1])
+
+
+def weights(discount: Tensor) -> Tensor:
+    """How likely a dream still lasts, discounted: w_0 = 1, w_t = d_0 .. d_{t-1}; detached.
+
+    Args:
+        discount: d_0 .. d_{T-1}, (T, ...).
+
+    Returns:
+        w_0 .. w_{T-1}, (T, ...).
+    """
+    before = torch.cat([torch.ones_like(discount[:1]), discount[:-1]])
+    return before.cumprod(0).detach()
+
+
+class Scale:
+    """How far apart returns are: a moving average of two quantiles, from zero.
+
+    Attributes:
+        quantiles: float32 (2,), the averages.
+    """
+
+    def __init__(self, device: torch.device | None = None) -> None:
+        self.quantiles = torch.zeros(2, device=device)
+
+    def update(self, returns: Tensor) -> Tensor:
+        """The scale, at least 1, once these returns have been looked at, too; of shape ()."""
+        now = torch.quantile(returns.detach().flatten().float(), self.quantiles.new_tensor(SHARES))
+        self.quantiles = RATE * now + (1 - RATE) * self.quantiles
+        return (self.quantiles[1] - self.quantiles[0]).clamp_min(LEAST)
