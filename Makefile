@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 ENGINE = $$($(PY) -c "import pathlib, vizdoom; print(pathlib.Path(vizdoom.__file__).parent / 'vizdoom')")
 export MPLBACKEND := Agg
 
-.PHONY: help setup browser demo test slow coverage bench format lint check picture clean
+.PHONY: help setup browser play demo test slow coverage bench format lint check picture clean
 .DEFAULT_GOAL := test
 
 help:  ## what there is to make
@@ -33,6 +33,9 @@ install = { if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
 
 browser:  ## Chromium, in which the page is tested
 	@command -v chromium >/dev/null || $(call install,chromium)
+
+play: $(READY)  ## a page in your browser, on which you walk about in a dream of Doom
+	$(PY) -m worldmodels play
 
 demo: $(READY)  ## an agent learns to survive in Doom inside its own dream, then in the real game
 	$(PY) -m worldmodels run --env doom --preset tiny --run runs/demo --data data/demo \
