@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -76,8 +77,9 @@ def test_its_film_is_the_episode_that_evaluate_plays(goes_right: Path, tmp_path:
 
 
 def test_what_is_no_agent_is_refused(world: World, tmp_path: Path) -> None:
+    run = shutil.copytree(world.run, tmp_path / "run", ignore=shutil.ignore_patterns("controller"))
     with pytest.raises(UserError, match=r"the folder .* holds no controller; run pipelines/04_train_controller.py"):
-        worldmodels.load(world.run)
+        worldmodels.load(run)
     with pytest.raises(UserError, match="nowhere holds no controller"):
         worldmodels.load("nowhere")
 

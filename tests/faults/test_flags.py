@@ -23,6 +23,7 @@ NEEDED: dict[str, dict[str, str]] = {
     "evaluate": {"--run": "x"},
     "probe": {"--run": "x"},
     "pack": {"--run": "x", "--out": "y"},
+    "export": {"--run": "x", "--web": "y"},
     "compare": {"--run": "x y"},
     "import-published": {"--source": "x", "--out": "y"},
 }

@@ -172,7 +172,7 @@ def test_v_m_and_c_learn_from_recordings_of_no_environment(tmp_path: Path, capsy
     assert np.isfinite(reward).all()
     words = [*common.replace("--steps 2", "--dream --tau 1 1.5 --generations 1 --pop-size 4 --episodes 1").split()]
     words += ["--max-steps", "5", "--test-every", "1", "--test-episodes", "2"]
-    with pytest.raises(UserError, match=r"--env mine is unknown; .*; --final-episodes 0 evolves without it"):
+    with pytest.raises(UserError, match=r"--env mine is unknown; .*; --final-episodes 0 learns without it"):
         train_controller(parse(ControllerConfig, words))
     train_controller(parse(ControllerConfig, [*words, "--final-episodes", "0"]))
     spec, params, about = load_controller(tmp_path / "run/controller/tau1")
