@@ -114,7 +114,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def goes_right(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny Doom world with a controller, that always goes right."""
     folder = tmp_path_factory.mktemp("right") / "run"
-    shutil.copytree(world.run, folder)
+    shutil.copytree(world.run, folder, ignore=shutil.ignore_patterns("controller"))
     config = dataclasses.replace(world.controller(), run=folder, inputs=("z",), bias=True)
     spec = ControllerSpec.of(config, models.load(folder, precision="fp32"))
     params = np.array([20.0, *np.zeros(8)], np.float32)  # the bias comes first

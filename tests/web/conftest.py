@@ -43,7 +43,7 @@ class Exports(dict[str, "Exported"]):
         if family == "rssm":
             save_robust(run)
         else:
-            shutil.copytree(self._world.run, run)
+            shutil.copytree(self._world.run, run, ignore=shutil.ignore_patterns("controller"))
         self[family] = Exported(family, run, self.web / family, self._world)
         return self[family]
 
