@@ -140,9 +140,8 @@ class Seen:
         return float(np.arctan2(unrolled[1, 0], unrolled[0, 0]))
 
 
-@pytest.mark.parametrize("domain", ["walker", "cartpole", "finger", "ball_in_cup"])
-def test_a_camera_begins_uniform_about_its_own_place_and_looks_at_its_point(domain: str) -> None:
-    seen = Seen(domain, SCALE, moves=False)
+def beginnings(seen: Seen) -> tuple[np.ndarray, np.ndarray]:
+    """Where episodes begin, (EPISODES, 3), and how far rolled; in each the camera looks at its point."""
     places, rolls = [], []
     for seed in range(EPISODES):
         seen.begin(seed)
@@ -151,12 +150,19 @@ def test_a_camera_begins_uniform_about_its_own_place_and_looks_at_its_point(doma
         ahead = seen.point - seen.data.cam_xpos[0]
         assert np.allclose(-seen.turn[:, 2], ahead / np.linalg.norm(ahead), atol=1e-6)
         assert np.allclose(seen.turn @ seen.turn.T, np.eye(3), atol=1e-6) and np.linalg.det(seen.turn) > 0
+    return np.stack(places), np.array(rolls)
+
+
+@pytest.mark.parametrize("domain", ["walker", "cartpole", "finger", "ball_in_cup"])
+def test_a_camera_begins_uniform_about_its_own_place_and_looks_at_its_point(domain: str) -> None:
+    seen = Seen(domain, SCALE, moves=False)
+    places, rolls = beginnings(seen)
     reach = np.pi / 2 * SCALE
     radius, azimuth, zenith = seen.own
     low = [radius * (1 - 0.5 * SCALE), max(azimuth - reach, -np.pi), max(zenith - reach, 0)]
     high = [radius * (1 + 1.5 * SCALE), min(azimuth + reach, 0), min(zenith + reach, np.pi / 2)]
-    is_uniform(np.stack(places), np.array(low), np.array(high))
-    is_uniform(np.array(rolls), -reach, reach)
+    is_uniform(places, np.array(low), np.array(high))
+    is_uniform(rolls, -reach, reach)
     before = seen.place, seen.roll
     seen.step()
     assert np.allclose(before[0], seen.place) and np.isclose(before[1], seen.roll)  # static
@@ -179,17 +185,10 @@ def test_a_camera_from_the_side_stays_in_the_upper_quadrant() -> None:
 def test_reachers_camera_looks_down_by_the_shortest_turn() -> None:
     seen = Seen("reacher", SCALE, moves=False)
     reach = np.pi / 2 * SCALE
-    places, rolls = [], []
-    for seed in range(EPISODES):
-        seen.begin(seed)
-        places.append(seen.place)
-        rolls.append(seen.roll)
-        ahead = seen.point - seen.data.cam_xpos[0]
-        assert np.allclose(-seen.turn[:, 2], ahead / np.linalg.norm(ahead), atol=1e-6)
-    drawn = np.stack(places)
+    drawn, rolls = beginnings(seen)
     is_uniform(drawn[:, [0, 2]], np.array([0.75 * (1 - 0.5 * SCALE), 0]), np.array([0.75 * (1 + 1.5 * SCALE), reach]))
     assert np.abs(drawn[:, 1]).max() <= reach + 1e-6
-    is_uniform(np.array(rolls), -reach, reach)
+    is_uniform(rolls, -reach, reach)
 
 
 @pytest.mark.parametrize("domain", ["walker", "reacher", "cartpole"])

@@ -32,11 +32,15 @@ def test_rewards_are_the_suites_summed_over_repeats(task: str) -> None:
     env.close()
 
 
-def test_the_time_limit_truncates() -> None:
-    env = make_env(EnvSpec("dmc:cartpole-balance", 50))
+@pytest.mark.parametrize(
+    ("task", "size", "actions"),
+    [("cartpole-balance", 1, 20), ("manipulation-reach_site", 9, 5)],  # 1,000 and 250 steps of control
+)
+def test_the_time_limit_truncates(task: str, size: int, actions: int) -> None:
+    env = make_env(EnvSpec(f"dmc:{task}", 50))
     env.reset(seed=0)
-    ends = [env.step(np.zeros(1, np.float32))[2:4] for _ in range(20)]  # 1000 steps of control
-    assert ends[:-1] == [(False, False)] * 19 and ends[-1] == (False, True)
+    ends = [env.step(np.zeros(size, np.float32))[2:4] for _ in range(actions)]
+    assert ends[:-1] == [(False, False)] * (actions - 1) and ends[-1] == (False, True)
     env.close()
 
 

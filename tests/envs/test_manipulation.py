@@ -49,14 +49,6 @@ def test_rewards_are_its_own_summed_over_repeats_and_it_looks_as_its_own_picture
     env.close()
 
 
-def test_ten_seconds_truncate() -> None:
-    env = make_env(EnvSpec("dmc:manipulation-reach_site", 50))
-    env.reset(seed=0)
-    ends = [env.step(np.zeros(9, np.float32))[2:4] for _ in range(5)]  # 250 steps of control
-    assert ends[:-1] == [(False, False)] * 4 and ends[-1] == (False, True)
-    env.close()
-
-
 @pytest.mark.parametrize("task", ["reach_site", "stack_3_bricks_random_order"])
 def test_the_same_seed_is_the_same_episode_whatever_was_played_before(task: str) -> None:
     """Though it is built anew for every episode; the bricks' hint shows another order each time."""

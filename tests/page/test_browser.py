@@ -1,6 +1,5 @@
 """The page as a person meets it, in a real browser without a window."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,23 +8,12 @@ import pytest
 
 from tests.page.conftest import Served
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; apt-get install chromium")
 PATIENCE = 60_000  # ms, on a machine that is busy
 PIXELS = """name => {
     const canvas = document.querySelector(`#${name} canvas`);
     return canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.join();
 }"""
 Open = Any
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

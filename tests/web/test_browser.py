@@ -1,6 +1,5 @@
 """The exported page as a person meets it, in a real browser without a window; and its dreams beside Python's."""
 
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,9 +15,6 @@ from worldmodels.models.latent import Categorical, Gaussian
 from worldmodels.page.contents import Pilot
 from worldmodels.web.beginnings import beginnings
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here; apt-get install chromium")
 PATIENCE = 120_000  # ms, on a machine that is busy
 PIXELS = """() => {
     const canvas = document.querySelector("#dream canvas");
@@ -46,14 +42,6 @@ LOADED = """async () => {
         return { ...step, state: plain(step.state), rgba, acts: Object.fromEntries(acts) };
     };
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -11,14 +11,13 @@ import torch
 from worldmodels import models
 from worldmodels.acting.controller_spec import ControllerSpec, load_controller
 from worldmodels.acting.policies import baselines
-from worldmodels.core import progress
 from worldmodels.core.device import prepare_device
 from worldmodels.core.files import sweep
 from worldmodels.core.report import Summary, paths, say
 from worldmodels.dreams import trust
 from worldmodels.dreams.calibration import blind_dreams
 from worldmodels.envs.clips import check_test_clips
-from worldmodels.evolution.evaluators import DreamEvaluator, RealEvaluator, Scores
+from worldmodels.evolution.evaluators import DreamEvaluator, Scores
 from worldmodels.evolution.scoring import Played, final_seeds, score_baselines
 from worldmodels.models.base import WorldModel
 from worldmodels.settings.config import EvaluateConfig
@@ -26,11 +25,10 @@ from worldmodels.settings.environments import refuse_untyped
 from worldmodels.show import films, pages
 from worldmodels.show.record import Number, Record
 from worldmodels.stages.evaluate_planner import evaluate_planner
-from worldmodels.stages.scores import doubt, report
+from worldmodels.stages.scores import OURS, doubt, really, report
 from worldmodels.workers import make_workers
 from worldmodels.workers.local import Workers
 
-OURS = "our controller"
 DREAMT = ", in the dream"
 
 
@@ -93,10 +91,7 @@ def _played(
         dream_seeds = final_seeds(config.seed, config.episodes, "dream")
         dream = DreamEvaluator(model, spec, tau, about["sample_end"], workers)
         played[f"{OURS} in the dream, τ {tau:g}"] = Played.of(dream.evaluate(params[None], dream_seeds))
-    with progress.bar(total=config.episodes, unit="episode", desc=f"real {spec.env.name}") as bar:
-        real = RealEvaluator(workers, spec, failures=failures).evaluate(params[None], seeds, bar.update)
-    played[f"{OURS} in the real {spec.env.name}"] = Played.of(real)
-    return played
+    return played | really(spec, params, seeds, workers, failures)
 
 
 def _compare(record: Record, played: dict[str, Played]) -> None:

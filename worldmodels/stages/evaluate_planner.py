@@ -16,7 +16,6 @@ from worldmodels.core.report import Summary, paths, say
 from worldmodels.dreams import trust
 from worldmodels.dreams.planning_agent import PlanningAgent, seconds_a_decision
 from worldmodels.envs.clips import check_test_clips
-from worldmodels.evolution.evaluators import RealEvaluator
 from worldmodels.evolution.planned import score_plans
 from worldmodels.evolution.scoring import Played, final_seeds, score_baselines
 from worldmodels.models.base import WorldModel
@@ -25,7 +24,7 @@ from worldmodels.settings.environments import refuse_untyped
 from worldmodels.settings.envspec import EnvSpec, usual_repeat
 from worldmodels.show import films, pages
 from worldmodels.show.record import Record
-from worldmodels.stages.scores import doubt, report
+from worldmodels.stages.scores import doubt, really, report
 from worldmodels.workers import make_workers
 from worldmodels.workers.local import Workers
 
@@ -109,10 +108,7 @@ def _beside(config: EvaluateConfig, place: Place, workers: Workers, failures: li
         played |= score_baselines(place.env, place.max_steps, seeds, workers, failures)
     if place.controller:
         spec, params = place.controller
-        real = RealEvaluator(workers, dataclasses.replace(spec, env=place.env), failures=failures)
-        with progress.bar(total=len(seeds), unit="episode", desc=f"controller, real {place.env.name}") as bar:
-            scores = real.evaluate(params[None], seeds, bar.update)
-        played[f"our controller in the real {place.env.name}"] = Played.of(scores)
+        played |= really(dataclasses.replace(spec, env=place.env), params, seeds, workers, failures)
     return played
 
 

@@ -2,9 +2,35 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
+from worldmodels.acting.controller_spec import ControllerSpec
+from worldmodels.core import progress
 from worldmodels.core.report import Summary, played_anew
+from worldmodels.evolution.evaluators import RealEvaluator
+from worldmodels.evolution.scoring import Played
 from worldmodels.show import plots
 from worldmodels.show.record import Number, Record
+from worldmodels.workers.local import Workers
+
+OURS = "our controller"
+
+
+def really(
+    spec: ControllerSpec, params: np.ndarray, seeds: list[int], workers: Workers, failures: list[str]
+) -> dict[str, Played]:
+    """The controller's episodes in its real environment, by what the table calls them.
+
+    Args:
+        spec: how it acts, and where.
+        params: its numbers, float32 (D,).
+        seeds: of the episodes.
+        workers: who play.
+        failures: gets how the environment failed.
+    """
+    with progress.bar(total=len(seeds), unit="episode", desc=f"real {spec.env.name}") as bar:
+        scores = RealEvaluator(workers, spec, failures=failures).evaluate(params[None], seeds, bar.update)
+    return {f"{OURS} in the real {spec.env.name}": Played.of(scores)}
 
 
 def report(
