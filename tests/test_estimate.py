@@ -56,6 +56,7 @@ def seconds(told: str) -> float:
         (ControllerConfig, "--dream --max-steps 50", "dream step, evolving"),
         (ControllerConfig, "--max-steps 50", "real step, evolving"),
         (ControllerConfig, "--learner actor-critic --dream --max-steps 50", "update"),
+        (ControllerConfig, "--learner ppo --dream --max-steps 50", "update"),
     ],
 )
 def test_before_anything_is_there_sizes_come_from_the_preset(

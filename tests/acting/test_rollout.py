@@ -86,3 +86,19 @@ def test_watch_sees_every_step_of_the_first_row() -> None:
 @pytest.mark.parametrize("limit", [1, 4])
 def test_termination_on_the_last_allowed_step_is_a_termination(limit: int) -> None:
     assert rollout([Counter()], BlindAgent("still", 2), [limit], limit)[0].terminated
+
+
+class Miser(Counter):
+    """Pays 1 at steps 1, 2 and 5, and takes 0.1 at all others."""
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        obs, _, terminated, truncated, info = super().step(action)
+        return obs, 1.0 if self.steps in (1, 2, 5) else -0.1, terminated, truncated, info
+
+
+@pytest.mark.parametrize(("patience", "length"), [(0, 12), (1, 3), (2, 4), (3, 8), (4, 9), (7, 12)])
+def test_an_episode_that_is_paid_nothing_for_too_long_is_cut(patience: int, length: int) -> None:
+    (outcome,) = rollout([Miser()], BlindAgent("still", 2), [20], 12, patience=patience)
+    assert outcome.length == length and not outcome.terminated
+    (ended,) = rollout([Miser()], BlindAgent("still", 2), [3], 12, patience=patience)
+    assert (ended.length, ended.terminated) == (3, True)

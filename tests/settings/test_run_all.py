@@ -51,9 +51,9 @@ def test_another_learner_is_asked_for_once() -> None:
     ("flags", "message"),
     [
         ("--learner actor-critic", "--learner actor-critic learns in dreams alone; add --dream"),
-        ("--updates 9", "--updates does nothing without --learner actor-critic; add that"),
+        ("--updates 9", "--updates does nothing without --learner actor-critic or --learner ppo; add that"),
         ("--learner actor-critic --dream --pop-size 9", "--pop-size does nothing without --learner cma-es; add that"),
-        ("--learner plan-ahead", "--learner plan-ahead is unknown; known: actor-critic, cma-es"),
+        ("--learner plan-ahead", "--learner plan-ahead is unknown; known: actor-critic, cma-es, ppo"),
         ("--steps 3", "--steps is a flag of several stages; say whose: --vision.steps or --memory.steps"),
         ("--memory.stepz 3", "--memory.stepz is not a flag of memory; did you mean --memory.steps?"),
         ("--controler.episodes 3", "--controler.episodes: there is no stage controler; did you mean controller?"),

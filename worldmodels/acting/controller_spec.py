@@ -18,7 +18,7 @@ from worldmodels.models.base import WorldModel
 from worldmodels.settings.config import ControllerConfig
 from worldmodels.settings.environments import record_of
 from worldmodels.settings.envspec import EnvSpec
-from worldmodels.settings.models import ActorCriticSettings
+from worldmodels.settings.models import ActorSettings
 
 FILE = "controller.safetensors"
 SCORE = schema.fields(
@@ -62,7 +62,7 @@ class Network:
     choices: tuple[tuple[float, ...], ...]
 
     @classmethod
-    def of(cls, settings: ActorCriticSettings, env: str, action_size: int) -> "Network":
+    def of(cls, settings: ActorSettings, env: str, action_size: int) -> "Network":
         """As an actor is asked to be in `env`.
 
         Raises:
@@ -109,7 +109,7 @@ class ControllerSpec:
         """As stage 4 is asked to have it. Raises UserError if that cannot be."""
         actor = None
         usual = model.default_inputs
-        if isinstance(config.model, ActorCriticSettings):
+        if isinstance(config.model, ActorSettings):
             actor = Network.of(config.model, config.env, model.action_size)
             usual = tuple(dict.fromkeys(("z", *usual)))
         return cls(

@@ -29,6 +29,7 @@ def rollout(
     record: bool = False,
     watch: Watch | None = None,
     truth: bool = False,
+    patience: int = 0,
 ) -> list[Outcome]:
     """Plays one episode per seed, as many side by side as there are environments.
 
@@ -44,6 +45,7 @@ def rollout(
         record: keep the episodes; else only their sums.
         watch: sees every step of the first row.
         truth: keep the true states too, of environments that tell them: `make_env(..., truth=True)`.
+        patience: steps on end without a positive reward after which an episode is truncated; 0: none is.
 
     Returns:
         Outcomes in the order of seeds.
@@ -51,7 +53,7 @@ def rollout(
     Raises:
         UserError: if it is the rule that the environment fails, or the agent does not act in numbers.
     """
-    play = partial(_side_by_side, envs, agent, max_steps, record, watch, truth)
+    play = partial(_side_by_side, envs, agent, max_steps, record, watch, truth, patience)
     groups = (seeds[i : i + len(envs)] for i in range(0, len(seeds), len(envs)))
     return [outcome for group in groups for outcome in _until_whole(group, play)]
 
@@ -85,6 +87,7 @@ def _side_by_side(
     record: bool,
     watch: Watch | None,
     truth: bool,
+    patience: int,
     seeds: list[int],
     rows: list[int],
 ) -> dict[int, Outcome | Misstep]:
@@ -93,7 +96,7 @@ def _side_by_side(
     begun = _tried({row: partial(envs[row].reset, seed=seeds[row]) for row in rows}, failed)
     obs = dict(zip(begun, _shown([picture for picture, _ in begun.values()], agent), strict=True))
     told = {row: info["truth"] if truth else None for row, (_, info) in begun.items()}
-    tapes = {row: Tape(seeds[row], first, record, told[row]) for row, first in obs.items()}
+    tapes = {row: Tape(seeds[row], first, record, told[row], patience) for row, first in obs.items()}
     agent.begin(seeds)
     rows = list(begun)
     step = 0

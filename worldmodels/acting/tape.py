@@ -27,10 +27,12 @@ class Outcome:
 
 
 class Tape:
-    """One episode as it happens."""
+    """One episode as it happens; it is over, too, once it was paid nothing for `patience` steps on end (0: never)."""
 
-    def __init__(self, seed: int, obs: np.ndarray, record: bool, truth: Truth | None = None) -> None:
+    def __init__(self, seed: int, obs: np.ndarray, record: bool, truth: Truth | None = None, patience: int = 0) -> None:
         self._seed = seed
+        self._patience = patience
+        self._unpaid = 0  # steps since it was paid
         self._record = record
         self._shown = list[np.ndarray]()  # as they came
         self._obs = list[np.ndarray]()  # made small, some at a time
@@ -50,11 +52,12 @@ class Tape:
         truth: Truth | None = None,
     ) -> None:
         self._rewards.append(reward)
+        self._unpaid = 0 if reward > 0 else self._unpaid + 1
         if self._record:
             self._actions.append(np.array(action, np.float32))
         self._keep(obs, truth)
         self._terminated = terminated
-        self.done = terminated or truncated
+        self.done = terminated or truncated or 0 < self._patience <= self._unpaid
 
     def _keep(self, obs: np.ndarray, truth: Truth | None) -> None:
         if truth is not None:

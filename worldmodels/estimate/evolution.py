@@ -20,9 +20,10 @@ from worldmodels.estimate.training import MadeUp
 from worldmodels.evolution.cma_es import FULL_COVARIANCE_LIMIT
 from worldmodels.evolution.evaluators import DreamEvaluator
 from worldmodels.imagination.learner import ActorCritic
+from worldmodels.imagination.ppo import PPO
 from worldmodels.models.base import WorldModel
 from worldmodels.settings.config import ControllerConfig, EvaluateConfig, MemoryConfig, VisionConfig, usual
-from worldmodels.settings.models import ActorCriticSettings
+from worldmodels.settings.models import ActorCriticSettings, ActorSettings, PPOSettings
 
 SAMPLED = 256  # candidates, and episodes of each: if there are more, so many are measured
 
@@ -68,7 +69,7 @@ def _actor_checkpoint(numbers: int) -> Size:
 
 
 def _updates(config: ControllerConfig) -> str:
-    assert isinstance(config.model, ActorCriticSettings)
+    assert isinstance(config.model, ActorSettings)
     return f"{config.model.updates} updates"
 
 
@@ -163,10 +164,15 @@ def _dreamt(
 def _update(config: ControllerConfig, spec: ControllerSpec, model: WorldModel) -> Cost:
     """What the updates of actor and critic cost, by all cores together."""
     settings = config.model
-    assert isinstance(settings, ActorCriticSettings)
-    learner = ActorCritic(
-        model, spec.new_actor(model), spec.inputs, model.initial(settings.batch_size), settings, config.seed
-    )
+    actor = spec.new_actor(model)
+    if isinstance(settings, PPOSettings):
+        learner: ActorCritic | PPO = PPO(model, actor, spec.inputs, settings, config.seed, midway=False)
+        dreams = f"{settings.rows} x {settings.decisions * settings.hold}"
+    else:
+        assert isinstance(settings, ActorCriticSettings)
+        start = model.initial(settings.batch_size)
+        learner = ActorCritic(model, actor, spec.inputs, start, settings, config.seed)
+        dreams = f"{settings.batch_size} x {settings.imagine}"
 
     def work(count: int) -> float:
         for _ in range(count):
@@ -176,13 +182,13 @@ def _update(config: ControllerConfig, spec: ControllerSpec, model: WorldModel) -
     torch.set_num_threads(_cores(config))  # as it will be
     each = seconds_per(work)
     torch.set_num_threads(1)
-    dreams = f"{settings.batch_size} x {settings.imagine}, by all cores together"
-    return Cost("update", each, (len(config.tau) or 1) * settings.updates, dreams)
+    times = (len(config.tau) or 1) * settings.updates
+    return Cost("update", each, times, f"{dreams}, by all cores together")
 
 
 def _tests(config: ControllerConfig) -> int:
     settings = config.model
-    steps = settings.updates if isinstance(settings, ActorCriticSettings) else config.generations
+    steps = settings.updates if isinstance(settings, ActorSettings) else config.generations
     return -(-steps // config.test_every)
 
 

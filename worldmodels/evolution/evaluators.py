@@ -112,18 +112,23 @@ class RealEvaluator:
     """Tries candidates in the real environment, on workers that each step several environments in lock step.
 
     The groups are fixed by `lockstep`, not by the number of workers, so neither are the results. What went
-    wrong in episodes that others were played for is noted in `failures`.
+    wrong in episodes that others were played for is noted in `failures`. `patience` is that of `rollout`.
     """
 
     def __init__(
-        self, workers: Workers, spec: ControllerSpec, lockstep: int = 8, failures: list[str] | None = None
+        self,
+        workers: Workers,
+        spec: ControllerSpec,
+        lockstep: int = 8,
+        failures: list[str] | None = None,
+        patience: int = 0,
     ) -> None:
         self._workers = workers
         self._lockstep = lockstep
         self._failures = [] if failures is None else failures
         version = models.fingerprint(spec.run)
         there = spec.for_worker(workers.send(spec.run, models.FILES))
-        self._task = functools.partial(RealTask, there, version)
+        self._task = functools.partial(RealTask, there, version, patience)
 
     def evaluate(self, params: np.ndarray, seeds: list[int], done: Done | None = None) -> Scores:
         population = len(params)
@@ -170,6 +175,7 @@ class RealTask:
 
     spec: ControllerSpec  # as the worker finds it
     version: str  # the fingerprint of V and M
+    patience: int  # steps an episode may go unpaid; 0: any number
     params: np.ndarray  # float32 (P, D)
     which: np.ndarray  # (rows,), of the P
     seeds: list[int]  # (rows,)
@@ -197,7 +203,8 @@ def play_group(task: RealTask) -> list[Outcome]:
     spec = task.spec
     model = spec.model(task.version)
     agent = ModelAgent(model, spec.controller(model), spec.inputs, task.params, which=task.which)
-    return rollout(reused(spec.env, len(task.seeds)), agent, task.seeds, spec.max_steps)
+    envs = reused(spec.env, len(task.seeds))
+    return rollout(envs, agent, task.seeds, spec.max_steps, patience=task.patience)
 
 
 def play_blind(task: BlindTask) -> list[Outcome]:

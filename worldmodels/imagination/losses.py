@@ -1,5 +1,6 @@
 """What an actor and a critic are trained by (HRSSM 4). Time comes first: (T, B, ...), a row for each decision."""
 
+import torch
 from torch import Tensor
 
 from worldmodels.acting.actions import Actions, Choices
@@ -37,6 +38,21 @@ def actor_loss(
     else:
         aim = advantage / scale
     return -(weight * (aim + entropy * actions.entropy(stats))).mean()
+
+
+def near_loss(log_prob: Tensor, before: Tensor, gain: Tensor, near: float) -> Tensor:
+    """-mean min(q A, clip(q, 1 - near, 1 + near) A), where q is by how much likelier a decision has become: once it has
+    gone that far, nothing more is gained by it (PPO, Schulman et al. 2017, equation 7).
+
+    Args:
+        log_prob: of decisions (B,), now.
+        before: of the same when they were made.
+        gain: (B,); A is that less its mean, over its standard deviation, as is usual.
+        near: how far a decision's likelihood may move.
+    """
+    scaled = (gain - gain.mean()) / (gain.std() + 1e-8)
+    ratio = (log_prob - before).exp()
+    return -torch.minimum(ratio * scaled, ratio.clamp(1 - near, 1 + near) * scaled).mean()
 
 
 def critic_loss(critic: RewardHead, feat: Tensor, returns: Tensor, slow: Tensor, weight: Tensor) -> Tensor:

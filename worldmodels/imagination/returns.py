@@ -31,6 +31,33 @@ def lambda_returns(reward: Tensor, discount: Tensor, value: Tensor, lambda_: flo
     return torch.stack(returns[::-1])
 
 
+def advantages(
+    reward: Tensor, discount: Tensor, value: Tensor, following: Tensor, cut: Tensor, lambda_: float
+) -> Tensor:
+    """By how much what came of a decision was better than expected (GAE, Schulman et al. 2016, equation 16).
+
+    A_t = e_t + lambda d_t (1 - cut_t) A_{t+1}, where e_t = r_t + d_t v'_t - v_t; nothing comes after the last.
+
+    Args:
+        reward: r, (T, ...).
+        discount: d, (T, ...), of all that comes after.
+        value: v, (T, ...), of the states in which was decided.
+        following: v', (T, ...), of those that it led to.
+        cut: 1 where the next decision is in another dream, (T, ...).
+        lambda_: 0 trusts the critic after one decision, 1 only where a dream is cut.
+
+    Returns:
+        A, (T, ...).
+    """
+    surprise = reward + discount * following - value
+    after = torch.zeros_like(surprise[0])
+    found = []
+    for t in reversed(range(len(surprise))):
+        after = surprise[t] + lambda_ * discount[t] * (1 - cut[t]) * after
+        found.append(after)
+    return torch.stack(found[::-1])
+
+
 def weights(discount: Tensor) -> Tensor:
     """How likely a dream still lasts, discounted: w_0 = 1, w_t = d_0 .. d_{t-1}; detached.
 

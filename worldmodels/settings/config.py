@@ -35,6 +35,7 @@ COMPUTES = {"workers", "device", "ray", "deadline", "fresh", "dry_run"}
 LIES = {"run", "data", "distractor_videos", "plugin"}
 """Settings that say where things lie."""
 DREAMT = Only("--dream", lambda asked: asked.dream)
+AWAKE = Only("", lambda asked: not asked.dream, "{flag} {given} is about the real environment; leave out --dream")
 EVOLVED = Only("--learner cma-es", lambda asked: asked.learner == "cma-es")
 DCS = Only("--distractor dcs", lambda asked: asked.distractor == "dcs")
 
@@ -318,7 +319,8 @@ class ControllerConfig(InPrecision, OnDevice, OnCluster, Stage):
         ),
     )
     """cma-es (World Models: a small C is evolved), actor-critic (HRSSM, Dreamer: an actor and a critic are trained in
-    dreams, by the gradient through them). --help shows the flags of the one that is named beside it."""
+    dreams, by the gradient through them), ppo (proximal policy optimisation: the same, without that gradient). --help
+    shows the flags of the one that is named beside it."""
     dream: bool = setting(False, leads=True)
     """Learn in dreams; the real environment is then used for nothing but the scores shown beside."""
     tau: tuple[float, ...] = setting(
@@ -359,6 +361,9 @@ class ControllerConfig(InPrecision, OnDevice, OnCluster, Stage):
     """Real episodes shown beside, when C learns in dreams. They choose nothing."""
     final_episodes: int = setting(100, zero=True, most=1_000_000, free=True)
     """Real episodes of the final score. 0, with --dream: nothing real is played, for there may be no environment."""
+    patience: int = setting(0, zero=True, most=MANY, only=AWAKE)
+    """Steps on end without a positive reward after which an episode is given up while C is evolved in the real
+    environment (a car that has left the road); never in tests. 0: none is."""
     sample_end: bool = setting(False, only=DREAMT)
     """End a dream with the predicted probability, calibrated, instead of as soon as M's termination logit is positive
     (the paper). An M that was trained briefly is seldom sure enough for that, and its dreams would hardly end."""

@@ -20,11 +20,12 @@ from worldmodels.evolution.evaluators import DreamEvaluator, Evaluator, RealEval
 from worldmodels.evolution.learner import Evolution, Learner
 from worldmodels.evolution.scoring import episode_seeds, final_seeds
 from worldmodels.imagination.learner import ActorCritic
+from worldmodels.imagination.ppo import PPO
 from worldmodels.imagination.starts import starts
 from worldmodels.models.base import WorldModel
 from worldmodels.settings.config import ControllerConfig, plain
 from worldmodels.settings.flags import flag
-from worldmodels.settings.models import ActorCriticSettings
+from worldmodels.settings.models import ActorCriticSettings, PPOSettings
 from worldmodels.show import plots
 from worldmodels.training.run import Run
 from worldmodels.training.train import patient
@@ -50,6 +51,13 @@ MANNERS = {
         lambda config: f"{config.generations} generations",
         plots.fitness,
         "Fitness of {} over generations",
+    ),
+    "ppo": Manner(
+        "train",
+        "trained",
+        lambda config: f"{plain(config)['updates']} updates",
+        plots.imagined,
+        "What {} expects of its dreams, and its tests",
     ),
     "actor-critic": Manner(
         "train",
@@ -84,11 +92,12 @@ def learn(config: ControllerConfig, workers: Workers, failures: list[str]) -> Le
     config = dataclasses.replace(config, inputs=spec.inputs)  # as the run's record is to have it
     real = RealEvaluator(workers, spec, config.lockstep, failures)
     world: Evaluator = real
+    tried: Evaluator = RealEvaluator(workers, spec, config.lockstep, failures, config.patience)
     if config.dream:
-        world = DreamEvaluator(model, spec, config.tau[0], config.sample_end, workers, config.horizon)
+        world = tried = DreamEvaluator(model, spec, config.tau[0], config.sample_end, workers, config.horizon)
     if config.horizon and not model.moments:
         raise UserError(f"--horizon: {config.run}/memory kept no moments of episodes; run stage 3 again with --fresh")
-    learner = _actor_critic(config, spec) if spec.actor else _evolution(config, spec, model, world)
+    learner = _learner(config, spec, model, tried)
     run = Run(config.folder, config, "controller", model=models.fingerprint(config.run))  # after what may be refused
     try:
         chosen = _steps(config, run, learner, world, real)
@@ -110,14 +119,30 @@ def _evolution(config: ControllerConfig, spec: ControllerSpec, model: WorldModel
     return Evolution(config, world, numbers, _start(config, spec, numbers))
 
 
-def _actor_critic(config: ControllerConfig, spec: ControllerSpec) -> ActorCritic:
+def _learner(config: ControllerConfig, spec: ControllerSpec, model: WorldModel, tried: Evaluator) -> Learner:
+    """What is asked for, new. Raises UserError as what makes it does."""
+    if isinstance(config.model, ActorCriticSettings):
+        return _actor_critic(config, config.model, spec)
+    if isinstance(config.model, PPOSettings):
+        return _ppo(config, config.model, spec, model)
+    return _evolution(config, spec, model, tried)
+
+
+def _ppo(config: ControllerConfig, settings: PPOSettings, spec: ControllerSpec, model: WorldModel) -> PPO:
+    """A new actor and its critic, in the same dreams."""
+    shift = model.end_shift if config.sample_end else 0.0
+    torch.manual_seed(seeding.integer(config.seed, "actor", "weights"))
+    actor = spec.new_actor(model)
+    longest = config.horizon or config.max_steps
+    return PPO(model, actor, spec.inputs, settings, config.seed, config.tau[0], shift, longest, config.horizon > 0)
+
+
+def _actor_critic(config: ControllerConfig, settings: ActorCriticSettings, spec: ControllerSpec) -> ActorCritic:
     """A new actor and its critic, in the same dreams. What they learn in computes in fp32, whatever acts in tests.
 
     Raises:
         UserError: if there are no rollouts to begin dreams at.
     """
-    settings = config.model
-    assert isinstance(settings, ActorCriticSettings)
     model = models.load(config.run, prepare_device(config.device), config.spec.label, "fp32")
     begin = starts(config, model, settings.starts)
     shift = model.end_shift if config.sample_end else 0.0

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, get_type_hints
 from worldmodels.core import plugins
 from worldmodels.core.errors import UserError, nearest
 from worldmodels.settings.learners.actor_critic import ActorCriticSettings
+from worldmodels.settings.learners.base import ActorSettings
+from worldmodels.settings.learners.ppo import PPOSettings
 from worldmodels.settings.models.base import MemorySettings, ModelSettings
 from worldmodels.settings.models.hrssm import HRSSMSettings
 from worldmodels.settings.models.mdnrnn import MDNRNNSettings
@@ -24,11 +26,13 @@ from worldmodels.settings.models.vae import VAESettings
 __all__ = [
     "OURS",
     "ActorCriticSettings",
+    "ActorSettings",
     "HRSSMSettings",
     "MDNRNNSettings",
     "MemorySettings",
     "Model",
     "ModelSettings",
+    "PPOSettings",
     "RSSMSettings",
     "RecurrentSettings",
     "VAESettings",
@@ -58,6 +62,7 @@ OURS = {
     "rssm": Model("memory", RSSMSettings, "worldmodels.models.recurrent:RSSMMemory"),
     "cma-es": Model("learner", ModelSettings, "worldmodels.evolution.cma_es:CMAES"),  # its flags are stage 4's own
     "actor-critic": Model("learner", ActorCriticSettings, "worldmodels.imagination.learner:ActorCritic"),
+    "ppo": Model("learner", PPOSettings, "worldmodels.imagination.ppo:PPO"),
 }
 
 

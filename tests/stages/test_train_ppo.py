@@ -1,0 +1,91 @@
+"""PPO in dreams, as users train by it: stage 4 with --learner ppo."""
+
+import dataclasses
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import World
+from tests.stages.test_train_controller import history, link
+from tests.training.test_train import stop_at
+from worldmodels.acting.controller_spec import load_controller
+from worldmodels.core.errors import UserError
+from worldmodels.imagination.ppo import PPO
+from worldmodels.settings.config import ControllerConfig, EvaluateConfig
+from worldmodels.settings.models import PPOSettings
+from worldmodels.stages.evaluate import evaluate
+from worldmodels.stages.train_controller import train_controller
+
+TINY = PPOSettings(updates=5, rows=6, decisions=4, hold=2, units=8, layers=1, batch_size=8, epochs=2, save_every=2)
+
+
+def asked(world: World, run: Path, **changes: object) -> ControllerConfig:
+    common = {"run": run, "learner": "ppo", "model": TINY, "tau": (1.15,), "inputs": (), "test_every": 3}
+    return world.controller(**(common | {"horizon": 10, "sample_end": True} | changes))
+
+
+@pytest.fixture(scope="module")
+def trained(world: World, tmp_path_factory: pytest.TempPathFactory) -> ControllerConfig:
+    config = asked(world, link(world, tmp_path_factory.mktemp("run")))
+    train_controller(config)
+    return config
+
+
+def test_resume_equals_never_having_stopped(
+    trained: ControllerConfig, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after a test, before its checkpoint; then stopped by Ctrl-C, which waits for the update in hand."""
+    config = asked(world, link(world, tmp_path), final_episodes=0)
+    stop_at(3, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        train_controller(config)
+    monkeypatch.undo()
+    original = PPO.update
+
+    def update(self: PPO) -> dict:
+        if self.step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self)
+
+    monkeypatch.setattr(PPO, "update", update)
+    with pytest.raises(KeyboardInterrupt):
+        train_controller(config)
+    monkeypatch.undo()
+    train_controller(config)
+    (straight, about), (resumed, again) = (load_controller(c.folder)[1:] for c in (trained, config))
+    assert np.array_equal(straight, resumed) and about["generation"] == again["generation"]
+    lines = [
+        [{k: v for k, v in line.items() if not k.startswith("real_")} for line in history(c.folder)]
+        for c in (trained, config)
+    ]
+    assert lines[0] == lines[1] and [line["step"] for line in lines[0]] == [1, 2, 3, 4, 5]
+
+
+def test_what_comes_of_it_is_a_controller_like_any_other(trained: ControllerConfig) -> None:
+    assert trained.folder.name == "ppo-tau1.15"
+    for name, magic in (("fitness.png", b"PNG"), ("reality.mp4", b"ftyp"), ("dream.mp4", b"ftyp")):
+        assert magic in (trained.folder / name).read_bytes()[:12]
+    text = (trained.folder / "controller.json").read_text()
+    assert "after 5 updates" in text and "--learner ppo" in text
+    spec, *_ = load_controller(trained.folder)
+    assert spec.actor is not None and spec.actor.choices == ((-1.0,), (0.0,), (1.0,))
+    scores = evaluate(EvaluateConfig(run=trained.run, episodes=2, dream=True, workers=0, baselines=False))
+    assert [score.n for score in scores.values()] == [2, 2]
+
+
+def test_it_learns_in_whole_dreams_and_by_numbers(world: World, tmp_path: Path) -> None:
+    settings = dataclasses.replace(TINY, actions="numbers", updates=2)
+    config = asked(world, link(world, tmp_path), model=settings, horizon=0, sample_end=False, final_episodes=0)
+    train_controller(config)
+    spec, params, _ = load_controller(config.folder)
+    assert spec.actor is not None and not spec.actor.choices and np.isfinite(params).all()
+
+
+def test_it_learns_in_dreams_alone(world: World, trained: ControllerConfig) -> None:
+    with pytest.raises(UserError, match="ppo has settings of its own, PPOSettings, not ModelSettings"):
+        world.controller(learner="ppo")
+    with pytest.raises(UserError, match="was begun with --rows 6, not 7"):
+        train_controller(dataclasses.replace(trained, model=dataclasses.replace(TINY, rows=7)))

@@ -1,0 +1,290 @@
+"""Proximal policy optimisation (Schulman et al. 2017) in dreams: what an actor did is judged by what came of it and by
+what a critic expects, and no gradient passes through the dream.
+
+A dream tells how likely it was to end at every step, so returns count what was to be expected there, and not whether
+chance had it: of a thousand steps one ends, and an actor that learnt from that one alone would learn from noise.
+"""
+
+import math
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worldmodels.acting.actor import Actor
+from worldmodels.core import checkpoint, schema, seeding
+from worldmodels.core.errors import UserError
+from worldmodels.dreams.moments import shifted
+from worldmodels.imagination.losses import near_loss
+from worldmodels.imagination.returns import advantages
+from worldmodels.imagination.rollout import bounded
+from worldmodels.models.base import State, WorldModel
+from worldmodels.models.heads import RewardHead
+from worldmodels.models.perceive import Eyes
+from worldmodels.settings.learners.ppo import PPOSettings
+from worldmodels.training.train import load_moments
+
+EPS = 1e-5  # Adam's
+PARTS = ("actor", "critic")
+MOMENTS = schema.fields(state=schema.named(schema.weights, int), param_groups=schema.each(schema.anything))
+STATE = schema.fields(
+    step=schema.whole(0),
+    actor=schema.weights,
+    critic=schema.weights,
+    actor_optimizer=MOMENTS,
+    critic_optimizer=MOMENTS,
+    dreams=schema.weights,
+    age=schema.tensor("int64", None),
+)
+"""What `PPO.state` is."""
+
+
+class Decided(NamedTuple):
+    """T decisions of B rows, and what came of each."""
+
+    feat: Tensor  # (T, B, F), what was seen
+    action: Tensor  # (T, B, A), as sampled
+    log_prob: Tensor  # (T, B), of that
+    value: Tensor  # (T, B), what the critic expected
+    reward: Tensor  # (T, B), paid until the next decision, discounted
+    discount: Tensor  # (T, B), of all that comes after, which may not come
+    following: Tensor  # (T, B), what the critic expects of the state that it led to
+    cut: Tensor  # (T, B), 1 where the next decision is another dream's
+
+
+class PPO:
+    """A Learner (evolution/learner.py).
+
+    Its dreams go on from one update to the next; those that end, and those that have lasted long enough, begin anew.
+
+    Args:
+        model: what dreams; frozen.
+        actor: new.
+        inputs: the parts of the features that both get.
+        settings: its own.
+        seed: that all luck comes from; each update has a stream of its own.
+        tau: temperature of the dreams.
+        shift: nats, added to the logit of dreamt ends.
+        longest: steps that a dream lasts at most.
+        midway: dreams begin at moments of real episodes, not where those began.
+
+    Attributes:
+        step: updates so far.
+    """
+
+    unit = "update"
+    log_every = 1
+    finishes = True
+
+    def __init__(
+        self,
+        model: WorldModel,
+        actor: Actor,
+        inputs: tuple[str, ...],
+        settings: PPOSettings,
+        seed: int,
+        tau: float = 1.0,
+        shift: float = 0.0,
+        longest: int = 1000,
+        midway: bool = True,
+    ) -> None:
+        self.step = 0
+        self.total = settings.updates
+        self.save_every = settings.save_every
+        self._model = model
+        self._inputs = inputs
+        self._settings = settings
+        self._seed = seed
+        self._tau = tau
+        self._shift = shift
+        self._longest = longest
+        self._midway = midway
+        self._device = model.starts.device
+        self.actor = actor.to(self._device)
+        self.critic = RewardHead(actor.feat_size, settings.units, settings.layers).to(self._device)
+        self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), settings.learning_rate, eps=EPS)
+        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), settings.learning_rate, eps=EPS)
+        generator = seeding.generator(seed, "ppo", "begin")
+        self._dreams = self._begin(settings.rows, generator)
+        # as if they had begun one after the other, for later they will have
+        self._age = torch.randint(longest, (settings.rows,), generator=generator)
+
+    @property
+    def params(self) -> np.ndarray:
+        """float32 (D,), the actor's."""
+        found: np.ndarray = self.actor.params().cpu().numpy()
+        return found
+
+    def advance(self) -> dict[str, float]:
+        """An update, and how long it took."""
+        began = time.monotonic()
+        line = {name: float(value) for name, value in self.update().items()}
+        seconds = time.monotonic() - began
+        settings = self._settings
+        dreamt = settings.rows * settings.decisions * settings.hold
+        return line | {"seconds": seconds, "steps_per_second": dreamt / seconds}
+
+    def brief(self, line: dict[str, float]) -> dict[str, str]:
+        """What of a line the progress bar shows."""
+        return {"return": f"{line['return']:.1f}", "steps/s": f"{line['steps_per_second']:.0f}"}
+
+    def update(self) -> dict[str, Tensor]:
+        """Dreams on, and learns from that. Raises UserError if a gradient is not finite."""
+        generator = seeding.generator(self._seed, "ppo", self.step)
+        decided = self._decide(generator)
+        gain = advantages(
+            decided.reward,
+            decided.discount,
+            decided.value,
+            decided.following,
+            decided.cut,
+            self._settings.lambda_,
+        )
+        returns = gain + decided.value
+        losses = self._learn(decided, gain, returns, generator)
+        self.step += 1
+        left = (returns - decided.value).var() / returns.var().clamp_min(1e-12)
+        return losses | {
+            "return": returns.mean(),
+            "value": decided.value.mean(),
+            "explained": 1 - left,
+            "reward": decided.reward.mean() / self._settings.hold,
+        }
+
+    def state(self) -> dict[str, Any]:
+        """All that changes from update to update, as plain data and tensors."""
+        parts = (*PARTS, "actor_optimizer", "critic_optimizer")
+        found = {name: getattr(self, name).state_dict() for name in parts}
+        return found | {"step": self.step, "dreams": dict(self._dreams), "age": self._age}
+
+    def load(self, state: dict[str, Any], source: Path) -> None:
+        """Goes on from where `state` was taken.
+
+        Raises:
+            UserError: naming the file `source`, if that was of another actor and critic, or is damaged.
+        """
+        schema.check(state, STATE, source)
+        shapes = {name: value.shape for name, value in self._dreams.items()}
+        if {name: value.shape for name, value in state["dreams"].items()} != shapes or len(state["age"]) != len(
+            self._age
+        ):
+            raise UserError(f"{source} holds dreams of another size; start anew with --fresh")
+        for name in PARTS:
+            checkpoint.load_weights(getattr(self, name), state[name], source)
+            optimizer = getattr(self, f"{name}_optimizer")
+            moments = state[f"{name}_optimizer"]["state"]
+            if len(moments) != len(optimizer.param_groups[0]["params"]):  # each was moved at every update
+                raise UserError(f"{source} lacks moments of an optimizer; start anew with --fresh")
+            load_moments(optimizer, moments, source)
+        self._dreams = {name: value.to(self._device) for name, value in state["dreams"].items()}
+        self._age = state["age"]
+        self.step = state["step"]
+
+    @torch.no_grad()
+    def _decide(self, generator: torch.Generator) -> Decided:
+        """What this update learns from."""
+        settings = self._settings
+        decisions: list[tuple[Tensor, ...]] = []
+        for _ in range(settings.decisions):
+            feat = self._features()
+            stats = self.actor(feat)
+            luck = self._uniform(generator, settings.rows, self.actor.actions.noise_size)
+            action = self.actor.actions.sample(stats, luck)
+            reward, discount, lives = self._hold(bounded(action), generator)
+            following = self.critic(self._features())
+            cut = self._renew(lives, generator)
+            decisions.append(
+                (
+                    feat,
+                    action,
+                    self.actor.actions.log_prob(stats, action),
+                    self.critic(feat),
+                    reward,
+                    discount,
+                    following,
+                    cut,
+                )
+            )
+        return Decided(*(torch.stack(part) for part in zip(*decisions, strict=True)))
+
+    def _hold(self, action: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Does the same for some steps: what is to be expected of pay and discount (B,), and how likely a row lives."""
+        settings = self._settings
+        paid = torch.zeros(settings.rows, device=self._device)
+        discount = torch.ones_like(paid)
+        lives = torch.ones_like(paid)
+        for _ in range(settings.hold):
+            luck = self._uniform(generator, settings.rows, self._model.noise_size)
+            dreamt = self._model.imagine(self._dreams, action, luck, self._tau)
+            self._dreams = dreamt.state
+            on = 1 - shifted(dreamt.end, self._shift)
+            paid = paid + discount * dreamt.reward
+            discount = settings.discount * discount * on
+            lives = lives * on
+        self._age += settings.hold
+        return paid, discount, lives
+
+    def _renew(self, lives: Tensor, generator: torch.Generator) -> Tensor:
+        """Begins rows anew that ended, each with its likelihood, or have lasted long enough; 1 for those (B,)."""
+        ended = self._uniform(generator, len(lives)) > lives
+        over = ended | (self._age >= self._longest).to(self._device)
+        rows = over.nonzero().squeeze(-1)
+        if len(rows):
+            fresh = self._begin(len(rows), generator)
+            self._dreams = {name: value.index_copy(0, rows, fresh[name]) for name, value in self._dreams.items()}
+            self._age[rows.cpu()] = 0
+        return over.float()
+
+    def _begin(self, count: int, generator: torch.Generator) -> State:
+        """The first states of that many dreams."""
+        there = self._model.moments if self._midway else {"": self._model.starts}
+        chosen = torch.randint(len(next(iter(there.values()))), (count,), generator=generator).to(self._device)
+        if self._midway:
+            return {name: value[chosen] for name, value in there.items()}
+        luck = self._uniform(generator, count, self._model.noise_size)
+        return Eyes(self._model, count).see_code(self._model.starts[chosen], luck)
+
+    def _learn(self, decided: Decided, gain: Tensor, returns: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Some epochs of gradient steps. Returns the means of what was lost and kept."""
+        settings = self._settings
+        feat = decided.feat.flatten(0, 1)
+        action = decided.action.flatten(0, 1)
+        before = decided.log_prob.flatten()
+        gain = gain.flatten()
+        returns = returns.flatten()
+        lines = []
+        for _ in range(settings.epochs):
+            for chosen in torch.randperm(len(feat), generator=generator).split(settings.batch_size):
+                rows = chosen.to(self._device)
+                stats = self.actor(feat[rows])
+                log_prob = self.actor.actions.log_prob(stats, action[rows])
+                entropy = self.actor.actions.entropy(stats).mean()
+                of_actor = near_loss(log_prob, before[rows], gain[rows], settings.near)
+                self._descend("actor", of_actor - settings.entropy * entropy)
+                of_critic = self.critic.loss(feat[rows], returns[rows]).mean()
+                self._descend("critic", of_critic)
+                moved = (before[rows] - log_prob).mean()
+                lines.append(torch.stack([of_actor, of_critic, entropy, moved]).detach())
+        means = torch.stack(lines).mean(0)
+        return dict(zip(("actor_loss", "critic_loss", "entropy", "moved"), means, strict=True))
+
+    def _descend(self, name: str, loss: Tensor) -> None:
+        optimizer = getattr(self, f"{name}_optimizer")
+        optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(getattr(self, name).parameters(), self._settings.max_norm)
+        if not math.isfinite(float(norm)):
+            raise UserError(
+                f"the gradient of the {name} is not finite at update {self.step}; try --fresh with a --learning-rate "
+                f"below {self._settings.learning_rate:g} (the last checkpoint is kept)"
+            )
+        optimizer.step()
+
+    def _features(self) -> Tensor:
+        return self._model.features(self._dreams, self._inputs).float()
+
+    def _uniform(self, generator: torch.Generator, *shape: int) -> Tensor:
+        return seeding.uniform(generator, *shape).to(self._device)

@@ -1,0 +1,45 @@
+"""What PPO can be asked (imagination/ppo.py). Usual numbers are those of Schulman et al. 2017 where they are one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from worldmodels.settings.flags import setting
+from worldmodels.settings.learners.base import ActorSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOSettings(ActorSettings):
+    """Proximal policy optimisation in dreams that go on from update to update."""
+
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "all": {"units": 128, "save_every": 10},
+        "tiny": {"updates": 60, "test_every": 20},
+        "laptop": {"updates": 200, "test_every": 20},
+        "paper": {"updates": 1000, "test_every": 50},
+    }
+
+    rows: int = setting(256, most=1_000_000)
+    """Dreams side by side."""
+    decisions: int = setting(32, most=100_000)
+    """Decisions of each row that an update learns from."""
+    hold: int = setting(4, most=1000)
+    """Steps that a decision lasts while the actor learns: of choices that change at every step the world sees the mean
+    only. Whoever acts later decides at every step."""
+    learning_rate: float = setting(3e-4)
+    """Adam's step size."""
+    max_norm: float = setting(0.5)
+    """The gradient of each of the two is scaled down to this norm."""
+    epochs: int = setting(3, most=1000)
+    """How often an update goes through its decisions."""
+    batch_size: int = setting(1024, most=1_000_000)
+    """Decisions per gradient step."""
+    near: float = setting(0.2, most=1.0)
+    """How far a decision's probability may move in an update for its gain to count: by this share."""
+    discount: float = setting(0.995, most=1.0)
+    """What a step later is worth."""
+    lambda_: float = setting(0.95, zero=True, most=1.0)
+    """How far returns trust what is dreamt, over what the critic expects: 1 to the end of what was dreamt, 0 for one
+    decision."""
+    entropy: float = setting(0.01, zero=True)
+    """What a nat of the actor's entropy is worth, so that it goes on trying."""
