@@ -12,7 +12,7 @@ from worldmodels.core.files import write_bytes
 from worldmodels.core.seeding import rng
 from worldmodels.data.store import open_shard
 from worldmodels.envs import make_env
-from worldmodels.settings.config import CollectConfig
+from worldmodels.settings.stages import CollectConfig
 from worldmodels.stages.collect import Task, collect_shard
 from worldmodels.workers.local import Workers
 

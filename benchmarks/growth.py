@@ -17,8 +17,8 @@ from benchmarks.measure import Row, Work
 from worldmodels.data.embeddings import Embeddings
 from worldmodels.data.store import Rollouts
 from worldmodels.models.vae import VAE
-from worldmodels.settings.config import CollectConfig
 from worldmodels.settings.models import VAESettings
+from worldmodels.settings.stages import CollectConfig
 from worldmodels.stages.collect import collect
 
 SHARD, FEW, MANY = 4, 16, 64  # episodes

@@ -11,7 +11,8 @@ from benchmarks.training import plain_update, update
 from worldmodels.models import bisimulation, masks
 from worldmodels.models.hrssm import HRSSM
 from worldmodels.models.latent import balanced_kl
-from worldmodels.settings.config import VisionConfig, usual
+from worldmodels.settings.shared import usual
+from worldmodels.settings.stages import VisionConfig
 
 ACTION = 6
 SIZES = ("laptop", "paper")

@@ -21,7 +21,7 @@ from worldmodels.data.embeddings import Embeddings
 from worldmodels.data.source import Source
 from worldmodels.data.store import Rollouts, rollout_folder
 from worldmodels.evolution.evaluators import DreamEvaluator, RealEvaluator
-from worldmodels.settings.config import MemoryConfig, VisionConfig
+from worldmodels.settings.stages import MemoryConfig, VisionConfig
 from worldmodels.training.train import mean_loss
 from worldmodels.workers.local import Workers
 

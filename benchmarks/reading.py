@@ -18,8 +18,8 @@ from worldmodels.data.frames import frame_batches
 from worldmodels.data.sequences import sequence_batches
 from worldmodels.data.store import Rollouts, rollout_folder
 from worldmodels.models.vae import VAE
-from worldmodels.settings.config import CollectConfig
 from worldmodels.settings.models import VAESettings
+from worldmodels.settings.stages import CollectConfig
 from worldmodels.stages.collect import collect
 
 EPISODES = 64

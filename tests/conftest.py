@@ -19,19 +19,16 @@ from worldmodels.core.files import write_bytes
 from worldmodels.data.episode import Episode
 from worldmodels.data.store import pack_shard
 from worldmodels.settings import environments
-from worldmodels.settings.config import (
-    CollectConfig,
+from worldmodels.settings.commands import (
     CompareConfig,
-    ControllerConfig,
     EvaluateConfig,
     ExportConfig,
-    MemoryConfig,
     PlayConfig,
     ProbeConfig,
     RunConfig,
-    VisionConfig,
 )
 from worldmodels.settings.models import HRSSMSettings, MDNRNNSettings, RSSMSettings, VAESettings
+from worldmodels.settings.stages import CollectConfig, ControllerConfig, MemoryConfig, VisionConfig
 from worldmodels.stages.collect import collect
 from worldmodels.stages.train_memory import train_memory
 from worldmodels.stages.train_vision import train_vision

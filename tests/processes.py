@@ -10,9 +10,9 @@ from torch import Tensor
 
 from worldmodels.core import distributed
 from worldmodels.models import mdnrnn, vae
-from worldmodels.settings.config import MemoryConfig, VisionConfig
 from worldmodels.settings.launch import several_processes
 from worldmodels.settings.models import HRSSMSettings, MDNRNNSettings, VAESettings
+from worldmodels.settings.stages import MemoryConfig, VisionConfig
 from worldmodels.stages import train_memory as memory
 from worldmodels.stages import train_vision as vision
 from worldmodels.training import train

@@ -11,8 +11,8 @@ import pytest
 from tests.conftest import World
 from worldmodels.estimate import costs
 from worldmodels.settings.command_line import parse
-from worldmodels.settings.config import CollectConfig, ControllerConfig, MemoryConfig, VisionConfig
 from worldmodels.settings.models import HRSSMSettings, RSSMSettings
+from worldmodels.settings.stages import CollectConfig, ControllerConfig, MemoryConfig, VisionConfig
 from worldmodels.stages.collect import collect
 from worldmodels.stages.train_controller import train_controller
 from worldmodels.stages.train_memory import train_memory

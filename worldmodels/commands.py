@@ -13,22 +13,19 @@ from worldmodels.core.errors import UserError, command, nearest
 from worldmodels.core.progress import follow
 from worldmodels.core.report import speak_plainly
 from worldmodels.settings.command_line import parse
-from worldmodels.settings.config import (
-    CollectConfig,
+from worldmodels.settings.commands import (
     CompareConfig,
-    ControllerConfig,
     EvaluateConfig,
     ExportConfig,
     ImportConfig,
-    MemoryConfig,
     PackConfig,
     PlayConfig,
     ProbeConfig,
     RunConfig,
-    VisionConfig,
 )
 from worldmodels.settings.launch import several_processes, single_process
 from worldmodels.settings.run_all import parse_all
+from worldmodels.settings.stages import CollectConfig, ControllerConfig, MemoryConfig, VisionConfig
 
 
 class Command(NamedTuple):

@@ -19,8 +19,8 @@ from worldmodels.data.store import Rollouts
 from worldmodels.envs import make_env
 from worldmodels.envs.checked import Misstep
 from worldmodels.envs.foreign import GLOBAL
-from worldmodels.settings.config import CollectConfig, VisionConfig
 from worldmodels.settings.models import VAESettings
+from worldmodels.settings.stages import CollectConfig, VisionConfig
 from worldmodels.stages.collect import collect
 from worldmodels.stages.train_vision import train_vision
 

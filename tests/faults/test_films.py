@@ -16,9 +16,10 @@ from worldmodels.core import plugins
 from worldmodels.core.errors import UserError
 from worldmodels.envs import make_env
 from worldmodels.envs.images import to_picture
-from worldmodels.settings.config import CollectConfig, ControllerConfig, EvaluateConfig, MemoryConfig, VisionConfig
+from worldmodels.settings.commands import EvaluateConfig
 from worldmodels.settings.envspec import EnvSpec
 from worldmodels.settings.models import MDNRNNSettings, VAESettings
+from worldmodels.settings.stages import CollectConfig, ControllerConfig, MemoryConfig, VisionConfig
 from worldmodels.show import films
 from worldmodels.show.video import Film
 from worldmodels.stages.collect import collect

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import World
 from worldmodels import models
 from worldmodels.core import checkpoint
-from worldmodels.settings.config import EvaluateConfig
+from worldmodels.settings.commands import EvaluateConfig
 from worldmodels.stages.collect import collect
 from worldmodels.stages.evaluate import evaluate
 from worldmodels.stages.train_controller import train_controller

@@ -7,8 +7,8 @@ import torch
 from worldmodels.core.errors import UserError
 from worldmodels.models import bisimulation, hrssm, masks
 from worldmodels.models.hrssm import EMA_RATE, HRSSM, Encoder
-from worldmodels.settings.config import VisionConfig
 from worldmodels.settings.models import HRSSMSettings
+from worldmodels.settings.stages import VisionConfig
 from worldmodels.training.run import Run
 from worldmodels.training.train import fit
 

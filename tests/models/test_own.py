@@ -15,7 +15,8 @@ from worldmodels import models
 from worldmodels.core.errors import UserError
 from worldmodels.settings import models as known
 from worldmodels.settings.command_line import parse
-from worldmodels.settings.config import EvaluateConfig, MemoryConfig, ProbeConfig, VisionConfig
+from worldmodels.settings.commands import EvaluateConfig, ProbeConfig
+from worldmodels.settings.stages import MemoryConfig, VisionConfig
 from worldmodels.stages.evaluate import evaluate
 from worldmodels.stages.probe import probe
 from worldmodels.stages.train_memory import train_memory

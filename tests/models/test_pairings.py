@@ -25,9 +25,9 @@ from worldmodels.dreams.gym import DreamEnv
 from worldmodels.evolution.evaluators import DreamEvaluator
 from worldmodels.models import base
 from worldmodels.models.hrssm import HRSSM
-from worldmodels.settings.config import MemoryConfig, VisionConfig
 from worldmodels.settings.envspec import EnvSpec
 from worldmodels.settings.models import HRSSMSettings
+from worldmodels.settings.stages import MemoryConfig, VisionConfig
 from worldmodels.stages.train_controller import train_controller
 from worldmodels.stages.train_memory import train_memory
 from worldmodels.stages.train_vision import train_vision

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import World
 from worldmodels.page.contents import Contents, opened
-from worldmodels.settings.config import PlayConfig
+from worldmodels.settings.commands import PlayConfig
 
 
 @pytest.fixture(scope="session")

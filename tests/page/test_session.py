@@ -18,7 +18,7 @@ from worldmodels.models.vae import VAE
 from worldmodels.page.contents import Contents, opened
 from worldmodels.page.messages import PLANNING, Message
 from worldmodels.page.session import Session
-from worldmodels.settings.config import PlayConfig
+from worldmodels.settings.commands import PlayConfig
 from worldmodels.settings.envspec import EnvSpec
 from worldmodels.settings.models import MDNRNNSettings, VAESettings
 

@@ -8,21 +8,13 @@ import pytest
 import worldmodels
 from worldmodels.core.errors import UserError
 from worldmodels.settings.command_line import parse
-from worldmodels.settings.config import (
-    CollectConfig,
-    ControllerConfig,
-    EvaluateConfig,
-    ExportConfig,
-    MemoryConfig,
-    PlayConfig,
-    ProbeConfig,
-    VisionConfig,
-    plain,
-)
+from worldmodels.settings.commands import EvaluateConfig, ExportConfig, PlayConfig, ProbeConfig
 from worldmodels.settings.flags import about_all, flag, names_of
 from worldmodels.settings.helptext import help_of
 from worldmodels.settings.models import OURS
 from worldmodels.settings.presets import PRESET_NAMES
+from worldmodels.settings.shared import plain
+from worldmodels.settings.stages import CollectConfig, ControllerConfig, MemoryConfig, VisionConfig
 
 PACKAGE = Path(worldmodels.__file__).parent
 STAGES = [CollectConfig, VisionConfig, MemoryConfig, ControllerConfig]

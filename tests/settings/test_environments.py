@@ -9,9 +9,9 @@ import pytest
 from worldmodels.acting.policies import baselines
 from worldmodels.core.errors import UserError
 from worldmodels.settings.command_line import parse
-from worldmodels.settings.config import CollectConfig, ControllerConfig, MemoryConfig
 from worldmodels.settings.environments import OTHER, Environment, record_of, records, register
 from worldmodels.settings.envspec import EnvSpec
+from worldmodels.settings.stages import CollectConfig, ControllerConfig, MemoryConfig
 
 
 def test_each_name_has_its_record() -> None:

@@ -14,7 +14,7 @@ from tests.conftest import World
 from worldmodels.core.errors import UserError
 from worldmodels.core.report import Summary, summarise
 from worldmodels.dreams.trust import odd_lengths
-from worldmodels.settings.config import CompareConfig, EvaluateConfig
+from worldmodels.settings.commands import CompareConfig, EvaluateConfig
 from worldmodels.show import pages
 from worldmodels.show.record import Record, read
 from worldmodels.stages.collect import collect

@@ -11,7 +11,7 @@ from worldmodels.acting.controller_spec import load_controller
 from worldmodels.core.errors import UserError
 from worldmodels.data.store import Rollouts
 from worldmodels.settings.command_line import parse
-from worldmodels.settings.config import CollectConfig, ControllerConfig, MemoryConfig, VisionConfig
+from worldmodels.settings.stages import CollectConfig, ControllerConfig, MemoryConfig, VisionConfig
 from worldmodels.stages.collect import collect
 from worldmodels.stages.train_controller import train_controller
 from worldmodels.stages.train_memory import train_memory

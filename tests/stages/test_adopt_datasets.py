@@ -22,7 +22,7 @@ from worldmodels.core.errors import UserError
 from worldmodels.data.store import Rollouts
 from worldmodels.envs.images import ImageEnv, from_native
 from worldmodels.settings.command_line import parse
-from worldmodels.settings.config import VisionConfig
+from worldmodels.settings.stages import VisionConfig
 from worldmodels.show.video import Film
 from worldmodels.stages.train_vision import train_vision
 

@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import World
 from worldmodels.core.errors import UserError
 from worldmodels.data.store import Rollouts
-from worldmodels.settings.config import CollectConfig
+from worldmodels.settings.stages import CollectConfig
 from worldmodels.stages.collect import collect
 
 

@@ -17,7 +17,7 @@ from worldmodels.core.errors import UserError
 from worldmodels.envs import make_env
 from worldmodels.models import published
 from worldmodels.settings.command_line import parse
-from worldmodels.settings.config import ImportConfig
+from worldmodels.settings.commands import ImportConfig
 from worldmodels.settings.envspec import EnvSpec
 from worldmodels.stages.import_published import GAMES, import_published
 

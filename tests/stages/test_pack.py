@@ -11,7 +11,7 @@ from tests.stages.test_train_controller import link
 from worldmodels import models
 from worldmodels.acting.controller_spec import load_controller
 from worldmodels.core.errors import UserError
-from worldmodels.settings.config import PackConfig
+from worldmodels.settings.commands import PackConfig
 from worldmodels.stages.pack import CARD, pack
 from worldmodels.stages.train_controller import train_controller
 

@@ -12,7 +12,7 @@ from tests.conftest import World
 from worldmodels import models
 from worldmodels.core.errors import UserError
 from worldmodels.evolution.evaluators import BlindTask
-from worldmodels.settings.config import ProbeConfig
+from worldmodels.settings.commands import ProbeConfig
 from worldmodels.settings.envspec import EnvSpec
 from worldmodels.stages.probe import features, play, probe
 

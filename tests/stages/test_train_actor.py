@@ -20,8 +20,9 @@ from worldmodels.core.errors import UserError
 from worldmodels.data.store import Rollouts
 from worldmodels.imagination.learner import ActorCritic
 from worldmodels.page.contents import Pilot
-from worldmodels.settings.config import ControllerConfig, EvaluateConfig
+from worldmodels.settings.commands import EvaluateConfig
 from worldmodels.settings.models import ActorCriticSettings, RSSMSettings
+from worldmodels.settings.stages import ControllerConfig
 from worldmodels.stages.collect import collect
 from worldmodels.stages.evaluate import evaluate
 from worldmodels.stages.train_controller import train_controller

@@ -13,7 +13,8 @@ from worldmodels.core import checkpoint
 from worldmodels.core.errors import UserError
 from worldmodels.data.store import Rollouts
 from worldmodels.dreams.dream import Dream
-from worldmodels.settings.config import ControllerConfig, EvaluateConfig
+from worldmodels.settings.commands import EvaluateConfig
+from worldmodels.settings.stages import ControllerConfig
 from worldmodels.stages.collect import collect
 from worldmodels.stages.evaluate import evaluate
 from worldmodels.stages.train_controller import train_controller

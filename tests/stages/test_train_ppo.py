@@ -14,8 +14,9 @@ from tests.training.test_train import stop_at
 from worldmodels.acting.controller_spec import load_controller
 from worldmodels.core.errors import UserError
 from worldmodels.imagination.ppo import PPO
-from worldmodels.settings.config import ControllerConfig, EvaluateConfig
+from worldmodels.settings.commands import EvaluateConfig
 from worldmodels.settings.models import PPOSettings
+from worldmodels.settings.stages import ControllerConfig
 from worldmodels.stages.evaluate import evaluate
 from worldmodels.stages.train_controller import train_controller
 
@@ -71,7 +72,7 @@ def test_what_comes_of_it_is_a_controller_like_any_other(trained: ControllerConf
     text = (trained.folder / "controller.json").read_text()
     assert "after 5 updates" in text and "--learner ppo" in text
     spec, *_ = load_controller(trained.folder)
-    assert spec.actor is not None and spec.actor.choices == ((-1.0,), (0.0,), (1.0,))
+    assert spec.actor is not None and spec.actor.scaled and spec.actor.choices == ((-1.0,), (0.0,), (1.0,))
     scores = evaluate(EvaluateConfig(run=trained.run, episodes=2, dream=True, workers=0, baselines=False))
     assert [score.n for score in scores.values()] == [2, 2]
 

@@ -19,7 +19,7 @@ from worldmodels.acting.controller_spec import FILE, ControllerSpec, save_contro
 from worldmodels.core import checkpoint
 from worldmodels.models.hrssm import HRSSM
 from worldmodels.models.recurrent import RSSMMemory
-from worldmodels.settings.config import ExportConfig
+from worldmodels.settings.commands import ExportConfig
 from worldmodels.settings.envspec import EnvSpec
 from worldmodels.settings.models import RSSMSettings
 from worldmodels.stages.export import export

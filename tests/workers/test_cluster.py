@@ -25,8 +25,9 @@ from worldmodels.acting.controller_spec import ControllerSpec, save_controller
 from worldmodels.core import plugins
 from worldmodels.core.errors import UserError
 from worldmodels.evolution.evaluators import DreamEvaluator, RealEvaluator
-from worldmodels.settings.config import CollectConfig, ControllerConfig, EvaluateConfig
+from worldmodels.settings.commands import EvaluateConfig
 from worldmodels.settings.envspec import EnvSpec
+from worldmodels.settings.stages import CollectConfig, ControllerConfig
 from worldmodels.stages.collect import collect
 from worldmodels.stages.train_controller import train_controller
 from worldmodels.workers import make_workers

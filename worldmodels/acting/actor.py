@@ -7,6 +7,33 @@ from torch.nn.utils import parameters_to_vector
 from worldmodels.acting.actions import Actions, Choices, Numbers
 from worldmodels.models.heads import mlp
 
+FARTHEST = 5.0  # standard deviations from the mean that a feature may be
+
+
+class Scaled(nn.Module):
+    """Features about their mean, in standard deviations: those of a memory differ a hundredfold in size.
+
+    Both are numbers of the actor like its weights, but nothing trains them.
+
+    Args:
+        size: F.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(size), requires_grad=False)
+        self.std = nn.Parameter(torch.ones(size), requires_grad=False)
+
+    def settle(self, feat: Tensor) -> None:
+        """Takes mean and standard deviation of these features (N, F); one that never changes keeps its size."""
+        self.mean.copy_(feat.mean(0))
+        std = feat.std(0)
+        self.std.copy_(torch.where(std > 0, std, 1.0))
+
+    def forward(self, feat: Tensor) -> Tensor:
+        """Features (..., F)."""
+        return ((feat - self.mean) / self.std).clamp(-FARTHEST, FARTHEST)
+
 
 class Actor(nn.Module):
     """Features to stats of actions, by layers without bias, each with LayerNorm and SiLU, and a linear one.
@@ -19,6 +46,7 @@ class Actor(nn.Module):
         action_size: A.
         units, layers: of the network.
         choices: the actions to choose from, A numbers each; none, if actions are numbers about a mean.
+        scaled: whether features are scaled before; `self.scaled.settle` says how.
 
     Raises:
         ValueError: if a choice has not A numbers.
@@ -31,6 +59,7 @@ class Actor(nn.Module):
         units: int = 512,
         layers: int = 2,
         choices: tuple[tuple[float, ...], ...] = (),
+        scaled: bool = False,
     ) -> None:
         super().__init__()
         if odd := [choice for choice in choices if len(choice) != action_size]:
@@ -38,6 +67,7 @@ class Actor(nn.Module):
         self.actions: Actions = Choices(choices) if choices else Numbers(action_size)
         self.feat_size = feat_size
         self.action_size = action_size
+        self.scaled = Scaled(feat_size) if scaled else nn.Identity()
         self.net = mlp(feat_size, units, layers, self.actions.stats_size)
         last = self.net[-1]
         assert isinstance(last, nn.Linear)
@@ -47,7 +77,7 @@ class Actor(nn.Module):
 
     def forward(self, feat: Tensor) -> Tensor:
         """Stats (..., D) of actions at features (..., F)."""
-        stats: Tensor = self.net(feat)
+        stats: Tensor = self.net(self.scaled(feat))
         return stats
 
     def params(self) -> Tensor:

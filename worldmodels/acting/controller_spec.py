@@ -15,10 +15,10 @@ from worldmodels.core import checkpoint, schema
 from worldmodels.core.device import resolved
 from worldmodels.core.errors import UserError
 from worldmodels.models.base import WorldModel
-from worldmodels.settings.config import ControllerConfig
 from worldmodels.settings.environments import record_of
 from worldmodels.settings.envspec import EnvSpec
 from worldmodels.settings.models import ActorSettings
+from worldmodels.settings.stages import ControllerConfig
 
 FILE = "controller.safetensors"
 SCORE = schema.fields(
@@ -30,6 +30,7 @@ SCORE = schema.fields(
 HOLDS = schema.fields(
     {
         "actor": schema.fields(
+            {"scaled": schema.flag},
             units=schema.whole(1, 65536),
             layers=schema.whole(1, 100),
             choices=schema.each(schema.each(schema.number(-1, 1), least=1)),
@@ -60,6 +61,7 @@ class Network:
     units: int
     layers: int
     choices: tuple[tuple[float, ...], ...]
+    scaled: bool = False
 
     @classmethod
     def of(cls, settings: ActorSettings, env: str, action_size: int) -> "Network":
@@ -78,16 +80,18 @@ class Network:
             raise UserError(
                 f"the record of {env} lists a choice of {len(odd[0])} numbers; its actions have {action_size}"
             )
-        return cls(settings.units, settings.layers, tuple(choices))
+        return cls(settings.units, settings.layers, tuple(choices), settings.SCALED)
 
     def plain(self) -> dict[str, Any]:
         """For a file."""
-        return {"units": self.units, "layers": self.layers, "choices": [list(choice) for choice in self.choices]}
+        choices = [list(choice) for choice in self.choices]
+        return {"units": self.units, "layers": self.layers, "choices": choices, "scaled": self.scaled}
 
     @classmethod
     def read(cls, tree: dict[str, Any]) -> "Network":
         """As `plain` told it."""
-        return cls(tree["units"], tree["layers"], tuple(tuple(map(float, choice)) for choice in tree["choices"]))
+        choices = tuple(tuple(map(float, choice)) for choice in tree["choices"])
+        return cls(tree["units"], tree["layers"], choices, tree.get("scaled", False))
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,10 @@ class ControllerSpec:
     def new_actor(self, model: WorldModel) -> Actor:
         """The actor that fits `model`, with numbers of its own. Raises UserError as `controller` does."""
         assert self.actor is not None
-        return Actor(self._width(model), model.action_size, self.actor.units, self.actor.layers, self.actor.choices)
+        network = self.actor
+        return Actor(
+            self._width(model), model.action_size, network.units, network.layers, network.choices, network.scaled
+        )
 
     def _linear(self, model: WorldModel) -> Controller:
         return Controller(self._width(model), model.action_size, self.hidden_size, self.bias)

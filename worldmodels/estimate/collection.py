@@ -14,7 +14,7 @@ from worldmodels.core.seeding import integer
 from worldmodels.data.store import pack_shard
 from worldmodels.envs.reused import reused
 from worldmodels.estimate.costs import FRAME, LONG_ENOUGH, Cost, Size, own_memory, show
-from worldmodels.settings.config import CollectConfig
+from worldmodels.settings.stages import CollectConfig
 
 EPISODES = 8  # that are played
 

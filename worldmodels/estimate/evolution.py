@@ -22,8 +22,10 @@ from worldmodels.evolution.evaluators import DreamEvaluator
 from worldmodels.imagination.learner import ActorCritic
 from worldmodels.imagination.ppo import PPO
 from worldmodels.models.base import WorldModel
-from worldmodels.settings.config import ControllerConfig, EvaluateConfig, MemoryConfig, VisionConfig, usual
+from worldmodels.settings.commands import EvaluateConfig
 from worldmodels.settings.models import ActorCriticSettings, ActorSettings, PPOSettings
+from worldmodels.settings.shared import usual
+from worldmodels.settings.stages import ControllerConfig, MemoryConfig, VisionConfig
 
 SAMPLED = 256  # candidates, and episodes of each: if there are more, so many are measured
 

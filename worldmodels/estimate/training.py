@@ -16,7 +16,8 @@ from worldmodels.data.store import Rollouts, rollout_folder
 from worldmodels.envs.reused import numbers_in_an_action, reused
 from worldmodels.estimate.costs import FRAME, Cost, Size, own_memory, seconds_per, show
 from worldmodels.models import Trainable, Vision
-from worldmodels.settings.config import CollectConfig, MemoryConfig, TrainConfig, VisionConfig, usual
+from worldmodels.settings.shared import usual
+from worldmodels.settings.stages import CollectConfig, MemoryConfig, TrainConfig, VisionConfig
 from worldmodels.training.train import fit, mean_loss
 
 

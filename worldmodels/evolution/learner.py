@@ -11,7 +11,7 @@ from worldmodels.core.errors import UserError
 from worldmodels.evolution.cma_es import CMAES
 from worldmodels.evolution.evaluators import Evaluator
 from worldmodels.evolution.scoring import episode_seeds
-from worldmodels.settings.config import ControllerConfig
+from worldmodels.settings.stages import ControllerConfig
 
 
 class Learner(Protocol):

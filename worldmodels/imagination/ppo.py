@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worldmodels.acting.actor import Actor
+from worldmodels.acting.actor import Actor, Scaled
 from worldmodels.core import checkpoint, schema, seeding
 from worldmodels.core.errors import UserError
 from worldmodels.dreams.moments import shifted
@@ -28,6 +28,7 @@ from worldmodels.settings.learners.ppo import PPOSettings
 from worldmodels.training.train import load_moments
 
 EPS = 1e-5  # Adam's
+SETTLING = 64  # steps of chance, from which features are scaled
 PARTS = ("actor", "critic")
 MOMENTS = schema.fields(state=schema.named(schema.weights, int), param_groups=schema.each(schema.anything))
 STATE = schema.fields(
@@ -105,10 +106,12 @@ class PPO:
         self._device = model.starts.device
         self.actor = actor.to(self._device)
         self.critic = RewardHead(actor.feat_size, settings.units, settings.layers).to(self._device)
-        self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), settings.learning_rate, eps=EPS)
-        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), settings.learning_rate, eps=EPS)
+        self.actor_optimizer = self._optimizer(self.actor)
+        self.critic_optimizer = self._optimizer(self.critic)
+        self._age = torch.zeros(settings.rows, dtype=torch.long)
         generator = seeding.generator(seed, "ppo", "begin")
         self._dreams = self._begin(settings.rows, generator)
+        self._settle(generator)
         # as if they had begun one after the other, for later they will have
         self._age = torch.randint(longest, (settings.rows,), generator=generator)
 
@@ -183,6 +186,29 @@ class PPO:
         self._age = state["age"]
         self.step = state["step"]
 
+    def _optimizer(self, module: torch.nn.Module) -> torch.optim.Adam:
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        return torch.optim.Adam(trained, self._settings.learning_rate, eps=EPS)
+
+    @torch.no_grad()
+    def _settle(self, generator: torch.Generator) -> None:
+        """Finds how large features are while what is done is chance's."""
+        actions = self.actor.actions
+        feats = []
+        for _ in range(-(-SETTLING // self._settings.hold)):
+            feats.append(self._features())
+            stats = torch.zeros(self._settings.rows, actions.stats_size, device=self._device)
+            luck = self._uniform(generator, self._settings.rows, actions.noise_size)
+            _, _, lives = self._hold(bounded(actions.sample(stats, luck)), generator)
+            self._renew(lives, generator)
+        if isinstance(self.actor.scaled, Scaled):
+            self.actor.scaled.settle(torch.cat(feats))
+
+    def _value(self, feat: Tensor) -> Tensor:
+        """What the critic expects (B,) of features (B, F)."""
+        value: Tensor = self.critic(self.actor.scaled(feat))
+        return value
+
     @torch.no_grad()
     def _decide(self, generator: torch.Generator) -> Decided:
         """What this update learns from."""
@@ -194,14 +220,14 @@ class PPO:
             luck = self._uniform(generator, settings.rows, self.actor.actions.noise_size)
             action = self.actor.actions.sample(stats, luck)
             reward, discount, lives = self._hold(bounded(action), generator)
-            following = self.critic(self._features())
+            following = self._value(self._features())
             cut = self._renew(lives, generator)
             decisions.append(
                 (
                     feat,
                     action,
                     self.actor.actions.log_prob(stats, action),
-                    self.critic(feat),
+                    self._value(feat),
                     reward,
                     discount,
                     following,
@@ -264,7 +290,7 @@ class PPO:
                 entropy = self.actor.actions.entropy(stats).mean()
                 of_actor = near_loss(log_prob, before[rows], gain[rows], settings.near)
                 self._descend("actor", of_actor - settings.entropy * entropy)
-                of_critic = self.critic.loss(feat[rows], returns[rows]).mean()
+                of_critic = self.critic.loss(self.actor.scaled(feat[rows]), returns[rows]).mean()
                 self._descend("critic", of_critic)
                 moved = (before[rows] - log_prob).mean()
                 lines.append(torch.stack([of_actor, of_critic, entropy, moved]).detach())

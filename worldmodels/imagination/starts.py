@@ -9,7 +9,7 @@ from worldmodels.data.embeddings import EmbeddedEpisode, Embeddings
 from worldmodels.data.store import Rollouts, rollout_folder
 from worldmodels.dreams.moments import moments, some_episodes
 from worldmodels.models.base import State, WorldModel
-from worldmodels.settings.config import ControllerConfig
+from worldmodels.settings.stages import ControllerConfig
 
 TOGETHER = 32  # episodes, about as long as each other, that are seen side by side: the short ones wait for the long
 

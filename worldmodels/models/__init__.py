@@ -17,9 +17,10 @@ from worldmodels.core import checkpoint, schema
 from worldmodels.core.device import product_dtype, resolved
 from worldmodels.core.errors import UserError
 from worldmodels.models.base import Memory, State, Trainable, Vision, WorldModel
-from worldmodels.settings.config import MemoryConfig, usual
 from worldmodels.settings.envspec import PARTS, STRENGTHS, Distractor
 from worldmodels.settings.models import OURS, named
+from worldmodels.settings.shared import usual
+from worldmodels.settings.stages import MemoryConfig
 
 __all__ = [
     "FILE",

@@ -19,12 +19,13 @@ from worldmodels.dreams.planning import Planner
 from worldmodels.dreams.play import by_controller
 from worldmodels.models.base import State, Vision, WorldModel
 from worldmodels.page.messages import DECIDED, ENDS, HIGHEST_TAU, LOWEST_TAU, SAMPLED, SPEEDS
-from worldmodels.settings.config import ControllerConfig, PlayConfig
+from worldmodels.settings.commands import PlayConfig
 from worldmodels.settings.environments import Environment, record_of, refuse_untyped
 from worldmodels.settings.envspec import EnvSpec
 from worldmodels.settings.flags import default_of
 from worldmodels.settings.planning import ByPlan
 from worldmodels.settings.presets import preset_of
+from worldmodels.settings.stages import ControllerConfig
 
 MOST_SHARDS = 8  # whose held-out episodes are offered
 

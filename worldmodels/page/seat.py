@@ -17,7 +17,7 @@ from multiprocess.connection import Connection
 from worldmodels.core import plugins
 from worldmodels.core.errors import UserError
 from worldmodels.page.messages import Message
-from worldmodels.settings.config import PlayConfig
+from worldmodels.settings.commands import PlayConfig
 from worldmodels.workers.local import ONE_THREAD, SAFE_PATH, TO_TIDY_UP, environment
 
 AHEAD = 3  # frames on their way that a page has not shown yet

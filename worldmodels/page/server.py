@@ -18,7 +18,7 @@ from worldmodels.core.errors import UserError
 from worldmodels.page import messages
 from worldmodels.page.guard import SAFE, Guard
 from worldmodels.page.seat import Seat
-from worldmodels.settings.config import PlayConfig
+from worldmodels.settings.commands import PlayConfig
 from worldmodels.workers.local import TO_TIDY_UP
 
 FILES = {path.name: path for path in (Path(__file__).parent / "static").iterdir()}

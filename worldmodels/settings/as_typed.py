@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from worldmodels.settings.command_line import parse
-from worldmodels.settings.config import Stage
 from worldmodels.settings.flags import about_all, flag, names_of, parts_of
+from worldmodels.settings.shared import Stage
 
 BEGINNINGS = ("fresh", "dry_run")
 """How a command begins; they change nothing that it ends with."""

@@ -13,13 +13,13 @@ import tyro
 
 from worldmodels.core import plugins
 from worldmodels.core.errors import UserError, nearest, shortened
-from worldmodels.settings.config import MOST_REPEATS, Stage, usual
 from worldmodels.settings.environments import ask_for
 from worldmodels.settings.envspec import PARTS, STRENGTHS, Distractor, EnvSpec, usual_repeat
 from worldmodels.settings.flags import about_all, default_of, flag, names_of, parts_of
 from worldmodels.settings.helptext import HELP
 from worldmodels.settings.models import OURS, ModelSettings, named
 from worldmodels.settings.presets import preset_of
+from worldmodels.settings.shared import MOST_REPEATS, Stage, usual
 
 Config = TypeVar("Config")
 Typed = Mapping[str, list[str]]

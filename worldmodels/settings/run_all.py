@@ -20,16 +20,10 @@ from worldmodels.settings.command_line import (
     typed_flags,
     types_of,
 )
-from worldmodels.settings.config import (
-    CollectConfig,
-    ControllerConfig,
-    EvaluateConfig,
-    MemoryConfig,
-    RunConfig,
-    VisionConfig,
-)
+from worldmodels.settings.commands import EvaluateConfig, RunConfig
 from worldmodels.settings.flags import flag, names_of
 from worldmodels.settings.models import OURS
+from worldmodels.settings.stages import CollectConfig, ControllerConfig, MemoryConfig, VisionConfig
 
 STAGES: Mapping[str, type] = {
     "collect": CollectConfig,

@@ -17,7 +17,7 @@ from worldmodels.core import files, schema
 from worldmodels.core.checkpoint import versions
 from worldmodels.core.report import Summary, say, table
 from worldmodels.settings.as_typed import as_typed
-from worldmodels.settings.config import plain
+from worldmodels.settings.shared import plain
 
 COMMANDS = {"vision": "train-vision", "memory": "train-memory", "controller": "train-controller"}
 LARGEST = 16 << 20  # bytes of a record

@@ -18,7 +18,7 @@ from worldmodels.data.recorded import AT_ONCE, NAMES, Recorded, episodes
 from worldmodels.data.recordings import recordings
 from worldmodels.data.store import Rollouts, pack_shard, rollout_folder
 from worldmodels.envs.images import from_native, to_obs
-from worldmodels.settings.config import CollectConfig
+from worldmodels.settings.stages import CollectConfig
 
 POLICY = "recorded"
 MOST_CHOICES = 1000

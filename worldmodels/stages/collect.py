@@ -27,8 +27,8 @@ from worldmodels.data.episode import Episode
 from worldmodels.data.store import Rollouts, Shard, open_shard, pack_shard, rollout_folder
 from worldmodels.envs.clips import train_clips
 from worldmodels.envs.reused import numbers_in_an_action, reused
-from worldmodels.settings.config import CollectConfig
 from worldmodels.settings.flags import flag
+from worldmodels.settings.stages import CollectConfig
 from worldmodels.show import pages
 from worldmodels.show.record import Record
 from worldmodels.stages.adopt import adopt

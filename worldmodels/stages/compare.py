@@ -13,7 +13,8 @@ from typing import NamedTuple
 from worldmodels.core import files
 from worldmodels.core.errors import UserError
 from worldmodels.core.report import paths, say, table
-from worldmodels.settings.config import COMPUTES, LIES, CompareConfig
+from worldmodels.settings.commands import CompareConfig
+from worldmodels.settings.shared import COMPUTES, LIES
 from worldmodels.show import html
 from worldmodels.show.pages import NAMES, Section, interval, sections, text
 

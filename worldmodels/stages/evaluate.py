@@ -20,7 +20,7 @@ from worldmodels.envs.clips import check_test_clips
 from worldmodels.evolution.evaluators import DreamEvaluator, Scores
 from worldmodels.evolution.scoring import Played, final_seeds, score_baselines
 from worldmodels.models.base import WorldModel
-from worldmodels.settings.config import EvaluateConfig
+from worldmodels.settings.commands import EvaluateConfig
 from worldmodels.settings.environments import refuse_untyped
 from worldmodels.show import films, pages
 from worldmodels.show.record import Number, Record

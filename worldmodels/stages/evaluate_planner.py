@@ -19,9 +19,11 @@ from worldmodels.envs.clips import check_test_clips
 from worldmodels.evolution.planned import score_plans
 from worldmodels.evolution.scoring import Played, final_seeds, score_baselines
 from worldmodels.models.base import WorldModel
-from worldmodels.settings.config import ControllerConfig, EvaluateConfig, usual
+from worldmodels.settings.commands import EvaluateConfig
 from worldmodels.settings.environments import refuse_untyped
 from worldmodels.settings.envspec import EnvSpec, usual_repeat
+from worldmodels.settings.shared import usual
+from worldmodels.settings.stages import ControllerConfig
 from worldmodels.show import films, pages
 from worldmodels.show.record import Record
 from worldmodels.stages.scores import doubt, really, report

@@ -18,7 +18,7 @@ from worldmodels.dreams.gym import FPS
 from worldmodels.envs import make_env
 from worldmodels.models.base import WorldModel
 from worldmodels.page.contents import controllers_of, dials, run_of
-from worldmodels.settings.config import ExportConfig
+from worldmodels.settings.commands import ExportConfig
 from worldmodels.settings.environments import refuse_untyped
 from worldmodels.settings.envspec import EnvSpec
 from worldmodels.web import folder

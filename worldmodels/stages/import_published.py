@@ -16,7 +16,7 @@ from worldmodels.core import checkpoint, files, schema
 from worldmodels.core.errors import UserError
 from worldmodels.core.report import paths, say
 from worldmodels.models import published
-from worldmodels.settings.config import ImportConfig
+from worldmodels.settings.commands import ImportConfig
 from worldmodels.settings.environments import Published, records
 from worldmodels.settings.envspec import EnvSpec
 

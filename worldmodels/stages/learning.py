@@ -23,9 +23,10 @@ from worldmodels.imagination.learner import ActorCritic
 from worldmodels.imagination.ppo import PPO
 from worldmodels.imagination.starts import starts
 from worldmodels.models.base import WorldModel
-from worldmodels.settings.config import ControllerConfig, plain
 from worldmodels.settings.flags import flag
 from worldmodels.settings.models import ActorCriticSettings, PPOSettings
+from worldmodels.settings.shared import plain
+from worldmodels.settings.stages import ControllerConfig
 from worldmodels.show import plots
 from worldmodels.training.run import Run
 from worldmodels.training.train import patient

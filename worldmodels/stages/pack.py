@@ -15,7 +15,8 @@ from worldmodels.acting.controller_spec import FILE, controllers_of, load_contro
 from worldmodels.core import checkpoint, files, schema
 from worldmodels.core.errors import UserError
 from worldmodels.core.report import Summary, paths, say
-from worldmodels.settings.config import COMPUTES, LIES, EvaluateConfig, PackConfig
+from worldmodels.settings.commands import EvaluateConfig, PackConfig
+from worldmodels.settings.shared import COMPUTES, LIES
 from worldmodels.stages.evaluate import evaluate
 
 CARD = "README.md"

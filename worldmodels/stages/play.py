@@ -7,7 +7,7 @@ import webbrowser
 from worldmodels.core.errors import UserError
 from worldmodels.core.report import say
 from worldmodels.page import contents, seat
-from worldmodels.settings.config import PlayConfig
+from worldmodels.settings.commands import PlayConfig
 
 
 def play(config: PlayConfig) -> None:

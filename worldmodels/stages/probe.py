@@ -30,10 +30,11 @@ from worldmodels.envs.reused import numbers_in_an_action, reused
 from worldmodels.evolution.evaluators import BlindTask
 from worldmodels.models.base import Vision, WorldModel
 from worldmodels.models.perceive import perceive
-from worldmodels.settings.config import CollectConfig, ProbeConfig
+from worldmodels.settings.commands import ProbeConfig
 from worldmodels.settings.environments import record_of, records, refuse_untyped
 from worldmodels.settings.envspec import EnvSpec
 from worldmodels.settings.presets import preset_of
+from worldmodels.settings.stages import CollectConfig
 from worldmodels.show import pages, plots
 from worldmodels.show.record import Record
 from worldmodels.stages.regression import READERS, Truth, r_squared

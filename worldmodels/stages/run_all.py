@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from worldmodels.core import files, progress
 from worldmodels.core.report import lasting, say
-from worldmodels.settings.config import COMPUTES, plain
 from worldmodels.settings.run_all import NOTES, Part, Plan
+from worldmodels.settings.shared import COMPUTES, plain
 from worldmodels.show.overview import Overview
 from worldmodels.workers.child import run_stage
 

@@ -15,7 +15,7 @@ from worldmodels.dreams import trust
 from worldmodels.envs import check_playable
 from worldmodels.envs.clips import check_test_clips, read_clips
 from worldmodels.evolution.scoring import final_seeds, score_baselines
-from worldmodels.settings.config import ControllerConfig
+from worldmodels.settings.stages import ControllerConfig
 from worldmodels.show import films, pages, plots
 from worldmodels.show.record import Record
 from worldmodels.stages.learning import FITNESS, MANNERS, Learnt, learn

@@ -20,8 +20,8 @@ from worldmodels.dreams.moments import end_shift, moments, some_episodes
 from worldmodels.envs import check_playable
 from worldmodels.evolution.scoring import score_baselines
 from worldmodels.models.base import WorldModel
-from worldmodels.settings.config import MemoryConfig
 from worldmodels.settings.environments import record_of
+from worldmodels.settings.stages import MemoryConfig
 from worldmodels.show import films, pages, plots
 from worldmodels.show.record import Number, Record
 from worldmodels.training.run import Run

@@ -13,7 +13,7 @@ from worldmodels.data.embeddings import Embeddings
 from worldmodels.data.frames import held_out_frames
 from worldmodels.data.source import Source
 from worldmodels.data.store import Rollouts, rollout_folder
-from worldmodels.settings.config import VisionConfig
+from worldmodels.settings.stages import VisionConfig
 from worldmodels.show import pages, plots
 from worldmodels.show.record import Number, Record
 from worldmodels.training.run import Run

@@ -15,8 +15,8 @@ from typing import Any
 from worldmodels.core import checkpoint, distributed, files, schema
 from worldmodels.core.errors import UserError
 from worldmodels.core.report import say
-from worldmodels.settings.config import Stage, defaults, plain
 from worldmodels.settings.flags import flag
+from worldmodels.settings.shared import Stage, defaults, plain
 
 LOCK = ".lock"
 CHECKPOINT = "checkpoint.safetensors"

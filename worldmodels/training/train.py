@@ -18,7 +18,7 @@ from worldmodels.core.device import autocast
 from worldmodels.core.errors import UserError
 from worldmodels.data.source import Batch, Source
 from worldmodels.models.base import State, Trainable
-from worldmodels.settings.config import TrainConfig
+from worldmodels.settings.stages import TrainConfig
 from worldmodels.training.run import Run
 
 LOG_EVERY = 25  # steps

@@ -1,1 +1,1 @@
-"""What a learner of C can be asked, beside what all of them are (config.py: ControllerConfig); a file for each."""
+"""What a learner of C can be asked, beside what all of them are (stages.py: ControllerConfig); a file for each."""

@@ -1,7 +1,7 @@
 """What every learner that trains an actor can be asked."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from worldmodels.settings.flags import setting
 from worldmodels.settings.models.base import ModelSettings
@@ -10,6 +10,9 @@ from worldmodels.settings.models.base import ModelSettings
 @dataclass(frozen=True, kw_only=True)
 class ActorSettings(ModelSettings):
     """An actor that acts, beside a critic that judges: their networks, and how long they learn."""
+
+    SCALED: ClassVar[bool] = False
+    """Whether an actor's features are scaled (acting/actor.py)."""
 
     updates: int = setting(10_000, most=10_000_000, free=True)
     """Updates of actor and critic."""

@@ -19,6 +19,8 @@ class PPOSettings(ActorSettings):
         "paper": {"updates": 1000, "test_every": 50},
     }
 
+    SCALED: ClassVar[bool] = True
+
     rows: int = setting(256, most=1_000_000)
     """Dreams side by side."""
     decisions: int = setting(32, most=100_000)
