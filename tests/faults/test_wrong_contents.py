@@ -29,7 +29,7 @@ from worldmodels.settings.envspec import EnvSpec
 CHECKPOINTS = {"model": "memory", "state of training": "memory run", "state of a search": "controller run"}
 CHECKPOINTS["state of an actor"] = "controller run"
 MAY_LACK = ("env", "mean_old_old", "restart_input", "reward", "mixtures", "termination", "termination_weight")
-MAY_LACK += ("focus", "self_fed", "passes", "authors_pixels", "end_shift", "moments")  # written by later versions only
+MAY_LACK += ("focus", "self_fed", "self_fed_rows", "passes", "authors_pixels", "end_shift", "moments", "scaled")
 MAY_LACK += ("z", "h", "c", "first")  # of moments: whoever pairs M with V refuses them (tests/dreams/test_moments.py)
 """What a model's file may lack: its settings have defaults, and the first files held no env."""
 UNUSED = ("param_groups", "_get_value", "_value")

@@ -1,7 +1,6 @@
 """An actor and a critic that learn from each other in dreams (HRSSM 4)."""
 
 import copy
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,18 @@ from torch import Tensor
 from worldmodels.acting.actions import Choices
 from worldmodels.acting.actor import Actor
 from worldmodels.core import checkpoint, schema, seeding
-from worldmodels.core.errors import UserError
+from worldmodels.imagination.descent import MOMENTS, descend, optimizer_of, restore
 from worldmodels.imagination.losses import actor_loss, critic_loss
 from worldmodels.imagination.returns import Scale, lambda_returns, weights
 from worldmodels.imagination.rollout import Imagined, imagine
 from worldmodels.models.base import State, WorldModel
 from worldmodels.models.heads import RewardHead
 from worldmodels.settings.learners.actor_critic import ActorCriticSettings
-from worldmodels.training.train import LOG_EVERY, load_moments
+from worldmodels.training.train import LOG_EVERY
 
-EPS = 1e-5  # Adam's
 FOLLOWS = 0.02  # of the critic, that its slow copy takes over before each update
 PARTS = ("actor", "critic", "slow")
 OPTIMIZERS = ("actor_optimizer", "critic_optimizer")
-MOMENTS = schema.fields(state=schema.named(schema.weights, int), param_groups=schema.each(schema.anything))
 STATE = schema.fields(
     step=schema.whole(0),
     scale=schema.tensor("float32", 2),
@@ -89,9 +86,8 @@ class ActorCritic:
         self.critic = RewardHead(actor.feat_size, settings.units, settings.layers).to(self._device)
         self.slow = copy.deepcopy(self.critic).requires_grad_(False)
         self.scale = Scale(self._device)
-        rate = settings.learning_rate
-        self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), rate, eps=EPS)
-        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), rate, eps=EPS)
+        self.actor_optimizer = optimizer_of(self.actor, settings.learning_rate)
+        self.critic_optimizer = optimizer_of(self.critic, settings.learning_rate)
 
     @property
     def params(self) -> np.ndarray:
@@ -127,10 +123,10 @@ class ActorCritic:
         scale = self.scale.update(returns)
         judged = (returns, value[:-1], weight, scale, self._settings.entropy)
         of_actor = actor_loss(self.actor.actions, dreamt.stats, dreamt.action, *judged)
-        self._descend(self.actor_optimizer, of_actor, "actor")
+        descend(self.actor_optimizer, of_actor, self._settings.max_norm, f"actor at update {self.step}")
         seen = dreamt.feat[:-1].detach()
         of_critic = critic_loss(self.critic, seen, returns, self.slow(seen), weight)
-        self._descend(self.critic_optimizer, of_critic, "critic")
+        descend(self.critic_optimizer, of_critic, self._settings.max_norm, f"critic at update {self.step}")
         self.step += 1
         return {
             "actor_loss": of_actor.detach(),
@@ -155,13 +151,10 @@ class ActorCritic:
             UserError: naming the file `source`, if that was of another actor and critic, or is damaged.
         """
         schema.check(state, STATE, source)
-        for name in PARTS:
-            checkpoint.load_weights(getattr(self, name), state[name], source)
-        for name in OPTIMIZERS:
-            optimizer = getattr(self, name)
-            if len(state[name]["state"]) != len(optimizer.param_groups[0]["params"]):  # each was moved at every update
-                raise UserError(f"{source} lacks moments of an optimizer; start anew with --fresh")
-            load_moments(optimizer, state[name]["state"], source)
+        for name in ("actor", "critic"):
+            part = getattr(self, name)
+            restore(part, getattr(self, f"{name}_optimizer"), state[name], state[f"{name}_optimizer"], source)
+        checkpoint.load_weights(self.slow, state["slow"], source)
         self.scale.quantiles = state["scale"].to(self._device)
         self.step = state["step"]
 
@@ -183,17 +176,3 @@ class ActorCritic:
                 self._model, self.actor, self._inputs, state, noise.to(self._device), self._tau, self._shift
             )
         return dreamt._replace(stats=self.actor(dreamt.feat[:-1])) if chooses else dreamt
-
-    def _descend(self, optimizer: torch.optim.Adam, loss: Tensor, name: str) -> None:
-        """Moves an optimizer's own weights down the gradient of `loss`, and no others."""
-        parameters = optimizer.param_groups[0]["params"]
-        gradients = torch.autograd.grad(loss, parameters)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self._settings.max_norm)
-        if not math.isfinite(float(norm)):
-            raise UserError(
-                f"the gradient of the {name} is not finite at update {self.step}; try --fresh with a --learning-rate "
-                f"below {self._settings.learning_rate:g} (the last checkpoint is kept)"
-            )
-        optimizer.step()

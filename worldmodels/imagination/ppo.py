@@ -5,7 +5,6 @@ A dream tells how likely it was to end at every step, so returns count what was 
 chance had it: of a thousand steps one ends, and an actor that learnt from that one alone would learn from noise.
 """
 
-import math
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,9 +14,10 @@ import torch
 from torch import Tensor
 
 from worldmodels.acting.actor import Actor, Scaled
-from worldmodels.core import checkpoint, schema, seeding
+from worldmodels.core import schema, seeding
 from worldmodels.core.errors import UserError
 from worldmodels.dreams.moments import shifted
+from worldmodels.imagination.descent import MOMENTS, descend, optimizer_of, restore
 from worldmodels.imagination.losses import near_loss
 from worldmodels.imagination.returns import advantages
 from worldmodels.imagination.rollout import bounded
@@ -25,12 +25,9 @@ from worldmodels.models.base import State, WorldModel
 from worldmodels.models.heads import RewardHead
 from worldmodels.models.perceive import Eyes
 from worldmodels.settings.learners.ppo import PPOSettings
-from worldmodels.training.train import load_moments
 
-EPS = 1e-5  # Adam's
 SETTLING = 64  # steps of chance, from which features are scaled
 PARTS = ("actor", "critic")
-MOMENTS = schema.fields(state=schema.named(schema.weights, int), param_groups=schema.each(schema.anything))
 STATE = schema.fields(
     step=schema.whole(0),
     actor=schema.weights,
@@ -106,8 +103,8 @@ class PPO:
         self._device = model.starts.device
         self.actor = actor.to(self._device)
         self.critic = RewardHead(actor.feat_size, settings.units, settings.layers).to(self._device)
-        self.actor_optimizer = self._optimizer(self.actor)
-        self.critic_optimizer = self._optimizer(self.critic)
+        self.actor_optimizer = optimizer_of(self.actor, settings.learning_rate)
+        self.critic_optimizer = optimizer_of(self.critic, settings.learning_rate)
         self._age = torch.zeros(settings.rows, dtype=torch.long)
         generator = seeding.generator(seed, "ppo", "begin")
         self._dreams = self._begin(settings.rows, generator)
@@ -171,24 +168,15 @@ class PPO:
         """
         schema.check(state, STATE, source)
         shapes = {name: value.shape for name, value in self._dreams.items()}
-        if {name: value.shape for name, value in state["dreams"].items()} != shapes or len(state["age"]) != len(
-            self._age
-        ):
+        held = {name: value.shape for name, value in state["dreams"].items()}
+        if held != shapes or state["age"].shape != self._age.shape:
             raise UserError(f"{source} holds dreams of another size; start anew with --fresh")
         for name in PARTS:
-            checkpoint.load_weights(getattr(self, name), state[name], source)
-            optimizer = getattr(self, f"{name}_optimizer")
-            moments = state[f"{name}_optimizer"]["state"]
-            if len(moments) != len(optimizer.param_groups[0]["params"]):  # each was moved at every update
-                raise UserError(f"{source} lacks moments of an optimizer; start anew with --fresh")
-            load_moments(optimizer, moments, source)
+            part = getattr(self, name)
+            restore(part, getattr(self, f"{name}_optimizer"), state[name], state[f"{name}_optimizer"], source)
         self._dreams = {name: value.to(self._device) for name, value in state["dreams"].items()}
         self._age = state["age"]
         self.step = state["step"]
-
-    def _optimizer(self, module: torch.nn.Module) -> torch.optim.Adam:
-        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        return torch.optim.Adam(trained, self._settings.learning_rate, eps=EPS)
 
     @torch.no_grad()
     def _settle(self, generator: torch.Generator) -> None:
@@ -289,25 +277,14 @@ class PPO:
                 log_prob = self.actor.actions.log_prob(stats, action[rows])
                 entropy = self.actor.actions.entropy(stats).mean()
                 of_actor = near_loss(log_prob, before[rows], gain[rows], settings.near)
-                self._descend("actor", of_actor - settings.entropy * entropy)
+                aim = of_actor - settings.entropy * entropy
+                descend(self.actor_optimizer, aim, settings.max_norm, f"actor at update {self.step}")
                 of_critic = self.critic.loss(self.actor.scaled(feat[rows]), returns[rows]).mean()
-                self._descend("critic", of_critic)
+                descend(self.critic_optimizer, of_critic, settings.max_norm, f"critic at update {self.step}")
                 moved = (before[rows] - log_prob).mean()
                 lines.append(torch.stack([of_actor, of_critic, entropy, moved]).detach())
         means = torch.stack(lines).mean(0)
         return dict(zip(("actor_loss", "critic_loss", "entropy", "moved"), means, strict=True))
-
-    def _descend(self, name: str, loss: Tensor) -> None:
-        optimizer = getattr(self, f"{name}_optimizer")
-        optimizer.zero_grad()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(getattr(self, name).parameters(), self._settings.max_norm)
-        if not math.isfinite(float(norm)):
-            raise UserError(
-                f"the gradient of the {name} is not finite at update {self.step}; try --fresh with a --learning-rate "
-                f"below {self._settings.learning_rate:g} (the last checkpoint is kept)"
-            )
-        optimizer.step()
 
     def _features(self) -> Tensor:
         return self._model.features(self._dreams, self._inputs).float()
