@@ -16,7 +16,7 @@ from safetensors.torch import save as to_bytes
 
 from tests.conftest import World, make_episode
 from tests.faults.campaign import FileKind
-from tests.imagination.worlds import learner
+from tests.imagination.worlds import learner, ppo
 from worldmodels import models
 from worldmodels.acting.controller_spec import FILE, ControllerSpec, Network, load_controller, save_controller
 from worldmodels.core import checkpoint
@@ -26,6 +26,8 @@ from worldmodels.data.embeddings import packed as packed_codes
 from worldmodels.data.episode import Episode
 from worldmodels.data.store import SHARD, Rollouts, Shard, open_shard, pack_shard
 from worldmodels.evolution.cma_es import CMAES
+from worldmodels.imagination.learner import ActorCritic
+from worldmodels.imagination.ppo import PPO
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.settings.envspec import EnvSpec
 from worldmodels.settings.models import MDNRNNSettings
@@ -194,18 +196,17 @@ def read_search(path: Path) -> Any:
     return [search.ask(), search.state(), saved["best"], saved["chosen"]]
 
 
-def actor_state() -> dict[str, Any]:
+def trained_state(made: ActorCritic | PPO) -> dict[str, Any]:
     """What the checkpoint of an actor holds that has learnt for a while."""
-    made = learner()
     for _ in range(3):
         made.update()
     best = {"mean": 1.0, "params": made.params, "generation": 2}
     return {"step": 3, "search": made.state(), "best": best, "chosen": best}
 
 
-def read_actor(path: Path) -> Any:
+def read_trained(make: Callable[[], ActorCritic | PPO], path: Path) -> Any:
     """An actor as it goes on from its last checkpoint, and what it learns next."""
-    made = learner()
+    made = make()
     saved = checkpoint.load(path, "controller run", state_of(len(made.params), "float32"))
     made.load(saved["search"], path)
     made.update()
@@ -216,10 +217,12 @@ def kinds(world: World, folder: Path) -> dict[str, FileKind]:
     """All kinds, by name."""
     memory_file, state_file = world.run / "memory" / models.FILE, world.run / "memory/checkpoint.safetensors"
     checkpoint.save(folder / "search", "controller run", search_state())
-    checkpoint.save(folder / "actor", "controller run", actor_state())
+    checkpoint.save(folder / "actor", "controller run", trained_state(learner()))
+    checkpoint.save(folder / "ppo", "controller run", trained_state(ppo()))
     network = Network(4, 1, ((-1.0,), (0.5,)))
     model = checkpoint.load(memory_file, "memory")
     run, old_search = functools.partial(read_memory_run, world), first_format("controller run", search_state())
+    of_actor, of_ppo = (functools.partial(read_trained, make) for make in (learner, ppo))
     made = [
         FileKind("shard", "0.h5", shard(), read_shard),
         FileKind("codes", "0.h5", codes_content(sealed, folder), read_codes),
@@ -229,7 +232,18 @@ def kinds(world: World, folder: Path) -> dict[str, FileKind]:
         FileKind("actor", FILE, controller_content(world, folder, network), functools.partial(read_controller, world)),
         FileKind("state of training", "checkpoint.safetensors", state_file.read_bytes(), run),
         FileKind("state of a search", "checkpoint.safetensors", (folder / "search").read_bytes(), read_search),
-        FileKind("state of an actor", "checkpoint.safetensors", (folder / "actor").read_bytes(), read_actor),
+        FileKind(
+            "state of an actor",
+            "checkpoint.safetensors",
+            (folder / "actor").read_bytes(),
+            functools.partial(read_trained, learner),
+        ),
+        FileKind(
+            "state of PPO",
+            "checkpoint.safetensors",
+            (folder / "ppo").read_bytes(),
+            functools.partial(read_trained, ppo),
+        ),
         FileKind("config.json", "config.json", (world.run / "memory/config.json").read_bytes(), run),
         FileKind("old shard", "0.h5", old_shard(), read_episodes),
         FileKind("old codes", "0.h5", codes_content(unsealed, folder), read_codes),

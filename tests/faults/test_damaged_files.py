@@ -36,6 +36,7 @@ NAMES = [
     "state of training",
     "state of a search",
     "state of an actor",
+    "state of PPO",
     "config.json",
     "old shard",
     "old codes",

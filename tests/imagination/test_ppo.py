@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.imagination.test_learner import in_float64, two_hot, value, written_out
-from tests.imagination.worlds import SIZE, Pond, pond
-from worldmodels.acting.actor import Actor
+from tests.imagination.worlds import TINY_PPO, pond, ppo
 from worldmodels.core import checkpoint, seeding
 from worldmodels.core.errors import UserError
 from worldmodels.imagination.losses import near_loss
@@ -19,25 +18,11 @@ from worldmodels.imagination.ppo import PPO, Decided
 from worldmodels.imagination.returns import advantages
 from worldmodels.settings.models import PPOSettings
 
-TINY = PPOSettings(
-    updates=4, rows=7, decisions=5, hold=3, units=8, layers=1, batch_size=35, epochs=1, learning_rate=1e-2, discount=0.9
-)
 SIDES = ((-1.0, 0.0), (1.0, 0.0), (0.5, 1.0))
 
 
-class Shore(Pond):
-    """The pond, with moments to begin at."""
-
-    def __init__(self) -> None:
-        self.moments = {"x": torch.randn(9, SIZE, generator=torch.Generator().manual_seed(5))}
-
-
-def made(settings: PPOSettings = TINY, choices: tuple = SIDES, longest: int = 1000) -> PPO:
-    torch.manual_seed(3)
-    actor = Actor(SIZE, 2, settings.units, settings.layers, choices)
-    learner = PPO(Shore(), actor, ("x",), settings, 3, longest=longest)  # type: ignore[arg-type]
-    torch.nn.init.normal_(learner.critic.net[-1].weight, std=0.5)
-    return learner
+def made(settings: PPOSettings = TINY_PPO, choices: tuple = SIDES, longest: int = 1000) -> PPO:
+    return ppo(settings, choices, longest)
 
 
 @pytest.mark.parametrize("lambda_", [0.0, 0.9, 1.0])
@@ -63,7 +48,7 @@ def test_a_decision_that_has_become_likely_enough_gains_nothing_more() -> None:
     before = torch.log(torch.tensor([0.5, 0.5, 0.5, 0.5], dtype=torch.float64))
     now = torch.log(torch.tensor([0.7, 0.55, 0.3, 0.3], dtype=torch.float64)).requires_grad_()
     gain = torch.tensor([1.0, 2.0, -3.0, 4.0], dtype=torch.float64)
-    scaled = (gain - 1.0) / gain.std()
+    scaled = (gain - 1.0) / gain.std(correction=0)
     loss = near_loss(now, before, gain, 0.2)
     # ratios 1.4, 1.1, 0.6, 0.6; the first has no gain about the mean, the third is far enough down already
     expected = -(1.2 * scaled[0] + 1.1 * scaled[1] + 0.8 * scaled[2] + 0.6 * scaled[3]) / 4
@@ -80,7 +65,7 @@ def test_what_is_learnt_from_is_what_was_dreamt(choices: tuple) -> None:
     actor, critic = in_float64(learner.actor), in_float64(learner.critic)
     decided = learner._decide(seeding.generator(3, "ppo", 0))
     x = start
-    for t in range(TINY.decisions):
+    for t in range(TINY_PPO.decisions):
         assert torch.allclose(decided.feat[t].double(), x, atol=1e-4)
         stats = written_out(actor, x)
         assert torch.allclose(decided.log_prob[t].double(), log_prob(stats, decided.action[t].double()), atol=1e-3)
@@ -90,8 +75,8 @@ def test_what_is_learnt_from_is_what_was_dreamt(choices: tuple) -> None:
         assert torch.allclose(decided.discount[t].double(), discount, atol=1e-4)
         assert torch.allclose(decided.following[t].double(), value(critic, x), rtol=1e-3, atol=1e-3)
         fresh = decided.cut[t].bool()
-        if t + 1 < TINY.decisions:  # rows that were cut begin at a moment
-            x = torch.where(fresh[:, None], decided.feat[min(t + 1, TINY.decisions - 1)].double(), x)
+        if t + 1 < TINY_PPO.decisions:  # rows that were cut begin at a moment
+            x = torch.where(fresh[:, None], decided.feat[min(t + 1, TINY_PPO.decisions - 1)].double(), x)
             begun = decided.feat[t + 1][fresh]
             there = learner._model.moments["x"]
             assert all((there == row).all(1).any() for row in begun)
@@ -102,14 +87,14 @@ def held(learner: PPO, decided: Decided, x: Tensor, t: int) -> tuple[Tensor, Ten
     """A decision's steps, from the luck that it had: drawn again in the order in which PPO draws."""
     generator = seeding.generator(3, "ppo", 0)
     for earlier in range(t + 1):
-        seeding.uniform(generator, TINY.rows, learner.actor.actions.noise_size)
-        luck = [seeding.uniform(generator, TINY.rows, 1).double() for _ in range(TINY.hold)]
-        seeding.uniform(generator, TINY.rows)  # who ends
+        seeding.uniform(generator, TINY_PPO.rows, learner.actor.actions.noise_size)
+        luck = [seeding.uniform(generator, TINY_PPO.rows, 1).double() for _ in range(TINY_PPO.hold)]
+        seeding.uniform(generator, TINY_PPO.rows)  # who ends
         if cut := int(decided.cut[earlier].sum()):
             torch.randint(len(learner._model.moments["x"]), (cut,), generator=generator)
     action = decided.action[t].double()
     action = action / action.abs().clamp_min(1)
-    paid, discount = torch.zeros(TINY.rows).double(), torch.ones(TINY.rows).double()
+    paid, discount = torch.zeros(TINY_PPO.rows).double(), torch.ones(TINY_PPO.rows).double()
     for noise in luck:
         x = pond(x, action, noise)
         paid = paid + discount * (1 - (x**2).sum(-1))
@@ -133,7 +118,7 @@ def test_the_losses_of_a_gradient_step_are_the_formulas() -> None:
     shown = learner.update()
     feat, action = decided.feat.double().flatten(0, 1), decided.action.double().flatten(0, 1)
     fields = (decided.reward, decided.discount, decided.value, decided.following, decided.cut)
-    gain = advantages(*(field.double() for field in fields), TINY.lambda_)
+    gain = advantages(*(field.double() for field in fields), TINY_PPO.lambda_)
     target = (gain + decided.value.double()).flatten()
     ratio = (log_prob(written_out(actor, feat), action) - decided.log_prob.double().flatten()).exp()
     assert torch.allclose(ratio, torch.ones_like(ratio), atol=1e-3)  # nothing has moved before the first step
@@ -147,14 +132,19 @@ def test_the_losses_of_a_gradient_step_are_the_formulas() -> None:
 
 @pytest.mark.parametrize("choices", [SIDES, ()])
 def test_it_learns_to_keep_the_pond_calm(choices: tuple) -> None:
-    settings = dataclasses.replace(TINY, rows=64, decisions=16, hold=1, batch_size=256, epochs=3, entropy=1e-3)
+    settings = dataclasses.replace(TINY_PPO, rows=64, decisions=16, hold=1, batch_size=256, epochs=3, entropy=1e-3)
     learner = made(settings, choices, longest=20)
     paid = [float(learner.update()["reward"]) for _ in range(25)]
     assert np.mean(paid[-5:]) > np.mean(paid[:5]) + 0.2
 
 
+def test_a_last_step_of_one_decision_is_no_trouble() -> None:
+    learner = made(dataclasses.replace(TINY_PPO, batch_size=34))  # of 35
+    assert all(np.isfinite(float(value)) for value in learner.update().values())
+
+
 def test_dreams_that_have_lasted_long_enough_begin_anew() -> None:
-    settings = dataclasses.replace(TINY, decisions=8)
+    settings = dataclasses.replace(TINY_PPO, decisions=8)
     decided = made(settings, longest=9)._decide(seeding.generator(3, "ppo", 0))
     for row in decided.cut.T:
         cuts = row.nonzero().squeeze(-1).tolist()
@@ -180,7 +170,10 @@ def test_a_checkpoint_of_another_is_refused() -> None:
     state = learner.state()
     path = Path("file")
     with pytest.raises(UserError, match=r"file holds dreams of another size; start anew with --fresh"):
-        made(dataclasses.replace(TINY, rows=8)).load(state, path)
+        made(dataclasses.replace(TINY_PPO, rows=8)).load(state, path)
+    doubled = {name: value.double() for name, value in state["dreams"].items()}
+    with pytest.raises(UserError, match="file holds dreams of another size"):
+        made().load(state | {"dreams": doubled}, path)
     state["actor_optimizer"]["state"].popitem()
     with pytest.raises(UserError, match="file lacks moments of an optimizer"):
         made().load(state, path)

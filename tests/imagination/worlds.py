@@ -5,10 +5,15 @@ from torch import Tensor
 
 from worldmodels.acting.actor import Actor
 from worldmodels.imagination.learner import ActorCritic
+from worldmodels.imagination.ppo import PPO
 from worldmodels.models.base import Dreamed, State
 from worldmodels.settings.learners.actor_critic import ActorCriticSettings
+from worldmodels.settings.learners.ppo import PPOSettings
 
 TINY = ActorCriticSettings(units=8, layers=1, batch_size=6, imagine=5, starts=9, learning_rate=1e-2)
+TINY_PPO = PPOSettings(
+    updates=4, rows=7, decisions=5, hold=3, units=8, layers=1, batch_size=35, epochs=1, learning_rate=1e-2, discount=0.9
+)
 SIZE = 3
 
 
@@ -40,4 +45,20 @@ def learner(settings: ActorCriticSettings = TINY, choices: tuple = (), seed: int
     if wild:
         for head in (made.critic, made.slow):
             torch.nn.init.normal_(head.net[-1].weight, std=0.5)
+    return made
+
+
+class Shore(Pond):
+    """The pond, with moments to begin at."""
+
+    def __init__(self) -> None:
+        self.moments = {"x": torch.randn(9, SIZE, generator=torch.Generator().manual_seed(5))}
+
+
+def ppo(settings: PPOSettings = TINY_PPO, choices: tuple = (), longest: int = 1000) -> PPO:
+    """A new one at the shore, with a critic that has opinions from the start."""
+    torch.manual_seed(3)
+    actor = Actor(SIZE, 2, settings.units, settings.layers, choices)
+    made = PPO(Shore(), actor, ("x",), settings, 3, longest=longest)  # type: ignore[arg-type]
+    torch.nn.init.normal_(made.critic.net[-1].weight, std=0.5)
     return made

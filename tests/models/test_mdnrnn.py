@@ -1,4 +1,3 @@
-import dataclasses
 import math
 
 import pytest
@@ -193,26 +192,6 @@ def test_each_pass_goes_one_step_further_on_its_own() -> None:
         )
         differs = [not torch.equal(one[:, t], other[:, t]) for t in range(8)]
         assert differs.index(True) == 2 + passes  # what came at step 2 is told for so long
-
-
-def test_ends_are_learnt_from_the_sequences_that_are_not_self_fed() -> None:
-    """Of four sequences two are shown own codes: what ends those had teaches nothing."""
-    torch.manual_seed(0)
-    settings = MDNRNNSettings(hidden_size=16, reward="alive", self_fed=0.9, self_fed_rows=0.5, passes=1)
-    module = MDNRNN(settings, 4, 1).train()
-    given = batch(4, 12, 4, 1)
-
-    def termination(row: int) -> float:
-        """Its loss if the sequence `row` ends at its last step, and no other."""
-        ended = torch.zeros(4, 12)
-        ended[row, -1] = 1
-        _, metrics, _ = module.loss(given | {"terminated": ended}, {}, torch.Generator().manual_seed(1))
-        return float(metrics["termination"])
-
-    ends = [termination(row) for row in range(4)]
-    assert ends[0] == ends[1] and len({ends[1], ends[2], ends[3]}) == 3
-    module.settings = dataclasses.replace(settings, self_fed_rows=1.0)
-    assert len({termination(row) for row in range(4)}) == 4  # where all are, all do
 
 
 def test_only_training_is_self_fed() -> None:

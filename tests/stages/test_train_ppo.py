@@ -18,6 +18,7 @@ from worldmodels.settings.commands import EvaluateConfig
 from worldmodels.settings.models import PPOSettings
 from worldmodels.settings.stages import ControllerConfig
 from worldmodels.stages.evaluate import evaluate
+from worldmodels.stages.export import _controllers
 from worldmodels.stages.train_controller import train_controller
 
 TINY = PPOSettings(updates=5, rows=6, decisions=4, hold=2, units=8, layers=1, batch_size=8, epochs=2, save_every=2)
@@ -77,15 +78,24 @@ def test_what_comes_of_it_is_a_controller_like_any_other(trained: ControllerConf
     assert [score.n for score in scores.values()] == [2, 2]
 
 
+def test_an_exported_page_does_not_act_by_it_as_if_it_were_linear(
+    trained: ControllerConfig, capsys: pytest.CaptureFixture
+) -> None:
+    assert _controllers(trained.folder, trained.run) == ({}, {})
+    assert "is an actor, by which pages cannot act yet; it is left out" in capsys.readouterr().out
+
+
 def test_it_learns_in_whole_dreams_and_by_numbers(world: World, tmp_path: Path) -> None:
     settings = dataclasses.replace(TINY, actions="numbers", updates=2)
-    config = asked(world, link(world, tmp_path), model=settings, horizon=0, sample_end=False, final_episodes=0)
+    config = asked(world, link(world, tmp_path), model=settings, horizon=0, final_episodes=0)
     train_controller(config)
     spec, params, _ = load_controller(config.folder)
     assert spec.actor is not None and not spec.actor.choices and np.isfinite(params).all()
 
 
 def test_it_learns_in_dreams_alone(world: World, trained: ControllerConfig) -> None:
+    with pytest.raises(UserError, match="--learner ppo learns by how likely dreams are to end; add --sample-end"):
+        asked(world, trained.run, sample_end=False)
     with pytest.raises(UserError, match="ppo has settings of its own, PPOSettings, not ModelSettings"):
         world.controller(learner="ppo")
     with pytest.raises(UserError, match="was begun with --rows 6, not 7"):

@@ -8,6 +8,7 @@ from worldmodels.acting.actions import Actions, Choices, Numbers
 from worldmodels.models.heads import mlp
 
 FARTHEST = 5.0  # standard deviations from the mean that a feature may be
+LEAST = 1e-4  # of its size, that a feature has to vary by
 
 
 class Scaled(nn.Module):
@@ -25,10 +26,10 @@ class Scaled(nn.Module):
         self.std = nn.Parameter(torch.ones(size), requires_grad=False)
 
     def settle(self, feat: Tensor) -> None:
-        """Takes mean and standard deviation of these features (N, F); one that never changes keeps its size."""
+        """Takes mean and standard deviation of these features (N, F); one that hardly varies keeps its size."""
         self.mean.copy_(feat.mean(0))
         std = feat.std(0)
-        self.std.copy_(torch.where(std > 0, std, 1.0))
+        self.std.copy_(torch.where(std > LEAST * (1 + self.mean.abs()), std, 1.0))
 
     def forward(self, feat: Tensor) -> Tensor:
         """Features (..., F)."""

@@ -66,7 +66,7 @@ def _search_checkpoint(numbers: int) -> Size:
 
 
 def _actor_checkpoint(numbers: int) -> Size:
-    """Actor and critic with two moments each, the slow critic, and the best actors."""
+    """Actor and critic with two moments each, a slow critic or the dreams in hand, and the best actors."""
     return Size("disk: checkpoint", 4 * 9 * numbers, f"an actor of {numbers:,} numbers, its critic, and Adam's moments")
 
 
@@ -155,7 +155,8 @@ def _dreamt(
     beside = _tests(config) * config.real_episodes
     learning = Cost("dream step, evolving", each, tried, at_once, of_all)
     if spec.actor:
-        learning = _update(config, spec, _model(dataclasses.replace(config, precision="fp32"), device, asked)[0])
+        exact = dataclasses.replace(config, precision="fp32") if config.learner == "actor-critic" else config
+        learning = _update(config, spec, _model(exact, device, asked)[0])
     return [
         learning,
         Cost("dream step, tests", each, tests, at_once if spec.actor else "the same", of_one),

@@ -1,4 +1,5 @@
-"""What an actor and a critic are trained by (HRSSM 4). Time comes first: (T, B, ...), a row for each decision."""
+"""What an actor and a critic are trained by (HRSSM 4). Time comes first: (T, B, ...), a row for each
+decision; PPO shuffles decisions: (B,)."""
 
 import torch
 from torch import Tensor
@@ -50,7 +51,7 @@ def near_loss(log_prob: Tensor, before: Tensor, gain: Tensor, near: float) -> Te
         gain: (B,); A is that less its mean, over its standard deviation, as is usual.
         near: how far a decision's likelihood may move.
     """
-    scaled = (gain - gain.mean()) / (gain.std() + 1e-8)
+    scaled = (gain - gain.mean()) / (gain.std(correction=0) + 1e-8)  # of one alone, too
     ratio = (log_prob - before).exp()
     return -torch.minimum(ratio * scaled, ratio.clamp(1 - near, 1 + near) * scaled).mean()
 

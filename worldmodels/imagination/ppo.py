@@ -26,7 +26,7 @@ from worldmodels.models.heads import RewardHead
 from worldmodels.models.perceive import Eyes
 from worldmodels.settings.learners.ppo import PPOSettings
 
-SETTLING = 64  # steps of chance, from which features are scaled
+SETTLING = 64  # decisions of chance, from which features are scaled
 PARTS = ("actor", "critic")
 STATE = schema.fields(
     step=schema.whole(0),
@@ -66,7 +66,7 @@ class PPO:
         seed: that all luck comes from; each update has a stream of its own.
         tau: temperature of the dreams.
         shift: nats, added to the logit of dreamt ends.
-        longest: steps that a dream lasts at most.
+        longest: steps after which a dream begins anew, once the decision in hand is over.
         midway: dreams begin at moments of real episodes, not where those began.
 
     Attributes:
@@ -167,9 +167,9 @@ class PPO:
             UserError: naming the file `source`, if that was of another actor and critic, or is damaged.
         """
         schema.check(state, STATE, source)
-        shapes = {name: value.shape for name, value in self._dreams.items()}
-        held = {name: value.shape for name, value in state["dreams"].items()}
-        if held != shapes or state["age"].shape != self._age.shape:
+        needed = {name: (value.dtype, value.shape) for name, value in self._dreams.items()}
+        held = {name: (value.dtype, value.shape) for name, value in state["dreams"].items()}
+        if held != needed or state["age"].shape != self._age.shape:
             raise UserError(f"{source} holds dreams of another size; start anew with --fresh")
         for name in PARTS:
             part = getattr(self, name)
@@ -183,7 +183,7 @@ class PPO:
         """Finds how large features are while what is done is chance's."""
         actions = self.actor.actions
         feats = []
-        for _ in range(-(-SETTLING // self._settings.hold)):
+        for _ in range(SETTLING):
             feats.append(self._features())
             stats = torch.zeros(self._settings.rows, actions.stats_size, device=self._device)
             luck = self._uniform(generator, self._settings.rows, actions.noise_size)

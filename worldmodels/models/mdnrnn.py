@@ -134,11 +134,8 @@ class MDNRNN(Memory[MDNRNNSettings]):
         h = carry.get("h", z.new_zeros(rows, self.hidden_size))
         c = carry.get("c", z.new_zeros(rows, self.hidden_size))
         first = batch["is_first"].float()
-        fed = 0  # rows, the first ones, that are shown own codes
         if self.training and self.settings.self_fed:
-            fed = round(self.settings.self_fed_rows * rows)
-            own = self._partly_own(z[:fed], batch["action"][:fed], first[:fed], h[:fed], c[:fed], generator)
-            z = torch.cat([own, z[fed:]])
+            z = self._partly_own(z, batch["action"], first, h, c, generator)
         hs, h, c = self._unroll(z, batch["action"], first, h, c)
         code, end, reward = self.predict(hs)
         ended = batch["terminated"].float().T
@@ -146,9 +143,7 @@ class MDNRNN(Memory[MDNRNNSettings]):
         total = (error * (1 - ended)).sum() / (1 - ended).sum().clamp_min(1)
         metrics = {"nll": total}
         if end is not None:
-            # an own code may show a fireball elsewhere than where it killed
-            real = fed if fed < rows else 0
-            metrics["termination"] = end_loss(end[:, real:], ended[:, real:], self.settings.termination_weight)
+            metrics["termination"] = end_loss(end, ended, self.settings.termination_weight)
             total = total + metrics["termination"]
         if reward is not None:
             metrics["reward"] = F.mse_loss(reward, (batch["reward"].T - self.reward_mean) / self.reward_std)

@@ -190,7 +190,7 @@ class ControllerConfig(InPrecision, OnDevice, OnCluster, Stage):
     horizon: int = setting(0, zero=True, most=MANY, only=DREAMT)
     """Steps of a dream that begins in the midst of a real episode, so that M remembers what really happened until then,
     and has little time to drift. 0: dreams begin where episodes began, and last for up to --max-steps (the paper).
-    What an actor is trained in is --imagine; it is tested in these."""
+    actor-critic is trained in --imagine, and tested in these."""
     lockstep: int = setting(8, most=256)
     """Real environments that one worker steps side by side."""
     deadline: float = setting(
@@ -205,6 +205,8 @@ class ControllerConfig(InPrecision, OnDevice, OnCluster, Stage):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_model(self)
+        if self.dream and self.learner == "ppo" and not self.sample_end:
+            raise UserError("--learner ppo learns by how likely dreams are to end; add --sample-end")
         if self.dream and not self.tau:
             object.__setattr__(self, "tau", (record_of(self.env).tau,))
         if self.name and (Path(self.name).name != self.name or self.name == ".."):

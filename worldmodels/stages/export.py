@@ -68,6 +68,9 @@ def _controllers(named: Path, run: Path) -> tuple[dict[str, Any], dict[str, Tens
     params: dict[str, Tensor] = {}
     for name, path in controllers_of(named, run).items():
         spec, numbers, _ = load_controller(path)
+        if spec.actor:
+            say(f"note: {path} is an actor, by which pages cannot act yet; it is left out")
+            continue
         specs[name] = {"inputs": list(spec.inputs), "hidden_size": spec.hidden_size, "bias": spec.bias}
         params[f"controller.{name}"] = torch.tensor(numbers)
     return specs, params

@@ -93,7 +93,9 @@ def learn(config: ControllerConfig, workers: Workers, failures: list[str]) -> Le
     config = dataclasses.replace(config, inputs=spec.inputs)  # as the run's record is to have it
     real = RealEvaluator(workers, spec, config.lockstep, failures)
     world: Evaluator = real
-    tried: Evaluator = RealEvaluator(workers, spec, config.lockstep, failures, config.patience)
+    tried: Evaluator = real
+    if config.patience:
+        tried = RealEvaluator(workers, spec, config.lockstep, failures, config.patience)
     if config.dream:
         world = tried = DreamEvaluator(model, spec, config.tau[0], config.sample_end, workers, config.horizon)
     if config.horizon and not model.moments:
@@ -131,11 +133,11 @@ def _learner(config: ControllerConfig, spec: ControllerSpec, model: WorldModel, 
 
 def _ppo(config: ControllerConfig, settings: PPOSettings, spec: ControllerSpec, model: WorldModel) -> PPO:
     """A new actor and its critic, in the same dreams."""
-    shift = model.end_shift if config.sample_end else 0.0
     torch.manual_seed(seeding.integer(config.seed, "actor", "weights"))
     actor = spec.new_actor(model)
     longest = config.horizon or config.max_steps
-    return PPO(model, actor, spec.inputs, settings, config.seed, config.tau[0], shift, longest, config.horizon > 0)
+    luck = (config.seed, config.tau[0], model.end_shift)
+    return PPO(model, actor, spec.inputs, settings, *luck, longest, midway=config.horizon > 0)
 
 
 def _actor_critic(config: ControllerConfig, settings: ActorCriticSettings, spec: ControllerSpec) -> ActorCritic:

@@ -143,7 +143,7 @@ def _signs(plan: Plan, index: int) -> dict[str, list[int]]:
 def _files(plan: Plan, part: Part) -> Iterator[Path]:
     """What the results of a stage lie in, and what they were made of."""
     models = [plan.run / stage / "model.safetensors" for stage in ("vision", "memory")]
-    learns_from_data = part.stage == "controller" and part.config.learner != "cma-es"  # its dreams begin there
+    learns_from_data = part.stage == "controller" and part.config.learner == "actor-critic"  # its dreams begin there
     if part.stage in ("collect", "vision", "memory") or learns_from_data:
         yield from (plan.data / "rollouts").glob("*.h5")
     if part.stage == "collect" and Path(part.config.policy).is_dir():

@@ -1,4 +1,4 @@
-"""What PPO can be asked (imagination/ppo.py). Usual numbers are those of Schulman et al. 2017 where they are one."""
+"""What PPO can be asked (imagination/ppo.py). `near` and `lambda_` are those of Schulman et al. 2017."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ class PPOSettings(ActorSettings):
     decisions: int = setting(32, most=100_000)
     """Decisions of each row that an update learns from."""
     hold: int = setting(4, most=1000)
-    """Steps that a decision lasts while the actor learns: of choices that change at every step the world sees the mean
-    only. Whoever acts later decides at every step."""
+    """Steps that a decision lasts while the actor learns, for choices drawn anew at every step would average out.
+    Whoever acts later decides at every step."""
     learning_rate: float = setting(3e-4)
     """Adam's step size."""
     max_norm: float = setting(0.5)

@@ -21,9 +21,6 @@ class MDNRNNSettings(MemorySettings):
     self_fed: float = setting(0.0, zero=True, most=1.0)
     """Share of the codes that it is shown in training which are its own: what it expected, in place of what came
     (scheduled sampling). Its dreams then drift less. 0: it is shown real codes only, as published."""
-    self_fed_rows: float = setting(1.0, most=1.0, only=Only("--self-fed", lambda model: model.self_fed > 0))
-    """Share of the sequences in which that is done. From the others, where there are any, it learns alone when episodes
-    end: by its own codes, what kills may be elsewhere than it really was."""
     passes: int = setting(3, most=100, only=Only("--self-fed", lambda model: model.self_fed > 0))
     """How often own codes are drawn anew for a gradient step, each time from the memory of those before; each costs
     about a third of a step."""
