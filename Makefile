@@ -41,8 +41,8 @@ demo: $(READY)  ## an agent learns to survive in Doom inside its own dream, then
 	$(PY) -m worldmodels run --env doom --preset tiny --run runs/demo --data data/demo \
 		--dream --tau 1.15 --final-episodes 16
 
-test: $(READY)  ## the tests: a quarter of an hour on two cores
-	$(PY) -m pytest
+test: $(READY)  ## the tests: eleven minutes on two cores
+	$(PY) -m pytest -n 2 --dist loadfile
 
 slow: $(READY)  ## those that take longer: campaigns of damage, the demo
 	$(PY) -m pytest -m slow

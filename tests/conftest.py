@@ -75,6 +75,12 @@ class World:
         return ControllerConfig(**(settings | changes))
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where files are tested side by side (make test), the longest comes first, so that all end together."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.path.name != "test_pipelines.py")
+
+
 @pytest.fixture(autouse=True)
 def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers, and what it types, is forgotten after it."""
