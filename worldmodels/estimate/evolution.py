@@ -171,22 +171,24 @@ def _update(config: ControllerConfig, spec: ControllerSpec, model: WorldModel) -
     if isinstance(settings, PPOSettings):
         learner: ActorCritic | PPO = PPO(model, actor, spec.inputs, settings, config.seed, midway=False)
         dreams = f"{settings.rows} x {settings.decisions * settings.hold}"
+        threads = max(1, _cores(config) - PPO.cores_left)
     else:
         assert isinstance(settings, ActorCriticSettings)
         start = model.initial(settings.batch_size)
         learner = ActorCritic(model, actor, spec.inputs, start, settings, config.seed)
         dreams = f"{settings.batch_size} x {settings.imagine}"
+        threads = _cores(config)
 
     def work(count: int) -> float:
         for _ in range(count):
             learner.advance()
         return count
 
-    torch.set_num_threads(_cores(config))  # as it will be
+    torch.set_num_threads(threads)  # as it will be
     each = seconds_per(work)
     torch.set_num_threads(1)
     times = (len(config.tau) or 1) * settings.updates
-    return Cost("update", each, times, f"{dreams}, by all cores together")
+    return Cost("update", each, times, f"{dreams}, by {threads} threads together")
 
 
 def _tests(config: ControllerConfig) -> int:

@@ -76,6 +76,7 @@ class PPO:
     unit = "update"
     log_every = 1
     finishes = True
+    cores_left = 1  # to others: its steps are small, and threads wait for each other while a neighbour has one's core
 
     def __init__(
         self,

@@ -135,6 +135,7 @@ def _ppo(config: ControllerConfig, settings: PPOSettings, spec: ControllerSpec, 
     """A new actor and its critic, in the same dreams."""
     torch.manual_seed(seeding.integer(config.seed, "actor", "weights"))
     actor = spec.new_actor(model)
+    torch.set_num_threads(max(1, config.workers - PPO.cores_left))
     longest = config.horizon or config.max_steps
     luck = (config.seed, config.tau[0], model.end_shift)
     return PPO(model, actor, spec.inputs, settings, *luck, longest, midway=config.horizon > 0)
