@@ -1,42 +1,35 @@
 """An actor and a critic that learn from each other in dreams (HRSSM 4)."""
 
 import copy
-import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from worldmodels.acting.actions import Choices
 from worldmodels.acting.actor import Actor
 from worldmodels.core import checkpoint, schema, seeding
-from worldmodels.imagination.descent import MOMENTS, descend, optimizer_of, restore
 from worldmodels.imagination.losses import actor_loss, critic_loss
+from worldmodels.imagination.pair import NETWORKS, Pair
 from worldmodels.imagination.returns import Scale, lambda_returns, weights
 from worldmodels.imagination.rollout import Imagined, imagine
 from worldmodels.models.base import State, WorldModel
-from worldmodels.models.heads import RewardHead
 from worldmodels.settings.learners.actor_critic import ActorCriticSettings
 from worldmodels.training.train import LOG_EVERY
 
 FOLLOWS = 0.02  # of the critic, that its slow copy takes over before each update
-PARTS = ("actor", "critic", "slow")
-OPTIMIZERS = ("actor_optimizer", "critic_optimizer")
 STATE = schema.fields(
+    {},
     step=schema.whole(0),
     scale=schema.tensor("float32", 2),
-    actor=schema.weights,
-    critic=schema.weights,
     slow=schema.weights,
-    actor_optimizer=MOMENTS,
-    critic_optimizer=MOMENTS,
+    **NETWORKS,
 )
 """What `ActorCritic.state` is."""
 
 
-class ActorCritic:
+class ActorCritic(Pair[ActorCriticSettings]):
     """A Learner (evolution/learner.py): trains `actor` in dreams, and the critic that tells it what lies beyond their
     ends.
 
@@ -56,9 +49,7 @@ class ActorCritic:
         step: updates so far.
     """
 
-    unit = "update"
     log_every = LOG_EVERY
-    finishes = True
 
     def __init__(
         self,
@@ -71,37 +62,15 @@ class ActorCritic:
         tau: float = 1.0,
         shift: float = 0.0,
     ) -> None:
-        self.step = 0
-        self.total = settings.updates
-        self.save_every = settings.save_every
-        self._model = model
-        self._inputs = inputs
+        super().__init__(model, actor, inputs, settings, seed, tau, shift)
         self._starts = starts
-        self._settings = settings
-        self._seed = seed
-        self._tau = tau
-        self._shift = shift
-        self._device = model.starts.device
-        self.actor = actor.to(self._device)
-        self.critic = RewardHead(actor.feat_size, settings.units, settings.layers).to(self._device)
         self.slow = copy.deepcopy(self.critic).requires_grad_(False)
         self.scale = Scale(self._device)
-        self.actor_optimizer = optimizer_of(self.actor, settings.learning_rate)
-        self.critic_optimizer = optimizer_of(self.critic, settings.learning_rate)
 
     @property
-    def params(self) -> np.ndarray:
-        """float32 (D,), the actor's."""
-        found: np.ndarray = self.actor.params().cpu().numpy()
-        return found
-
-    def advance(self) -> dict[str, float]:
-        """An update, and how long it took."""
-        began = time.monotonic()
-        line = {name: float(value) for name, value in self.update().items()}
-        seconds = time.monotonic() - began
-        dreamt = self._settings.batch_size * (self._settings.imagine - 1)
-        return line | {"seconds": seconds, "steps_per_second": dreamt / seconds}
+    def dreamt(self) -> int:
+        """See Pair."""
+        return self._settings.batch_size * (self._settings.imagine - 1)
 
     def brief(self, line: dict[str, float]) -> dict[str, str]:
         """For the progress bar."""
@@ -123,10 +92,10 @@ class ActorCritic:
         scale = self.scale.update(returns)
         judged = (returns, value[:-1], weight, scale, self._settings.entropy)
         of_actor = actor_loss(self.actor.actions, dreamt.stats, dreamt.action, *judged)
-        descend(self.actor_optimizer, of_actor, self._settings.max_norm, f"actor at update {self.step}")
+        self.descend("actor", of_actor)
         seen = dreamt.feat[:-1].detach()
         of_critic = critic_loss(self.critic, seen, returns, self.slow(seen), weight)
-        descend(self.critic_optimizer, of_critic, self._settings.max_norm, f"critic at update {self.step}")
+        self.descend("critic", of_critic)
         self.step += 1
         return {
             "actor_loss": of_actor.detach(),
@@ -141,8 +110,8 @@ class ActorCritic:
 
     def state(self) -> dict[str, Any]:
         """All that changes from update to update, as plain data and tensors."""
-        parts = {name: getattr(self, name).state_dict() for name in (*PARTS, *OPTIMIZERS)}
-        return parts | {"step": self.step, "scale": self.scale.quantiles}
+        more = {"step": self.step, "slow": self.slow.state_dict(), "scale": self.scale.quantiles}
+        return self.networks() | more
 
     def load(self, state: dict[str, Any], source: Path) -> None:
         """Goes on from where `state` was taken.
@@ -151,9 +120,7 @@ class ActorCritic:
             UserError: naming the file `source`, if that was of another actor and critic, or is damaged.
         """
         schema.check(state, STATE, source)
-        for name in ("actor", "critic"):
-            part = getattr(self, name)
-            restore(part, getattr(self, f"{name}_optimizer"), state[name], state[f"{name}_optimizer"], source)
+        self.load_networks(state, source)
         checkpoint.load_weights(self.slow, state["slow"], source)
         self.scale.quantiles = state["scale"].to(self._device)
         self.step = state["step"]

@@ -5,11 +5,9 @@ A dream tells how likely it was to end at every step, so returns count what was 
 chance had it: of a thousand steps one ends, and an actor that learnt from that one alone would learn from noise.
 """
 
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,26 +15,16 @@ from worldmodels.acting.actor import Actor, Scaled
 from worldmodels.core import schema, seeding
 from worldmodels.core.errors import UserError
 from worldmodels.dreams.moments import shifted
-from worldmodels.imagination.descent import MOMENTS, descend, optimizer_of, restore
 from worldmodels.imagination.losses import near_loss
+from worldmodels.imagination.pair import NETWORKS, Pair
 from worldmodels.imagination.returns import advantages
 from worldmodels.imagination.rollout import bounded
 from worldmodels.models.base import State, WorldModel
-from worldmodels.models.heads import RewardHead
 from worldmodels.models.perceive import Eyes
 from worldmodels.settings.learners.ppo import PPOSettings
 
 SETTLING = 64  # decisions of chance, from which features are scaled
-PARTS = ("actor", "critic")
-STATE = schema.fields(
-    step=schema.whole(0),
-    actor=schema.weights,
-    critic=schema.weights,
-    actor_optimizer=MOMENTS,
-    critic_optimizer=MOMENTS,
-    dreams=schema.weights,
-    age=schema.tensor("int64", None),
-)
+STATE = schema.fields({}, step=schema.whole(0), dreams=schema.weights, age=schema.tensor("int64", None), **NETWORKS)
 """What `PPO.state` is."""
 
 
@@ -53,7 +41,7 @@ class Decided(NamedTuple):
     cut: Tensor  # (T, B), 1 where the next decision is another dream's
 
 
-class PPO:
+class PPO(Pair[PPOSettings]):
     """A Learner (evolution/learner.py).
 
     Its dreams go on from one update to the next; those that end, and those that have lasted long enough, begin anew.
@@ -73,9 +61,7 @@ class PPO:
         step: updates so far.
     """
 
-    unit = "update"
     log_every = 1
-    finishes = True
     cores_left = 1  # to others: its steps are small, and threads wait for each other while a neighbour has one's core
 
     def __init__(
@@ -90,22 +76,9 @@ class PPO:
         longest: int = 1000,
         midway: bool = True,
     ) -> None:
-        self.step = 0
-        self.total = settings.updates
-        self.save_every = settings.save_every
-        self._model = model
-        self._inputs = inputs
-        self._settings = settings
-        self._seed = seed
-        self._tau = tau
-        self._shift = shift
+        super().__init__(model, actor, inputs, settings, seed, tau, shift)
         self._longest = longest
         self._midway = midway
-        self._device = model.starts.device
-        self.actor = actor.to(self._device)
-        self.critic = RewardHead(actor.feat_size, settings.units, settings.layers).to(self._device)
-        self.actor_optimizer = optimizer_of(self.actor, settings.learning_rate)
-        self.critic_optimizer = optimizer_of(self.critic, settings.learning_rate)
         self._age = torch.zeros(settings.rows, dtype=torch.long)
         generator = seeding.generator(seed, "ppo", "begin")
         self._dreams = self._begin(settings.rows, generator)
@@ -114,19 +87,9 @@ class PPO:
         self._age = torch.randint(longest, (settings.rows,), generator=generator)
 
     @property
-    def params(self) -> np.ndarray:
-        """float32 (D,), the actor's."""
-        found: np.ndarray = self.actor.params().cpu().numpy()
-        return found
-
-    def advance(self) -> dict[str, float]:
-        """An update, and how long it took."""
-        began = time.monotonic()
-        line = {name: float(value) for name, value in self.update().items()}
-        seconds = time.monotonic() - began
-        settings = self._settings
-        dreamt = settings.rows * settings.decisions * settings.hold
-        return line | {"seconds": seconds, "steps_per_second": dreamt / seconds}
+    def dreamt(self) -> int:
+        """See Pair."""
+        return self._settings.rows * self._settings.decisions * self._settings.hold
 
     def brief(self, line: dict[str, float]) -> dict[str, str]:
         """What of a line the progress bar shows."""
@@ -157,9 +120,7 @@ class PPO:
 
     def state(self) -> dict[str, Any]:
         """All that changes from update to update, as plain data and tensors."""
-        parts = (*PARTS, "actor_optimizer", "critic_optimizer")
-        found = {name: getattr(self, name).state_dict() for name in parts}
-        return found | {"step": self.step, "dreams": dict(self._dreams), "age": self._age}
+        return self.networks() | {"step": self.step, "dreams": dict(self._dreams), "age": self._age}
 
     def load(self, state: dict[str, Any], source: Path) -> None:
         """Goes on from where `state` was taken.
@@ -172,9 +133,7 @@ class PPO:
         held = {name: (value.dtype, value.shape) for name, value in state["dreams"].items()}
         if held != needed or state["age"].shape != self._age.shape:
             raise UserError(f"{source} holds dreams of another size; start anew with --fresh")
-        for name in PARTS:
-            part = getattr(self, name)
-            restore(part, getattr(self, f"{name}_optimizer"), state[name], state[f"{name}_optimizer"], source)
+        self.load_networks(state, source)
         self._dreams = {name: value.to(self._device) for name, value in state["dreams"].items()}
         self._age = state["age"]
         self.step = state["step"]
@@ -279,9 +238,9 @@ class PPO:
                 entropy = self.actor.actions.entropy(stats).mean()
                 of_actor = near_loss(log_prob, before[rows], gain[rows], settings.near)
                 aim = of_actor - settings.entropy * entropy
-                descend(self.actor_optimizer, aim, settings.max_norm, f"actor at update {self.step}")
+                self.descend("actor", aim)
                 of_critic = self.critic.loss(self.actor.scaled(feat[rows]), returns[rows]).mean()
-                descend(self.critic_optimizer, of_critic, settings.max_norm, f"critic at update {self.step}")
+                self.descend("critic", of_critic)
                 moved = (before[rows] - log_prob).mean()
                 lines.append(torch.stack([of_actor, of_critic, entropy, moved]).detach())
         means = torch.stack(lines).mean(0)

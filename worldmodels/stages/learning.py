@@ -45,6 +45,13 @@ class Manner(NamedTuple):
     caption: str
 
 
+OF_ACTORS = Manner(
+    "train",
+    "trained",
+    lambda config: f"{plain(config)['updates']} updates",
+    plots.imagined,
+    "What {} expects of its dreams, and its tests",
+)
 MANNERS = {
     "cma-es": Manner(
         "evolve",
@@ -53,20 +60,8 @@ MANNERS = {
         plots.fitness,
         "Fitness of {} over generations",
     ),
-    "ppo": Manner(
-        "train",
-        "trained",
-        lambda config: f"{plain(config)['updates']} updates",
-        plots.imagined,
-        "What {} expects of its dreams, and its tests",
-    ),
-    "actor-critic": Manner(
-        "train",
-        "trained",
-        lambda config: f"{plain(config)['updates']} updates",
-        plots.imagined,
-        "What {} expects of its dreams, and its tests",
-    ),
+    "ppo": OF_ACTORS,
+    "actor-critic": OF_ACTORS,
 }
 
 

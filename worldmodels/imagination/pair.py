@@ -1,0 +1,145 @@
+"""What the learners of an actor and a critic have in common: both networks, how they go down a gradient, and what of
+them is kept in files."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from worldmodels.acting.actor import Actor
+from worldmodels.core import checkpoint, schema
+from worldmodels.core.errors import UserError
+from worldmodels.models.base import WorldModel
+from worldmodels.models.heads import RewardHead
+from worldmodels.settings.models import ActorCriticSettings, PPOSettings
+from worldmodels.training.train import load_moments
+
+EPS = 1e-5  # Adam's
+PAIR = ("actor", "critic")
+MOMENTS = schema.fields(state=schema.named(schema.weights, int), param_groups=schema.each(schema.anything))
+NETWORKS: dict[str, schema.Check] = {
+    "actor": schema.weights,
+    "critic": schema.weights,
+    "actor_optimizer": MOMENTS,
+    "critic_optimizer": MOMENTS,
+}
+"""What `Pair.networks` is."""
+S = TypeVar("S", ActorCriticSettings, PPOSettings)
+
+
+class Pair(Generic[S]):
+    """An actor and a critic that learn in dreams, update by update.
+
+    Args:
+        model: what dreams; frozen.
+        actor: new.
+        inputs: the parts of the features that both get.
+        settings: of the learner.
+        seed: that all luck comes from.
+        tau: temperature of the dreams.
+        shift: nats, added to the logit of dreamt ends.
+
+    Attributes:
+        step: updates so far.
+    """
+
+    unit = "update"
+    finishes = True
+
+    def __init__(
+        self,
+        model: WorldModel,
+        actor: Actor,
+        inputs: tuple[str, ...],
+        settings: S,
+        seed: int,
+        tau: float,
+        shift: float,
+    ) -> None:
+        self.step = 0
+        self.total = settings.updates
+        self.save_every = settings.save_every
+        self._model = model
+        self._inputs = inputs
+        self._settings: S = settings
+        self._seed = seed
+        self._tau = tau
+        self._shift = shift
+        self._device = model.starts.device
+        self.actor = actor.to(self._device)
+        self.critic = RewardHead(actor.feat_size, settings.units, settings.layers).to(self._device)
+        self.actor_optimizer = _adam(self.actor, settings.learning_rate)
+        self.critic_optimizer = _adam(self.critic, settings.learning_rate)
+
+    @property
+    def params(self) -> np.ndarray:
+        """float32 (D,), the actor's."""
+        found: np.ndarray = self.actor.params().cpu().numpy()
+        return found
+
+    @property
+    def dreamt(self) -> int:
+        """Steps that are dreamt for an update."""
+        raise NotImplementedError
+
+    def update(self) -> dict[str, Tensor]:
+        """Dreams, and learns from that. Returns what a person wants to see.
+
+        Raises:
+            UserError: if a gradient is not finite; nothing was changed by it.
+        """
+        raise NotImplementedError
+
+    def advance(self) -> dict[str, float]:
+        """An update, and how long it took."""
+        began = time.monotonic()
+        line = {name: float(value) for name, value in self.update().items()}
+        seconds = time.monotonic() - began
+        return line | {"seconds": seconds, "steps_per_second": self.dreamt / seconds}
+
+    def networks(self) -> dict[str, Any]:
+        """Both, with their optimizers, as plain data and tensors."""
+        return {name: getattr(self, name).state_dict() for name in NETWORKS}
+
+    def load_networks(self, state: dict[str, Any], source: Path) -> None:
+        """Puts them where these were taken.
+
+        Raises:
+            UserError: naming the file `source`, if they were of others, or moments are missing.
+        """
+        for name in PAIR:
+            checkpoint.load_weights(getattr(self, name), state[name], source)
+            optimizer = getattr(self, f"{name}_optimizer")
+            moments = state[f"{name}_optimizer"]["state"]
+            if len(moments) != len(optimizer.param_groups[0]["params"]):  # each was moved at every update
+                raise UserError(f"{source} lacks moments of an optimizer; start anew with --fresh")
+            load_moments(optimizer, moments, source)
+
+    def descend(self, name: str, loss: Tensor) -> None:
+        """Moves the weights of the actor or the critic down the gradient of `loss`, and no others.
+
+        Raises:
+            UserError: if the gradient is not finite.
+        """
+        optimizer = getattr(self, f"{name}_optimizer")
+        parameters = optimizer.param_groups[0]["params"]
+        gradients = torch.autograd.grad(loss, parameters)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self._settings.max_norm)
+        if not math.isfinite(float(norm)):
+            raise UserError(
+                f"the gradient of the {name} is not finite at update {self.step}; try --fresh with a --learning-rate "
+                f"below {self._settings.learning_rate:g} (the last checkpoint is kept)"
+            )
+        optimizer.step()
+
+
+def _adam(module: nn.Module, learning_rate: float) -> torch.optim.Adam:
+    """For those of its numbers that are trained."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return torch.optim.Adam(trained, learning_rate, eps=EPS)
