@@ -18,7 +18,6 @@ from worldmodels.settings.commands import EvaluateConfig
 from worldmodels.settings.models import PPOSettings
 from worldmodels.settings.stages import ControllerConfig
 from worldmodels.stages.evaluate import evaluate
-from worldmodels.stages.export import _controllers
 from worldmodels.stages.train_controller import train_controller
 
 TINY = PPOSettings(updates=5, rows=6, decisions=4, hold=2, units=8, layers=1, batch_size=8, epochs=2, save_every=2)
@@ -76,13 +75,6 @@ def test_what_comes_of_it_is_a_controller_like_any_other(trained: ControllerConf
     assert spec.actor is not None and spec.actor.scaled and spec.actor.choices == ((-1.0,), (0.0,), (1.0,))
     scores = evaluate(EvaluateConfig(run=trained.run, episodes=2, dream=True, workers=0, baselines=False))
     assert [score.n for score in scores.values()] == [2, 2]
-
-
-def test_an_exported_page_does_not_act_by_it_as_if_it_were_linear(
-    trained: ControllerConfig, capsys: pytest.CaptureFixture
-) -> None:
-    assert _controllers(trained.folder, trained.run) == ({}, {})
-    assert "is an actor, by which pages cannot act yet; it is left out" in capsys.readouterr().out
 
 
 def test_it_learns_in_whole_dreams_and_by_numbers(world: World, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 
 from tests.conftest import SMALL, TINY_HRSSM, World
 from worldmodels import models
-from worldmodels.acting.controller_spec import FILE, ControllerSpec, save_controller
+from worldmodels.acting.controller_spec import FILE, ControllerSpec, Network, save_controller
 from worldmodels.core import checkpoint
 from worldmodels.models.hrssm import HRSSM
 from worldmodels.models.recurrent import RSSMMemory
@@ -26,6 +26,7 @@ from worldmodels.stages.export import export
 
 SCORE = {"mean": 0.0, "std": 0.0, "ci": 0.0, "n": 2}
 INPUTS = {"mdnrnn": ("z", "c", "h"), "rssm": ("projection", "probs", "z", "h")}
+CHOICES: dict[str, tuple[tuple[float, ...], ...]] = {"mdnrnn": (), "rssm": ((-1.0,), (0.0,), (1.0,))}  # of the actor
 FAMILIES = tuple(INPUTS)
 
 
@@ -49,7 +50,7 @@ class Exports(dict[str, "Exported"]):
 
 
 class Exported:
-    """A run of one family with two controllers, one of them with a hidden layer, and its export."""
+    """A run of one family with three controllers, one with a hidden layer, one a trained actor, and its export."""
 
     def __init__(self, family: str, run: Path, web: Path, world: World) -> None:
         self.run = run
@@ -58,12 +59,16 @@ class Exported:
         self._save_controller("right", ("z",), np.array([20.0, *np.zeros(2000)], np.float32))
         numbers = np.random.default_rng(0).normal(0, 0.3, 2000).astype(np.float32)
         self._save_controller("deep", INPUTS[family], numbers, hidden_size=3)
+        network = Network(units=8, layers=1, choices=CHOICES[family], scaled=True)
+        self._save_controller("trained", INPUTS[family], np.abs(numbers) + 0.1, actor=network)
         export(ExportConfig(run=self.run, web=self.web))
 
-    def _save_controller(self, name: str, inputs: tuple[str, ...], params: Any, **more: Any) -> None:
+    def _save_controller(
+        self, name: str, inputs: tuple[str, ...], params: Any, actor: Network | None = None, **more: Any
+    ) -> None:
         config = dataclasses.replace(self._world.controller(), run=self.run, inputs=inputs, bias=True, **more)
         model = models.load(self.run, precision="fp32")
-        spec = ControllerSpec.of(config, model)
+        spec = dataclasses.replace(ControllerSpec.of(config, model), actor=actor)
         about = {"generation": 0, "tau": 1.15, "sample_end": False, "trained": SCORE, "real": SCORE}
         count = spec.controller(model).num_params
         save_controller(self.run / "controller" / name / FILE, spec, params[:count], about)

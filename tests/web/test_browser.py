@@ -23,11 +23,12 @@ PIXELS = """() => {
 LOADED = """async () => {
     const { load } = await import("./files.js");
     const { Dream } = await import("./dream.js");
-    const { Controller } = await import("./controller.js");
+    const { controllers } = await import("./controller.js");
     const files = await load(() => {});
     const floats = (tree) => Object.fromEntries(Object.entries(tree).map(([k, v]) => [k, Float32Array.from(v)]));
     const plain = (tree) => Object.fromEntries(Object.entries(tree).map(([k, v]) => [k, Array.from(v)]));
     window.dream = new Dream(files);
+    const pilots = Object.entries(controllers(files));
     window.begun = async (kind, row) => plain(await dream.beginning(kind, row));
     window.dreamt = async (state, action, noise, tau, sampled) => {
         dream.tau = tau;
@@ -35,11 +36,9 @@ LOADED = """async () => {
         const whole = await dream.model.whole(floats(state));
         const step = await dream.dreamt(whole, Float32Array.from(action), Float32Array.from(noise));
         const rgba = Array.from((await dream.picture(step.state)).data);
-        const acts = Object.entries(files.about.controllers).map(([name, spec]) => {
-            const c = new Controller(spec, files.tensors[`controller.${name}`].values, action.length);
-            return [name, Array.from(c.act(dream.model, step.state))];
-        });
-        return { ...step, state: plain(step.state), rgba, acts: Object.fromEntries(acts) };
+        const acts = {};
+        for (const [name, pilot] of pilots) acts[name] = Array.from(await pilot.act(dream.model, step.state));
+        return { ...step, state: plain(step.state), rgba, acts };
     };
 }"""
 
@@ -102,7 +101,7 @@ def test_a_step_with_the_same_noise_is_pythons(opened: Any, exports: Exports, fa
             assert found["acts"][name] == pytest.approx(pilot.act(wanted.state).tolist(), abs=1e-4)
         ends.add(round(found["end"], 6))
         state = wanted.state
-    assert len(ends) > 4 and len(pilots) == 2  # not the same number each time
+    assert len(ends) > 4 and len(pilots) == 3  # not the same number each time
 
 
 @pytest.mark.parametrize("latent", [Categorical(3, 5), Gaussian(4)])
@@ -164,7 +163,7 @@ def test_temperature_changes_the_dream_and_again_is_the_same(opened: Any) -> Non
 
 def test_the_keyboard_alone_is_enough(opened: Any) -> None:
     page = opened("mdnrnn")
-    for name in ("deep", "right"):
+    for name in ("deep", "right", "trained", "you", "deep", "right"):
         page.keyboard.press("c")
         page.wait_for_function("name => document.querySelector(`[name=who][value=${name}]`).checked", arg=name)
     page.keyboard.press(".")

@@ -3,6 +3,7 @@
 Graphs are compared with torch before anything is written.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,21 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from worldmodels import models
+from worldmodels.acting.actor import Actor
 from worldmodels.acting.controller_spec import load_controller
 from worldmodels.core.errors import UserError
 from worldmodels.core.report import paths, say, table
 from worldmodels.dreams.gym import FPS
 from worldmodels.envs import make_env
-from worldmodels.models.base import WorldModel
+from worldmodels.models.base import State, WorldModel
 from worldmodels.page.contents import controllers_of, dials, run_of
 from worldmodels.settings.commands import ExportConfig
 from worldmodels.settings.environments import refuse_untyped
 from worldmodels.settings.envspec import EnvSpec
 from worldmodels.web import folder
 from worldmodels.web.beginnings import beginnings, packed
-from worldmodels.web.families import Translated, translated
-from worldmodels.web.graphs import check_exportable, exported
+from worldmodels.web.families import Translated, acting, translated
+from worldmodels.web.graphs import Graph, check_exportable, exported
 
 
 def export(config: ExportConfig) -> None:
@@ -47,7 +49,8 @@ def export(config: ExportConfig) -> None:
     refuse_untyped(env.name, run)
     states = beginnings(model, config.seed)
     parts = translated(model, states["starts"])
-    controllers, params = _controllers(config.run, run)
+    controllers, params, actors = _controllers(config.run, run, model, states["starts"])
+    parts = dataclasses.replace(parts, graphs=parts.graphs | actors)
     tensors = {f"{kind}.{name}": value for kind in states for name, value in packed(states[kind]).items()} | params
     manifest = _manifest(run.resolve().name, env, model, parts) | {
         "beginnings": {kind: len(each["z"]) for kind, each in states.items()},
@@ -62,18 +65,27 @@ def export(config: ExportConfig) -> None:
         say(f"to look at it: python -m http.server --directory {config.web}, and http://localhost:8000/ in a browser")
 
 
-def _controllers(named: Path, run: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Of the run, or the one that was named: how each acts, and its numbers, by their names in the files."""
+def _controllers(
+    named: Path, run: Path, model: WorldModel, states: State
+) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Graph]]:
+    """Of the run, or the one that was named: how each acts, and, by their names in the files, the numbers of those that
+    were evolved and the networks of those that were trained."""
     specs: dict[str, Any] = {}
     params: dict[str, Tensor] = {}
+    graphs: dict[str, Graph] = {}
     for name, path in controllers_of(named, run).items():
         spec, numbers, _ = load_controller(path)
-        if spec.actor:
-            say(f"note: {path} is an actor, by which pages cannot act yet; it is left out")
-            continue
-        specs[name] = {"inputs": list(spec.inputs), "hidden_size": spec.hidden_size, "bias": spec.bias}
-        params[f"controller.{name}"] = torch.tensor(numbers)
-    return specs, params
+        controller = spec.controller(model)
+        key = f"controller.{name}"
+        specs[name] = {"inputs": list(spec.inputs)}
+        if isinstance(controller, Actor):
+            controller.given(torch.tensor(numbers)[None])
+            graphs[key] = acting(controller, model.features(states, spec.inputs))
+            specs[name] |= {"graph": key}
+        else:
+            params[key] = torch.tensor(numbers)
+            specs[name] |= {"hidden_size": spec.hidden_size, "bias": spec.bias}
+    return specs, params, graphs
 
 
 def _manifest(run: str, env: EnvSpec, model: WorldModel, parts: Translated) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worldmodels.acting.actor import Actor
 from worldmodels.core.errors import UserError
 from worldmodels.models.base import State, Vision, WorldModel
 from worldmodels.models.latent import MIN_STD, UNIMIX, Categorical
@@ -64,6 +65,17 @@ def translated(model: WorldModel, states: State) -> Translated:
     return Translated(family.family, family.facts, family.graphs | seen)
 
 
+def acting(actor: Actor, feat: Tensor) -> Graph:
+    """An actor as a graph, from features to an action.
+
+    Args:
+        actor: with the numbers that it acts by.
+        feat: float32 (B, F), some features.
+    """
+    rows = torch.arange(EXAMPLES) % len(feat)
+    return Graph(_Acts(actor), {"feat": feat[rows]}, ("action",))
+
+
 def _actions(model: WorldModel, states: State) -> Tensor:
     """Examples of actions, one for each state, that differ."""
     rows = len(next(iter(states.values())))
@@ -90,6 +102,17 @@ class _Decoder(nn.Module):
 
     def forward(self, code: Tensor) -> Tensor:
         return self.vision.decode(code)
+
+
+class _Acts(nn.Module):
+    """Features (B, F) to actions (B, A) in [-1, 1]."""
+
+    def __init__(self, actor: Actor) -> None:
+        super().__init__()
+        self.actor = actor
+
+    def forward(self, feat: Tensor) -> Tensor:
+        return self.actor.actions.best(self.actor(feat))
 
 
 # The MDN-RNN: one graph.

@@ -1,7 +1,7 @@
 // What goes on behind the page: the dream, and who leads it. It does what page/session.py does for `worldmodels play`.
 
 import { Luck } from "./chance.js";
-import { Controller } from "./controller.js";
+import { controllers } from "./controller.js";
 import { Dream } from "./dream.js";
 
 const YOU = "you";
@@ -12,15 +12,11 @@ const NAMES = { starts: "where real episodes began", moments: "in the midst of r
 export class Session {
   /** `files` are what files.js loads. */
   constructor(files) {
-    const { about, tensors } = files;
+    const { about } = files;
     this.about = about;
     this.dream = new Dream(files);
     this.endsAsked({ value: about.ends.value });
-    const { action_size: size } = about.memory;
-    const pilots = Object.entries(about.controllers).map(([name, spec]) => {
-      return [name, new Controller(spec, tensors[`controller.${name}`].values, size)];
-    });
-    this.pilots = Object.fromEntries(pilots);
+    this.pilots = controllers(files);
     this.seed = Math.floor(Math.random() * 2 ** 32);
     this.number = 0; // of the dream
     this.chosen = null; // where it begins, if somebody chose that
@@ -61,7 +57,8 @@ export class Session {
       this.running = false;
       return [];
     }
-    const action = this.who === YOU ? this.hand : this.pilots[this.who].act(this.dream.model, this.dream.state);
+    const pilot = this.pilots[this.who];
+    const action = pilot ? await pilot.act(this.dream.model, this.dream.state) : this.hand;
     const { reward, end, terminated } = await this.dream.step(action);
     this.done = action;
     const over = terminated ? (this.dream.sampleEnd ? "the chance came up" : "M is sure") : "";
