@@ -73,6 +73,26 @@ def test_it_stays_so_for_ten_thousand_steps_of_each_kind(seed: int, driver: Driv
     play_both(seed, 2000, driver)
 
 
+def test_actions_can_last_until_the_very_frame_that_ends_an_episode() -> None:
+    once, often = CarRacing(), CarRacing(action_repeat=4)
+    assert once.reset(seed=100)[0].shape == often.reset(seed=100)[0].shape and often.metadata["render_fps"] == 12.5
+    full = np.array([0, 1, -1], np.float32)
+    over = False
+    actions = 0
+    while not over:
+        paid = []
+        for _ in range(4):
+            picture, reward, *ends, _ = once.step(full)
+            paid.append(reward)
+            if any(ends):
+                break
+        found, reward, *other, _ = often.step(full)
+        assert reward == pytest.approx(sum(paid)) and other == ends and np.array_equal(found, picture)
+        over = any(ends)
+        actions += 1
+    assert ends == [True, False] and actions < 250 and len(paid) < 4  # out of the field, within an action
+
+
 def test_beyond_the_edge_of_the_field_too() -> None:
     ends = play_both(0, 400, straight_on)
     assert ends and not ends[0]["lap_finished"]

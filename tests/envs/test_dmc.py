@@ -124,7 +124,7 @@ def test_actuators_without_a_range_get_one() -> None:
 def test_unknown_tasks_and_repeats_elsewhere_are_told() -> None:
     with pytest.raises(UserError, match=r"--env dmc:walker-wolk is unknown; did you mean walker-walk\?"):
         make_env("dmc:walker-wolk")
-    with pytest.raises(UserError, match="--action-repeat 2 is for dmc environments; --env doom takes 1"):
+    with pytest.raises(UserError, match="--action-repeat 2 is for carracing, dmc environments; --env doom takes 1"):
         make_env(EnvSpec("doom", 2))
 
 

@@ -69,6 +69,7 @@ class CarRacing(ImageEnv):
     """Action (3,) in [-1, 1]: steering, gas (-1 none, 1 full), brake (0 and below none, 1 full).
 
     Args:
+        action_repeat: frames per action, whose rewards add up; only the last one is drawn.
         background: drawn where grass and field are, which are green.
         truth: tell the true state in `info["truth"]`: speed, and how the car lies to the middle of the road.
         authors_pixels: show the authors' frames, through their camera, to weights that they published.
@@ -77,6 +78,7 @@ class CarRacing(ImageEnv):
 
     def __init__(
         self,
+        action_repeat: int = 1,
         background: Background | None = None,
         truth: bool = False,
         authors_pixels: bool = False,
@@ -84,10 +86,11 @@ class CarRacing(ImageEnv):
     ) -> None:
         self._authors = authors_pixels
         camera = AUTHORS if authors_pixels else GYMNASIUM
-        self._track = FastCarRacing(camera, render_mode="rgb_array", **options)
+        self._track = FastCarRacing(camera, action_repeat, render_mode="rgb_array", **options)
         self._background = background
         self._tell = truth
-        super().__init__(gymnasium.wrappers.TimeLimit(self._track, MAX_STEPS))
+        super().__init__(gymnasium.wrappers.TimeLimit(self._track, max(1, MAX_STEPS // action_repeat)))
+        self.metadata = self._track.metadata | {"render_fps": car_racing.FPS / action_repeat}
         shape = OBS_SHAPE if authors_pixels else (ROWS, car_racing.STATE_W, 3)
         self.observation_space = spaces.Box(0, 255, shape, np.uint8)
 
@@ -142,9 +145,25 @@ class FastCarRacing(car_racing.CarRacing):
 
     car: Any
 
-    def __init__(self, camera: Camera = GYMNASIUM, **options: Any) -> None:
+    def __init__(self, camera: Camera = GYMNASIUM, action_repeat: int = 1, **options: Any) -> None:
         self._camera = camera
+        self._repeat = action_repeat
+        self._blind = False  # whether a picture would not be looked at
         super().__init__(**options)
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, Info]:
+        total = 0.0
+        repeat = 1 if action is None else self._repeat  # by none an episode begins
+        for left in reversed(range(repeat)):
+            self._blind = left > 0
+            picture, reward, terminated, truncated, info = super().step(action)
+            total += reward
+            if terminated or truncated:
+                break
+        if self._blind:  # it was over sooner
+            self._blind = False
+            picture = self.state = self._render("state_pixels")
+        return picture, total, terminated, truncated, info
 
     def _create_track(self) -> bool:
         if not super()._create_track():  # type: ignore[no-untyped-call]
@@ -160,6 +179,8 @@ class FastCarRacing(car_racing.CarRacing):
     def _render(self, mode: str) -> Any:
         if mode != "state_pixels":
             return super()._render(mode)
+        if self._blind:
+            return self.state
         angle = self._camera.angle(self.car.hull)
         far = 0.1 * car_racing.SCALE  # an episode begins with a look from far away
         near = car_racing.ZOOM * car_racing.SCALE

@@ -95,7 +95,7 @@ class Place:
         only=Only(
             "--env dmc:...",
             lambda asked: record_of(asked.env).action_repeat is not None or asked.action_repeat == 1,
-            "{flag} is for dmc environments, and what of your own can; others take 1",
+            "{flag} is for carracing, dmc environments, and what of your own can; others take 1",
         ),
     )
     """How often each action is applied before the next is asked for (dmc, and what of your own can)."""

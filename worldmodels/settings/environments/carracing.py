@@ -13,6 +13,7 @@ CARRACING = Environment(
         "up": (0.0, 2.0, 0.0),
         "down": (0.0, 0.0, 1.8),
     },
+    action_repeat=1,
     distractors=True,
     tells_truth=True,
     published=Published(
