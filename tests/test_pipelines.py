@@ -308,6 +308,27 @@ def test_run_equals_its_stages_by_hand_however_often_it_is_stopped(doom: Path, t
     assert time.monotonic() - began < 10
 
 
+@pytest.mark.timeout(1200)
+def test_a_further_round_learns_from_what_the_last_one_played(doom: Path, tmp_path: Path) -> None:
+    shutil.copytree(doom, tmp_path, dirs_exist_ok=True)
+    first = learnt(tmp_path)
+    printed = run(tmp_path, f"{RUN} --rounds 2 --round-episodes 3")
+    found = learnt(tmp_path)
+    assert first.items() <= found.items()
+    old = {path.name: path for path in (tmp_path / "data/doom/rollouts").glob("*.h5")}
+    new = {path.name: path for path in (tmp_path / "data/doom/round2/rollouts").glob("*.h5")}
+    (added,) = new.keys() - old.keys()
+    assert added.startswith("controller-") and all(new[name].samefile(path) for name, path in old.items())
+    assert Rollouts(tmp_path / "data/doom/round2/rollouts", "doom").shards[0].attributes["policy"] == added[:19]
+    again = tmp_path / "runs/doom/round2"
+    for name in ("vision", "memory"):
+        assert found[f"runs/doom/{name}/model.safetensors"] != found[f"runs/doom/round2/{name}/model.safetensors"]
+    page = (again / "report.html").read_text()
+    assert "--policy runs/doom/controller/tau1.15" in page and "--also data/doom" in page
+    assert printed.count("our controller in the real doom") == 2
+    assert "all of runs/doom is done already" in run(tmp_path, f"{RUN} --rounds 2 --round-episodes 3")
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -1,5 +1,7 @@
 """Flags of all stages at once; and settings as flags again."""
 
+from pathlib import Path
+
 import pytest
 
 from worldmodels.commands import COMMANDS
@@ -7,6 +9,7 @@ from worldmodels.core.errors import UserError
 from worldmodels.settings.as_typed import as_typed
 from worldmodels.settings.command_line import parse
 from worldmodels.settings.run_all import parse_all
+from worldmodels.settings.stages import CollectConfig, VisionConfig
 
 
 def test_each_stage_is_asked_as_by_its_own_command() -> None:
@@ -38,6 +41,21 @@ def test_evaluation_dreams_as_the_controller_does_unless_told_otherwise() -> Non
     assert parse_all(["--dream", "--evaluate.plan", "none"]).parts[-1].config.dream
 
 
+def test_each_further_round_is_a_run_of_its_own_in_the_first_ones_folder() -> None:
+    line = "--env carracing --dream --run r --policy uniform --collect.episodes 9 --vision.steps 7 --seed 2"
+    plan = parse_all([*line.split(), "--rounds", "3", "--round-episodes", "5"])
+    assert plan.parts[:5] == parse_all(line.split()).parts
+    assert [part.round for part in plan.parts] == [1] * 5 + [2] * 5 + [3] * 5
+    words = "--env carracing --run r/round3 --data data/carracing/round3 --seed 2"
+    also = "--policy r/round2/controller/tau1 --also data/carracing/round2 --episodes 5"
+    assert plan.config("collect", 3) == parse(CollectConfig, f"{words} {also}".split())
+    assert plan.config("vision", 3) == parse(VisionConfig, [*words.split(), "--steps", "7"])
+    assert str(plan.config("collect", 2).also) == "data/carracing" and str(plan.run) == "r"
+    assert plan.parts[-1].name == "evaluate of round 3"
+    assert plan.parts[-1].config.run == Path("r/round3/controller/tau1")
+    assert parse_all([*line.split(), "--rounds", "2"]).config("collect", 2).episodes == 9
+
+
 def test_another_learner_is_asked_for_once() -> None:
     line = "--learner actor-critic --dream --tau 1.2 --updates 7 --controller.batch-size 9 --run r"
     plan = parse_all(line.split())
@@ -65,6 +83,9 @@ def test_another_learner_is_asked_for_once() -> None:
         ("--env carracing --preset paper --plan cem", "nothing can be learnt in them; give --reward head or alive, or"),
         ("--mask-ratio 0.3", "--mask-ratio does nothing without --vision hrssm"),
         ("--tau 1", "--tau 1 is a temperature of dreams; add --dream"),
+        ("--rounds 2 --dream --tau 1 1.3", "--tau 1 1.3: of several controllers none is to play for the next round"),
+        ("--round-episodes 2", "--round-episodes does nothing without --rounds; add that"),
+        ("--vision.rounds 2", "--vision.rounds: --rounds holds for all stages; give it without vision."),
         ("doom", "doom is no flag"),
     ],
 )

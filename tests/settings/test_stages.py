@@ -123,7 +123,7 @@ def test_of_a_flag_that_is_given_twice_the_last_counts() -> None:
 def test_a_run_is_known_by_what_it_computes_and_not_by_where() -> None:
     free = {"workers", "device", "fresh", "dry_run", "run", "data", "preset", "distractor_videos", "plugin"}
     own = {
-        CollectConfig: {"episodes", "ray", "from_", "keys", "scale_actions"},
+        CollectConfig: {"also", "episodes", "ray", "from_", "keys", "scale_actions"},
         VisionConfig: {"save_every"},
         MemoryConfig: {"save_every", "real_episodes"},
         ControllerConfig: {"generations", "deadline", "final_episodes", "name", "ray"},

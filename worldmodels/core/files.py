@@ -1,10 +1,12 @@
 """Files that are whole or absent, and files of others, which may be anything."""
 
 import errno
+import filecmp
 import json
 import math
 import os
 import re
+import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -63,6 +65,25 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes `text` to `path`, whole or not at all."""
     write_bytes(path, text.encode())
+
+
+def link(path: Path, other: Path) -> None:
+    """Has `path` be the file `other`, too: by a hard link, or where disks differ as a copy.
+
+    Raises:
+        UserError: if another file is there, or the disk refuses.
+    """
+    if path.exists():
+        if path.samefile(other) or filecmp.cmp(path, other, shallow=False):
+            return
+        raise UserError(f"{path} is there already, and is another file than {other}; move it away")
+    with atomic(path) as aside:
+        try:
+            os.link(other, aside)
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP):  # the last two: it knows no links
+                raise
+            shutil.copyfile(other, aside)
 
 
 def check_writable(folder: Path) -> None:

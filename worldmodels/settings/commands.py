@@ -87,6 +87,19 @@ class RunConfig(InPrecision, OnDevice, OnCluster, Stage):
     Evaluation dreams as the controller did. `worldmodels STAGE --help` explains them.
     """
 
+    rounds: int = setting(1, most=100, free=True)
+    """How often to go through all stages (the paper's iterative procedure). In each further round the C of the one
+    before plays, and V, M and C are trained anew on all episodes so far: in RUN/round2, RUN/round3 and so on, each a
+    run like any other."""
+    round_episodes: int = setting(
+        0,
+        zero=True,
+        most=1_000_000,
+        free=True,
+        only=Only("--rounds", lambda asked: asked.rounds > 1),
+    )
+    """Episodes that C plays for each further round, beside those of before. 0: as many as were played for the first."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeConfig(OnDevice, OnCores, OfAll):

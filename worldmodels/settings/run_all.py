@@ -47,11 +47,19 @@ class Part(NamedTuple):
     stage: str
     words: tuple[str, ...]  # the flags of its own command
     config: Any
+    round: int = 1
+    run: Path = Path()  # folder of everything learnt in its round
+    data: Path = Path()  # folder of its round's rollouts and codes
 
     @property
     def command(self) -> str:
         """The command that does it alone."""
         return COMMANDS.get(self.stage, self.stage)
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.stage if self.round == 1 else f"{self.stage} of round {self.round}"
 
 
 @dataclass(frozen=True)
@@ -61,26 +69,26 @@ class Plan:
     Attributes:
         words: as they were typed.
         shared: what holds for all stages.
-        parts: in order; a sweep over temperatures has an evaluation for each of its controllers.
+        parts: in order, round by round; a sweep over temperatures has an evaluation for each of its controllers.
     """
 
     words: tuple[str, ...]
     shared: RunConfig
     parts: tuple[Part, ...]
 
-    def config(self, stage: str) -> Any:
-        """The settings of a stage."""
-        return next(part.config for part in self.parts if part.stage == stage)
+    def config(self, stage: str, number: int = 1) -> Any:
+        """The settings of a stage in that round."""
+        return next(part.config for part in self.parts if (part.stage, part.round) == (stage, number))
 
     @property
     def run(self) -> Path:
-        """The folder of everything learnt."""
-        return Path(self.config("vision").run)
+        """The folder of everything learnt; those of further rounds lie in it."""
+        return self.parts[0].run
 
     @property
     def data(self) -> Path:
-        """The folder of rollouts and codes."""
-        return Path(self.config("collect").data)
+        """The folder of rollouts and codes; those of further rounds lie in it."""
+        return self.parts[0].data
 
 
 class Given(NamedTuple):
@@ -108,12 +116,50 @@ def parse_all(argv: list[str], called: str = "") -> Plan:
     shared = [one for one in given if one.known in SHARED or positive(one.known) in SHARED or one.known == "--help"]
     config = parse(RunConfig, _words(shared), called)
     owned = _owned([one for one in given if one not in shared])
+    parts = _round(shared, owned)
+    _refuse_unpaid_dreams(parts)
+    for number in range(2, config.rounds + 1):
+        parts += _further(number, config, parts, shared, owned)
+    return Plan(tuple(argv), config, tuple(parts))
+
+
+def _round(shared: list[Given], owned: dict[str, list[Given]], number: int = 1) -> list[Part]:
+    """All stages, once."""
     kinds = [stage for stage in STAGES if stage != "evaluate"]
     parts = [_part(stage, shared, owned[stage]) for stage in kinds]
     controller = parts[-1].config
     parts += [_evaluation(each, shared, owned["evaluate"]) for each in controller.each()]
-    _refuse_unpaid_dreams(parts)
-    return Plan(tuple(argv), config, tuple(parts))
+    return [part._replace(round=number, run=controller.run, data=controller.data) for part in parts]
+
+
+def _further(
+    number: int,
+    config: RunConfig,
+    before: list[Part],
+    shared: list[Given],
+    owned: dict[str, list[Given]],
+) -> list[Part]:
+    """All stages once more, with episodes of the C of the last round beside those that it had learnt from.
+
+    Raises:
+        UserError: if there are several such controllers.
+    """
+    first, last = before[0], before[-1]
+    controllers = next(part.config for part in reversed(before) if part.stage == "controller").each()
+    if len(controllers) > 1:
+        taus = " ".join(f"{one.tau[0]:g}" for one in controllers)
+        raise UserError(f"--tau {taus}: of several controllers none is to play for the next round; give --rounds 1")
+    episodes = config.round_episodes or first.config.episodes
+    told = {"--run": first.run / f"round{number}", "--data": first.data / f"round{number}"}
+    played = {"--policy": controllers[0].folder, "--also": last.data, "--episodes": episodes}
+    replaced = (*played, "--from", "--keys", "--scale-actions", "--noise")
+    kept = [one for one in owned["collect"] if positive(one.known) not in replaced]
+    places = [one for one in shared if one.known not in told] + _typed(told)
+    return _round(places, owned | {"collect": kept + _typed(played)}, number)
+
+
+def _typed(values: Mapping[str, object]) -> list[Given]:
+    return [Given(known, known, [str(value)]) for known, value in values.items()]
 
 
 def _groups(argv: list[str]) -> list[list[str]]:

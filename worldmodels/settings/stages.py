@@ -35,6 +35,8 @@ class CollectConfig(OnCluster, Stage):
     as is usual there: obs=frames terminated=dones."""
     scale_actions: bool = setting(False, free=True, only=TAKEN)
     """Actions go beyond [-1, 1]: of each number, the least of all that was recorded becomes -1, and the greatest 1."""
+    also: Path = setting(Path(), free=True)
+    """Rollouts to learn from, too: those of another --data folder, which are linked into this one."""
     episodes: int = setting(
         1000,
         least=2,

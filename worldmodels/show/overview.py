@@ -45,7 +45,8 @@ class Overview:
     """
 
     def __init__(self, plan: Plan, expected: list[float | None], finished: dict[int, float]) -> None:
-        self._names = [part.stage for part in plan.parts]
+        self._stages = [part.stage for part in plan.parts]
+        self._names = [part.name for part in plan.parts]
         self._bars = len(plan.config("controller").each())  # of stage 4
         self._expected = expected
         self._took = dict(finished)
@@ -129,7 +130,7 @@ class Overview:
         by_bar = self._heard[-1].left(clock) if self._heard else None
         if by_bar is None:
             return by_estimate
-        if self._names[self._at] == "controller":  # one bar for each temperature
+        if self._stages[self._at] == "controller":  # one bar for each temperature
             begun = sum(bar.name.startswith("evolve") for bar in self._heard)
             by_bar += max(0, self._bars - begun) * self._whole(clock)
         return by_bar
@@ -144,7 +145,7 @@ class Overview:
         expected = self._expected[index]
         if expected is None:
             return None
-        return expected * (self._shortened() if self._names[index] in PLAYED[1:] else 1.0) + AROUND
+        return expected * (self._shortened() if self._stages[index] in PLAYED[1:] else 1.0) + AROUND
 
     def _shortened(self) -> float:
         """By how much episodes end sooner than they may: what stage 1 took, of what it was expected to."""

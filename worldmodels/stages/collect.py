@@ -20,7 +20,7 @@ from worldmodels.acting.policies import POLICIES, paper_policy
 from worldmodels.acting.rollout import TRIES, rollout
 from worldmodels.core import progress
 from worldmodels.core.errors import UserError, nearest
-from worldmodels.core.files import check_writable, sweep, write_bytes
+from worldmodels.core.files import check_writable, link, sweep, write_bytes
 from worldmodels.core.report import paths, played_anew, say, summarise
 from worldmodels.core.seeding import integer
 from worldmodels.data.episode import Episode
@@ -75,6 +75,9 @@ def collect(config: CollectConfig) -> float | None:
     if config.dry_run:
         return _estimate(config, policy, tasks)
     _prepare(config, policy, folder)
+    if config.also != Path():
+        for shard in Rollouts(rollout_folder(config.also), config.spec.label).shards:
+            link(folder / shard.path.name, shard.path)
     _play([task for task in tasks if not _is_there(task)], config)
     _report(config, folder)
     return None
@@ -92,6 +95,8 @@ def _check(config: CollectConfig, folder: Path) -> None:
     reused(config.spec, 1)
     if any(folder.glob("*.h5")):
         Rollouts(folder, config.spec.label)
+    if config.also != Path():
+        Rollouts(rollout_folder(config.also), config.spec.label)
 
 
 def _estimate(config: CollectConfig, policy: str, tasks: list[Task]) -> float:

@@ -122,7 +122,7 @@ class _Notes:
 
     def _name(self, index: int) -> str:
         part = self._plan.parts[index]
-        return part.stage if part.stage != "evaluate" else f"evaluate {part.config.run.name}"
+        return part.name if part.stage != "evaluate" else f"{part.name} {part.config.run.name}"
 
     def _asked(self, index: int) -> dict[str, Any]:
         settings = plain(self._plan.parts[index].config)
@@ -142,15 +142,15 @@ def _signs(plan: Plan, index: int) -> dict[str, list[int]]:
 
 def _files(plan: Plan, part: Part) -> Iterator[Path]:
     """What the results of a stage lie in, and what they were made of."""
-    models = [plan.run / stage / "model.safetensors" for stage in ("vision", "memory")]
+    models = [part.run / stage / "model.safetensors" for stage in ("vision", "memory")]
     learns_from_data = part.stage == "controller" and part.config.learner == "actor-critic"  # its dreams begin there
     if part.stage in ("collect", "vision", "memory") or learns_from_data:
-        yield from (plan.data / "rollouts").glob("*.h5")
+        yield from (part.data / "rollouts").glob("*.h5")
     if part.stage == "collect" and Path(part.config.policy).is_dir():
         yield from Path(part.config.policy).rglob("controller.safetensors")
     yield from {"collect": [], "vision": models[:1]}.get(part.stage, models)
     if part.stage in ("controller", "evaluate"):
-        each = plan.config("controller").each() if part.stage == "controller" else []
+        each = plan.config("controller", part.round).each() if part.stage == "controller" else []
         folders = [one.folder for one in each] or [part.config.run]
         yield from (folder / "controller.safetensors" for folder in folders)
 
@@ -175,9 +175,13 @@ def _foresee(plan: Plan) -> None:
         "controller": lambda _: estimate.evolution(controller, asked),
         "evaluate": lambda config: estimate.evaluation(config, controller, asked),
     }
-    seconds = []
+    seconds: list[float] = []
+    of_stage: dict[str, float] = {}
     for index, part in enumerate(plan.parts):
-        seconds.append(estimates[part.stage](part.config) or 0.0)
+        if part.round == 1:
+            of_stage[part.stage] = estimates[part.stage](part.config) or 0.0
+        again = part.config.episodes / first.episodes if part.stage == "collect" else 1.0
+        seconds.append(again * of_stage[part.stage])  # of further rounds, as far as the first one tells
         progress.tell(part=index, expected=seconds[-1])
     if not progress.is_told():
         say(f"all stages: about {lasting(sum(seconds))}, less where episodes end early")
