@@ -23,6 +23,7 @@ class Pond:
     action_size = 2
     noise_size = 1
     starts = torch.zeros(1, 1)
+    worlds = 0
 
     def imagine(self, state: State, action: Tensor, noise: Tensor, tau: float = 1.0) -> Dreamed:
         x = pond(state["x"], action, noise)

@@ -3,8 +3,9 @@ import math
 import pytest
 import torch
 
+from worldmodels.models.base import hiding, shown
 from worldmodels.models.fast import lstm
-from worldmodels.models.mdnrnn import MDNRNN
+from worldmodels.models.mdnrnn import MDNRNN, Given
 from worldmodels.models.mixture import nll
 from worldmodels.settings.models import MDNRNNSettings
 
@@ -31,6 +32,8 @@ def test_lstm_gradients() -> None:
     keep = (torch.rand(5, 3, 1, generator=torch.Generator().manual_seed(1)) > 0.3).double()
     values = (double(5, 3, 16), double(16, 4, seed=1), keep, double(3, 4, seed=2), double(3, 4, seed=3))
     assert torch.autograd.gradcheck(lambda *x: lstm.sequence(*x), values)
+    world = hiding(0.4, torch.rand(3, 4, generator=torch.Generator().manual_seed(2)).double())
+    assert torch.autograd.gradcheck(lambda *x: lstm.sequence(*x, world), values)
 
 
 def test_lstm_is_torchs_where_nothing_restarts() -> None:
@@ -67,6 +70,11 @@ def batch(rows: int, steps: int, code: int, action: int, seed: int = 0) -> dict[
     }
 
 
+def test_what_is_hidden_is_a_share_and_the_rest_makes_up_for_it() -> None:
+    found = hiding(0.2, torch.rand(100_000, generator=torch.Generator().manual_seed(0)))
+    assert set(found.tolist()) == {0.0, 1.25} and float(found.mean()) == pytest.approx(1, abs=0.01)
+
+
 @pytest.mark.parametrize("restart_input", [False, True])
 def test_training_unrolls_as_acting_steps(restart_input: bool) -> None:
     """The memory that training has after step t is the one that acting has: the line of time is the same."""
@@ -75,24 +83,27 @@ def test_training_unrolls_as_acting_steps(restart_input: bool) -> None:
     data["is_first"][1, 5] = data["is_first"][2, 9] = 1
     z = data["embed"][..., :4]
     zero = torch.zeros(3, 8)
-    hs, last_h, last_c = memory._unroll(z, data["action"], data["is_first"], zero, zero)
-    h, c = zero, zero
-    for t in range(12):
-        first = data["is_first"][:, t : t + 1]
-        h, c = memory.step(z[:, t], data["action"][:, t], first, h * (1 - first), c * (1 - first))
-        assert torch.allclose(hs[t], h, atol=1e-6)
-    assert torch.allclose(last_h, h, atol=1e-6) and torch.allclose(last_c, c, atol=1e-6)
+    world = hiding(0.3, torch.rand(3, 12))
+    for within in (None, world):
+        hs, last_h, last_c = memory._unroll(z, Given(data["action"], data["is_first"], zero, zero, within))
+        h, c = zero, zero
+        for t in range(12):
+            first = data["is_first"][:, t : t + 1]
+            seen, before = shown(z[:, t], h * (1 - first), within)
+            h, c = memory.step(seen, data["action"][:, t], first, before, c * (1 - first))
+            assert torch.allclose(hs[t], h, atol=1e-6)
+        assert torch.allclose(last_h, h, atol=1e-6) and torch.allclose(last_c, c, atol=1e-6)
 
 
 def test_carrying_the_state_equals_one_long_sequence() -> None:
     memory = MDNRNN(MDNRNNSettings(hidden_size=8), 4, 2)
     data = batch(3, 12, 4, 2)
     zero = torch.zeros(3, 8)
-    whole, _, _ = memory._unroll(data["embed"][..., :4], data["action"], data["is_first"], zero, zero)
+    whole, _, _ = memory._unroll(data["embed"][..., :4], Given(data["action"], data["is_first"], zero, zero))
     first = {k: v[:, :7] for k, v in data.items()}
     second = {k: v[:, 7:] for k, v in data.items()}
-    a, h, c = memory._unroll(first["embed"][..., :4], first["action"], first["is_first"], zero, zero)
-    b, _, _ = memory._unroll(second["embed"][..., :4], second["action"], second["is_first"], h, c)
+    a, h, c = memory._unroll(first["embed"][..., :4], Given(first["action"], first["is_first"], zero, zero))
+    b, _, _ = memory._unroll(second["embed"][..., :4], Given(second["action"], second["is_first"], h, c))
     assert torch.allclose(whole, torch.cat([a, b]), atol=1e-6)
 
 
@@ -119,7 +130,7 @@ def test_termination_loss_weighs_last_steps() -> None:
         data["embed"][..., :4]
         + (data["embed"][..., 4:] / 2).exp() * torch.randn(2, 7, 4, generator=torch.Generator().manual_seed(0))[:, :-1]
     )
-    hs, _, _ = memory._unroll(z, data["action"], data["is_first"], torch.zeros(2, 8), torch.zeros(2, 8))
+    hs, _, _ = memory._unroll(z, Given(data["action"], data["is_first"], torch.zeros(2, 8), torch.zeros(2, 8)))
     p = torch.sigmoid(memory.predict(hs).end.double())
     ended = data["terminated"].double().T
     expected = -(10 * ended * p.log() + (1 - ended) * (1 - p).log()).mean()
@@ -160,7 +171,7 @@ def test_a_share_of_the_codes_shown_in_training_are_its_own() -> None:
     z, action, first = torch.randn(64, 40, 4), torch.rand(64, 40, 1), torch.zeros(64, 40)
     first[:, 20] = 1
     zero = torch.zeros(64, 16)
-    shown = module._partly_own(z, action, first, zero, zero, torch.Generator().manual_seed(0))
+    shown = module._partly_own(z, Given(action, first, zero, zero), torch.Generator().manual_seed(0))
     own = (shown != z).any(-1)
     assert float(own.float().mean()) == pytest.approx(0.5 * 38 / 40, abs=0.03)
     assert not own[:, 0].any() and not own[:, 20].any()  # an episode's first, and what the batch before knows
@@ -171,8 +182,8 @@ def test_own_codes_are_drawn_from_what_was_expected_there() -> None:
     module = self_fed(1.0, 1)
     z, action, first = torch.randn(256, 3, 4), torch.rand(256, 3, 1), torch.zeros(256, 3)
     zero = torch.zeros(256, 16)
-    shown = module._partly_own(z, action, first, zero, zero, torch.Generator().manual_seed(0))
-    hs, _, _ = module._unroll(z, action, first, zero, zero)
+    shown = module._partly_own(z, Given(action, first, zero, zero), torch.Generator().manual_seed(0))
+    hs, _, _ = module._unroll(z, Given(action, first, zero, zero))
     expected = nll(module.predict(hs[:2]).code, shown[:, 1:].transpose(0, 1), 5)
     shuffled = nll(module.predict(hs[:2]).code, shown[torch.randperm(256), 1:].transpose(0, 1) + 2, 5)
     entropy_of_a_normal = 0.5 * math.log(2 * math.pi * math.e)
@@ -187,11 +198,31 @@ def test_each_pass_goes_one_step_further_on_its_own() -> None:
     zero = torch.zeros(8, 16)
     for passes in (1, 2, 3):
         one, other = (
-            self_fed(1.0, passes)._partly_own(codes, action, first, zero, zero, torch.Generator().manual_seed(0))
+            self_fed(1.0, passes)._partly_own(codes, Given(action, first, zero, zero), torch.Generator().manual_seed(0))
             for codes in (z, changed)
         )
         differs = [not torch.equal(one[:, t], other[:, t]) for t in range(8)]
         assert differs.index(True) == 2 + passes  # what came at step 2 is told for so long
+
+
+def test_each_sequence_in_training_has_a_part_hidden_and_nothing_else_has() -> None:
+    torch.manual_seed(0)
+    memory = MDNRNN(MDNRNNSettings(hidden_size=16, dropout=0.3, self_fed=0.5), 4, 2)
+    whole = MDNRNN(MDNRNNSettings(hidden_size=16, self_fed=0.5), 4, 2)
+    whole.load_state_dict(memory.state_dict())
+    data = batch(8, 12, 4, 2)
+
+    def loss(module: MDNRNN, seed: int = 0) -> float:
+        return float(module.loss(data, {}, torch.Generator().manual_seed(seed))[0].detach())
+
+    assert loss(memory.eval()) == loss(whole.eval())
+    worlds = []
+    unroll = memory._unroll
+    memory._unroll = lambda z, given: worlds.append(given.world) or unroll(z, given)  # type: ignore[method-assign]
+    loss(memory.train())
+    assert len(worlds) == 4 and all(world is worlds[0] for world in worlds)  # own codes are drawn in the same worlds
+    assert float((worlds[0] == 0).float().mean()) == pytest.approx(0.3, abs=0.1)
+    assert (worlds[0][1:] != worlds[0][:1]).any(1).all()
 
 
 def test_only_training_is_self_fed() -> None:

@@ -162,11 +162,39 @@ def test_temperature_widens_what_is_dreamt(model) -> None:
     assert spread(0.1) < spread(1.0) < spread(4.0)
 
 
+def test_each_dream_can_be_a_world_of_its_own(pair: World, model) -> None:
+    if not pair.memory.model.dropout:
+        with pytest.raises(UserError, match=r"--dream-dropout 0\.3: M was trained without --dropout"):
+            Dream(model, dropout=0.3)
+        return
+    dream = Dream(model, dropout=0.3)
+    dream.begin([1, 2, 1, 3], copies=2)
+    assert set(dream.state) == {*model.initial(1), "world"}
+    world = dream.state["world"]
+    assert torch.equal(world[0], world[2]) and torch.equal(world[:4], world[4:]) and (world[0] != world[1]).any()
+    assert float((world == 0).float().mean()) == pytest.approx(0.3, abs=0.15)
+    state = {name: value[:1].repeat(2, 1) for name, value in dream.state.items() if name != "world"}
+    noise = torch.full((2, model.noise_size), 0.4)
+    plain = model.imagine(state, torch.ones(2, 1), noise)
+    odd = model.imagine(state | {"world": world[:2]}, torch.ones(2, 1), noise)
+    assert torch.equal(odd.state["world"], world[:2]) and "world" not in plain.state
+    assert torch.allclose(plain.state["h"][0], plain.state["h"][1], atol=1e-6)
+    assert not torch.allclose(odd.state["h"][0], odd.state["h"][1], atol=1e-4)
+    assert not torch.allclose(odd.state["h"], plain.state["h"], atol=1e-4)
+    hidden = world[0, : state["z"].shape[1]] == 0  # of z, by which nothing then changes
+    changed = {"z": state["z"][:1] + 3 * hidden} | {name: value[:1] for name, value in state.items() if name != "z"}
+    one = model.imagine(changed | {"world": world[:1]}, torch.ones(1, 1), noise[:1])
+    assert torch.allclose(one.state["h"], odd.state["h"][:1], atol=1e-6)
+
+
 def test_it_is_evolved_scored_and_filmed(pair: World, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     for name in ("vision", "memory"):
         (tmp_path / "run" / name).symlink_to(pair.run / name)
-    train_controller(pair.controller(run=tmp_path / "run", inputs=(), generations=1, real_episodes=0))
+    worlds = pair.memory.model.dropout
+    train_controller(
+        pair.controller(run=tmp_path / "run", inputs=(), generations=1, real_episodes=0, dream_dropout=worlds)
+    )
     folder = tmp_path / "run/controller/tau1.15"
     assert {p.name for p in folder.glob("*.mp4")} == {"dream.mp4", "reality.mp4"}
     obs, _ = DreamEnv(models.load(pair.run), 3, ("z",)).reset(seed=1)

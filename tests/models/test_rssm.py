@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from worldmodels.models.base import hiding
 from worldmodels.models.rssm import RSSM
 from worldmodels.settings.models import RecurrentSettings
 
@@ -69,6 +70,28 @@ def test_the_gru_is_the_authors(rssm: RSSM) -> None:
     candidate, update = torch.tanh(torch.sigmoid(reset) * candidate), torch.sigmoid(update - 1)
     assert torch.allclose(rssm.advance(z, action, h), update * candidate + (1 - update) * h, atol=1e-6)
     assert rssm.advance(z, action, h).abs().max() < 1
+
+
+def test_what_a_world_hides_is_hidden_from_the_gates_alone(rssm: RSSM) -> None:
+    z, h = torch.randn(4, rssm.latent.size), torch.tanh(torch.randn(4, 6))
+    action = torch.rand(4, 2)
+    world = hiding(0.4, torch.rand(4, rssm.latent.size + 6))
+    of_z, of_h = world.split([rssm.latent.size, 6], -1)
+    found = rssm.advance(z, action, h, world)
+    seen = rssm.advance(z * of_z, action, h * of_h)  # which forgets what was hidden, too
+    given = rssm.input(torch.cat([z * of_z, action], -1))
+    gates = rssm.gates_norm(rssm.gates(torch.cat([given, h * of_h], -1)))
+    kept = 1 - torch.sigmoid(gates.chunk(3, -1)[2] - 1)
+    assert torch.allclose(found - seen, kept * (h - h * of_h), atol=1e-5)
+    embed, first = torch.randn(4, 5, rssm.embed_size), torch.zeros(4, 5)
+    first[:, 0] = 1
+    actions, noise = torch.rand(4, 5, 2), torch.rand(4, 5, rssm.latent.noise_size)
+    unrolled = rssm.unroll(embed, actions, first, noise, world)
+    h, z = rssm.initial(4)
+    for t in range(5):
+        h = rssm.advance(z, actions[:, t] * (t > 0), h, world)
+        z = rssm.latent.sample(rssm.posterior(h, embed[:, t]), noise[:, t])
+        assert torch.allclose(unrolled.h[:, t], h, atol=1e-5)
 
 
 def test_an_episode_begins_with_the_learned_memory_and_its_likeliest_z(rssm: RSSM) -> None:

@@ -98,6 +98,24 @@ def test_temperature_changes_the_dream_and_not_reality(begin: Begin, contents: C
     assert (cold[0].pictures["real"] == cold[1].pictures["real"]).all()
 
 
+def test_each_episode_can_be_dreamt_in_a_world_of_its_own(begin: Begin, contents: Contents) -> None:
+    (told,) = ask(begin(), "world", value="new")
+    assert told.kind == "trouble" and "trained without --dropout" in told.head["text"]
+    assert begin().hello()[0].head["worlds"] == []
+    stands_it = immortal(contents)
+    assert stands_it.model
+    stands_it.model.worlds = sum(stands_it.model.feat_sizes[part] for part in ("z", "h"))
+    session = begin(stands_it)
+    assert session.hello()[0].head["worlds"] == ["own", "new"]
+    pictures = []
+    for world in ("own", "new", "own", "new"):
+        (fresh,) = ask(session, "world", value=world)
+        assert fresh.head["fresh"] and fresh.head["dream"]["steps"] == 0
+        pictures.append(played(session, [1], 6).pictures["dream"])
+    assert (pictures[0] == pictures[2]).all() and (pictures[1] == pictures[3]).all()
+    assert (pictures[0] != pictures[1]).any()
+
+
 def test_a_controller_acts_until_you_do(begin: Begin, contents: Contents) -> None:
     session = begin(immortal(contents))
     (frame,) = ask(session, "who", name="right")

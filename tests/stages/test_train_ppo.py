@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.conftest import World
 from tests.stages.test_train_controller import history, link
@@ -83,6 +84,23 @@ def test_it_learns_in_whole_dreams_and_by_numbers(world: World, tmp_path: Path) 
     train_controller(config)
     spec, params, _ = load_controller(config.folder)
     assert spec.actor is not None and not spec.actor.choices and np.isfinite(params).all()
+
+
+def test_it_learns_in_worlds_that_are_each_a_little_wrong(
+    pairs: dict, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = pairs["vae", "rssm"]  # whose M was trained with dropout
+    own = []
+    begin = PPO._begin
+    monkeypatch.setattr(PPO, "_begin", lambda self, count, luck: own.append(begin(self, count, luck)) or own[-1])
+    settings = dataclasses.replace(TINY, updates=2)
+    common = {"model": settings, "horizon": 0, "final_episodes": 0, "inputs": ("h",), "dream_dropout": 0.2}
+    train_controller(asked(pair, link(pair, tmp_path), **common))
+    hidden = torch.cat([state["world"] for state in own]) == 0
+    assert float(hidden.float().mean()) == pytest.approx(0.2, abs=0.1) and (hidden[1:] != hidden[:-1]).any(1).all()
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UserError, match=r"--dream-dropout 0\.2: M was trained without --dropout; train it with that"):
+        train_controller(asked(world, link(world, tmp_path / "other"), **common))
 
 
 def test_it_learns_in_dreams_alone(world: World, trained: ControllerConfig) -> None:

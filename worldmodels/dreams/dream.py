@@ -10,6 +10,7 @@ from torch import Tensor
 
 from worldmodels.core.seeding import Noise, rng
 from worldmodels.dreams.moments import shifted
+from worldmodels.dreams.worlds import check_worlds, in_worlds, luck_of
 from worldmodels.models.base import Dreamed, State, WorldModel
 from worldmodels.models.perceive import Eyes
 
@@ -26,6 +27,10 @@ class Dream:
         sample_end: an episode ends with the predicted probability, calibrated for dreams; otherwise when the model
             decides so.
         midway: dreams begin at moments of real episodes, not where those began.
+        dropout: share of z and h that is hidden from M, in every dream another (worlds.py).
+
+    Raises:
+        UserError: if M was not trained to stand that.
     """
 
     def __init__(
@@ -34,10 +39,13 @@ class Dream:
         tau: float = 1.0,
         sample_end: bool = False,
         midway: bool = False,
+        dropout: float = 0.0,
     ) -> None:
+        check_worlds(model, dropout)
         self.model = model
         self.tau = tau
         self.sample_end = sample_end
+        self.dropout = dropout
         self._midway = midway
         self.device = model.starts.device
         self._episode = torch.zeros(0, dtype=torch.long, device=self.device)  # which one each row dreams
@@ -51,7 +59,7 @@ class Dream:
     def begin_from(self, state: State, seeds: list[int]) -> None:
         """Starts len(seeds) rows that dream on from `state`, whatever was seen before, with the luck of their seeds."""
         self._meet(seeds)
-        self.state = state
+        self.state = self._in_worlds(state, seeds, self._episode)
 
     @torch.no_grad()
     def features(self, parts: tuple[str, ...]) -> Tensor:
@@ -121,10 +129,14 @@ class Dream:
         if self._midway:
             there = self.model.moments
             chosen = self._chosen(seeds, len(next(iter(there.values()))))[episode]
-            return {name: value[chosen] for name, value in there.items()}
+            return self._in_worlds({name: value[chosen] for name, value in there.items()}, seeds, episode)
         # eyes open for one step: a real episode's first picture is seen, and nothing after it
         embed = self.model.starts[self._chosen(seeds, len(self.model.starts))]
-        return Eyes(self.model, len(episode)).see_code(embed[episode], noise[:, :-1])
+        state = Eyes(self.model, len(episode)).see_code(embed[episode], noise[:, :-1])
+        return self._in_worlds(state, seeds, episode)
+
+    def _in_worlds(self, state: State, seeds: list[int], episode: Tensor) -> State:
+        return in_worlds(state, self.dropout, luck_of(self.model, seeds)[episode]) if self.dropout else state
 
     def _chosen(self, seeds: list[int], count: int) -> Tensor:
         """Which of `count` beginnings each seed has."""

@@ -57,6 +57,7 @@ class DreamEvaluator:
         sample_end: of Dream.
         workers: where blocks are dreamt; None for this process.
         horizon: steps of dreams that begin in the midst of real episodes; 0 for whole ones.
+        dropout: of Dream.
     """
 
     def __init__(
@@ -67,17 +68,19 @@ class DreamEvaluator:
         sample_end: bool = False,
         workers: Workers | None = None,
         horizon: int = 0,
+        dropout: float = 0.0,
     ) -> None:
         self._controller = spec.controller(model)
         act = by_controller(model, self._controller, spec.inputs)
-        dream = Dream(model, tau, sample_end, midway=horizon > 0)
+        dream = Dream(model, tau, sample_end, horizon > 0, dropout)
         self.player = Player(dream, act, horizon or spec.max_steps, lean=True)
         on_gpu = self.player.records
         self._rows = sys.maxsize if on_gpu else model.rows_per_core
         self._workers = None if workers is None or workers.here or on_gpu else workers
         if self._workers:
             there = spec.for_worker(self._workers.send(spec.run, models.FILES))
-            self._task = functools.partial(DreamTask, there, models.fingerprint(spec.run), tau, sample_end, horizon)
+            settings = (tau, sample_end, horizon, dropout)
+            self._task = functools.partial(DreamTask, there, models.fingerprint(spec.run), *settings)
 
     def evaluate(self, params: np.ndarray, seeds: list[int], done: Done | None = None) -> Scores:
         table = Scores(*np.zeros((2, len(params), len(seeds))))
@@ -165,6 +168,7 @@ class DreamTask:
     tau: float
     sample_end: bool
     horizon: int
+    dropout: float
     params: np.ndarray  # (P, D)
     seeds: list[int]
 
@@ -194,7 +198,7 @@ class BlindTask:
 def dream_block(task: DreamTask) -> Scores:
     """A worker's task: scores of all its candidates on all its seeds."""
     model = task.spec.model(task.version)
-    evaluator = DreamEvaluator(model, task.spec, task.tau, task.sample_end, horizon=task.horizon)
+    evaluator = DreamEvaluator(model, task.spec, task.tau, task.sample_end, None, task.horizon, task.dropout)
     return evaluator.evaluate(task.params, task.seeds)
 
 

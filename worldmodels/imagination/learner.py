@@ -44,6 +44,7 @@ class ActorCritic(Pair[ActorCriticSettings]):
         seed: that all luck comes from.
         tau: temperature of the dreams.
         shift: nats, added to the logit of dreamt ends.
+        dropout: of Pair.
 
     Attributes:
         step: updates so far.
@@ -61,8 +62,9 @@ class ActorCritic(Pair[ActorCriticSettings]):
         seed: int,
         tau: float = 1.0,
         shift: float = 0.0,
+        dropout: float = 0.0,
     ) -> None:
-        super().__init__(model, actor, inputs, settings, seed, tau, shift)
+        super().__init__(model, actor, inputs, settings, seed, tau, shift, dropout)
         self._starts = starts
         self.slow = copy.deepcopy(self.critic).requires_grad_(False)
         self.scale = Scale(self._device)
@@ -134,7 +136,7 @@ class ActorCritic(Pair[ActorCriticSettings]):
         """Dreams of this update; of choices, no gradient passes through the dream, and all that is needed is judged."""
         generator = seeding.generator(self._seed, "imagination", self.step)
         rows = torch.randint(len(next(iter(self._starts.values()))), (self._settings.batch_size,), generator=generator)
-        state = {name: value[rows.to(value.device)] for name, value in self._starts.items()}
+        state = self.in_worlds({name: value[rows.to(value.device)] for name, value in self._starts.items()}, generator)
         size = self._model.noise_size + self.actor.actions.noise_size
         noise = seeding.uniform(generator, self._settings.imagine - 1, self._settings.batch_size, size)
         chooses = isinstance(self.actor.actions, Choices)

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from worldmodels.acting.actor import Actor
-from worldmodels.core import checkpoint, schema
+from worldmodels.core import checkpoint, schema, seeding
 from worldmodels.core.errors import UserError
-from worldmodels.models.base import WorldModel
+from worldmodels.dreams.worlds import in_worlds
+from worldmodels.models.base import State, WorldModel
 from worldmodels.models.heads import RewardHead
 from worldmodels.settings.models import ActorCriticSettings, PPOSettings
 from worldmodels.training.train import load_moments
@@ -42,6 +43,7 @@ class Pair(Generic[S]):
         seed: that all luck comes from.
         tau: temperature of the dreams.
         shift: nats, added to the logit of dreamt ends.
+        dropout: share of z and h that is hidden from M, in every dream another (dreams/worlds.py).
 
     Attributes:
         step: updates so far.
@@ -59,6 +61,7 @@ class Pair(Generic[S]):
         seed: int,
         tau: float,
         shift: float,
+        dropout: float,
     ) -> None:
         self.step = 0
         self.total = settings.updates
@@ -69,6 +72,7 @@ class Pair(Generic[S]):
         self._seed = seed
         self._tau = tau
         self._shift = shift
+        self._dropout = dropout
         self._device = model.starts.device
         self.actor = actor.to(self._device)
         self.critic = RewardHead(actor.feat_size, settings.units, settings.layers).to(self._device)
@@ -100,6 +104,14 @@ class Pair(Generic[S]):
         line = {name: float(value) for name, value in self.update().items()}
         seconds = time.monotonic() - began
         return line | {"seconds": seconds, "steps_per_second": self.dreamt / seconds}
+
+    def in_worlds(self, state: State, generator: torch.Generator) -> State:
+        """What dreams begin with, each in a world of its own."""
+        if not self._dropout:
+            return state
+        rows = len(next(iter(state.values())))
+        luck = seeding.uniform(generator, rows, self._model.worlds).to(self._device)
+        return in_worlds(state, self._dropout, luck)
 
     def networks(self) -> dict[str, Any]:
         """Both, with their optimizers, as plain data and tensors."""

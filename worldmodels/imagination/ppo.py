@@ -54,6 +54,7 @@ class PPO(Pair[PPOSettings]):
         seed: that all luck comes from; each update has a stream of its own.
         tau: temperature of the dreams.
         shift: nats, added to the logit of dreamt ends.
+        dropout: of Pair.
         longest: steps after which a dream begins anew, once the decision in hand is over.
         midway: dreams begin at moments of real episodes, not where those began.
 
@@ -73,10 +74,11 @@ class PPO(Pair[PPOSettings]):
         seed: int,
         tau: float = 1.0,
         shift: float = 0.0,
+        dropout: float = 0.0,
         longest: int = 1000,
         midway: bool = True,
     ) -> None:
-        super().__init__(model, actor, inputs, settings, seed, tau, shift)
+        super().__init__(model, actor, inputs, settings, seed, tau, shift, dropout)
         self._longest = longest
         self._midway = midway
         self._age = torch.zeros(settings.rows, dtype=torch.long)
@@ -217,9 +219,9 @@ class PPO(Pair[PPOSettings]):
         there = self._model.moments if self._midway else {"": self._model.starts}
         chosen = torch.randint(len(next(iter(there.values()))), (count,), generator=generator).to(self._device)
         if self._midway:
-            return {name: value[chosen] for name, value in there.items()}
+            return self.in_worlds({name: value[chosen] for name, value in there.items()}, generator)
         luck = self._uniform(generator, count, self._model.noise_size)
-        return Eyes(self._model, count).see_code(self._model.starts[chosen], luck)
+        return self.in_worlds(Eyes(self._model, count).see_code(self._model.starts[chosen], luck), generator)
 
     def _learn(self, decided: Decided, gain: Tensor, returns: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Some epochs of gradient steps. Returns the means of what was lost and kept."""

@@ -20,6 +20,8 @@ State = dict[str, Tensor]
 """Where a model is in time. Every tensor is batch first; only the model looks inside."""
 S = TypeVar("S", bound=ModelSettings)
 M = TypeVar("M", bound=MemorySettings)
+WORLD = "world"
+"""Of a state: what z and h are multiplied by before M is shown them, in the dreams of dropout worlds."""
 POINT_STD = 0.1  # of codes whose own standard deviation is 1
 
 
@@ -45,6 +47,7 @@ class WorldModel(Protocol):
     feat_sizes: dict[str, int]  # the parts that features can be made of, and their widths
     default_inputs: tuple[str, ...]  # the parts that serve a controller best
     rows_per_core: int  # of a dream, side by side: as many as are fastest, or nearly, and leave work for other cores
+    worlds: int  # how many numbers (Z + H) a dropout world may hide from it; 0 if it was not trained to stand that
     rewardless: bool  # whether its dreams pay nothing, so that nothing can be learnt in them
     precision: str  # of its matrix products: bf16 or fp32
     starts: Tensor  # (S, E) embeddings of first observations of real episodes: where dreams begin
@@ -246,6 +249,7 @@ class Pairing(nn.Module, WorldModel):
         self.register_buffer("starts", starts, persistent=False)
         self.action_size = memory.action_size
         self.code_size = vision.code_size
+        self.worlds = 0
         self.rewardless = memory.settings.reward == "none"
         self.moments: State = {}
         self.end_shift = 0.0
@@ -253,6 +257,24 @@ class Pairing(nn.Module, WorldModel):
     @in_its_precision
     def encode(self, obs: Tensor) -> Tensor:
         return self.vision.encode(obs)
+
+
+def hiding(share: float, uniform: Tensor) -> Tensor:
+    """What numbers are multiplied by, of which a share is hidden: 0, or what keeps their mean; as many as `uniform`."""
+    return (uniform >= share).to(uniform.dtype) / (1 - share)
+
+
+def world_of(state: State) -> State:
+    """The part of a state that dreams hand on unchanged: which world they are in, if it is not M's own."""
+    return {WORLD: state[WORLD]} if WORLD in state else {}
+
+
+def shown(z: Tensor, h: Tensor, world: Tensor | None) -> tuple[Tensor, Tensor]:
+    """z (..., Z) and memory h (..., H) as M is shown them in a world (..., Z + H) in which a part of them is hidden."""
+    if world is None:
+        return z, h
+    of_z, of_h = world.split([z.shape[-1], h.shape[-1]], -1)
+    return z * of_z, h * of_h
 
 
 def normal(uniform: Tensor) -> Tensor:

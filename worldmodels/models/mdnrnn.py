@@ -11,6 +11,7 @@ from worldmodels.core.errors import UserError
 from worldmodels.core.seeding import uniform
 from worldmodels.data.sequences import Sequences
 from worldmodels.models.base import (
+    WORLD,
     Dreamed,
     Experience,
     Memory,
@@ -19,9 +20,12 @@ from worldmodels.models.base import (
     Vision,
     end_loss,
     end_of,
+    hiding,
     in_its_precision,
     normal,
     sample_code,
+    shown,
+    world_of,
 )
 from worldmodels.models.fast import lstm
 from worldmodels.models.mixture import nll, sample
@@ -36,6 +40,16 @@ class Prediction(NamedTuple):
     code: Tensor  # (..., 3KZ), a mixture (mixture.py)
     end: Tensor | None  # (...), logit of termination
     reward: Tensor | None  # (...), in units of the data's standard deviation, about its mean
+
+
+class Given(NamedTuple):
+    """What B sequences of T steps are unrolled by, beside their codes."""
+
+    action: Tensor  # (B, T, A)
+    first: Tensor  # (B, T), 1 where an episode begins
+    h: Tensor  # (B, H), memory before
+    c: Tensor  # (B, H)
+    world: Tensor | None = None  # (B, Z + H), what z and h are multiplied by where a part of them is hidden
 
 
 class MDNRNN(Memory[MDNRNNSettings]):
@@ -133,10 +147,13 @@ class MDNRNN(Memory[MDNRNNSettings]):
         target = sample_code(batch["next_embed"].float(), noise[:, 1:])
         h = carry.get("h", z.new_zeros(rows, self.hidden_size))
         c = carry.get("c", z.new_zeros(rows, self.hidden_size))
-        first = batch["is_first"].float()
+        given = Given(batch["action"], batch["is_first"].float(), h, c)
+        if self.training and self.settings.dropout:
+            luck = uniform(generator, rows, self.code_size + self.hidden_size).to(z.device)
+            given = given._replace(world=hiding(self.settings.dropout, luck))
         if self.training and self.settings.self_fed:
-            z = self._partly_own(z, batch["action"], first, h, c, generator)
-        hs, h, c = self._unroll(z, batch["action"], first, h, c)
+            z = self._partly_own(z, given, generator)
+        hs, h, c = self._unroll(z, given)
         code, end, reward = self.predict(hs)
         ended = batch["terminated"].float().T
         error = nll(code, target.transpose(0, 1), self.settings.mixtures)
@@ -152,15 +169,7 @@ class MDNRNN(Memory[MDNRNNSettings]):
         return total, {name: value.detach() for name, value in metrics.items()}, carry
 
     @torch.no_grad()
-    def _partly_own(
-        self,
-        z: Tensor,
-        action: Tensor,
-        first: Tensor,
-        h: Tensor,
-        c: Tensor,
-        generator: torch.Generator,
-    ) -> Tensor:
+    def _partly_own(self, z: Tensor, given: Given, generator: torch.Generator) -> Tensor:
         """Codes (B, T, Z), a share of which is not what came but what M expected there.
 
         All are drawn at once (Duckworth et al. 2019, Parallel Scheduled Sampling): in the first pass from a memory of
@@ -169,26 +178,31 @@ class MDNRNN(Memory[MDNRNNSettings]):
         """
         rows, steps, size = z.shape
         own = torch.rand(rows, steps, 1, generator=generator).to(z.device) < self.settings.self_fed
-        own &= first.unsqueeze(-1) == 0
+        own &= given.first.unsqueeze(-1) == 0
         own[:, 0] = False  # what was expected there, the batch before knows
-        shown = z
+        fed = z
         for _ in range(self.settings.passes):
-            hs, _, _ = self._unroll(shown, action, first, h, c)
+            hs, _, _ = self._unroll(fed, given)
             noise = uniform(generator, steps * rows, 2 * size).to(z.device)
             expected = sample(self.predict(hs).code.flatten(0, 1), noise, 1.0, self.settings.mixtures)
             following = expected.unflatten(0, (steps, rows)).transpose(0, 1)[:, :-1]
-            shown = torch.where(own, torch.cat([z[:, :1], following.to(z.dtype)], 1), z)
-        return shown
+            fed = torch.where(own, torch.cat([z[:, :1], following.to(z.dtype)], 1), z)
+        return fed
 
-    def _unroll(self, z: Tensor, action: Tensor, first: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Memory after every step (T, B, H), and the last h and c; state is zeroed where `first` (B, T) is 1."""
-        inputs = [z, action, first.unsqueeze(-1)] if self.settings.restart_input else [z, action]
+    def _unroll(self, z: Tensor, given: Given) -> tuple[Tensor, Tensor, Tensor]:
+        """Memory after every step (T, B, H), and the last h and c; state is zeroed where an episode begins."""
+        of_h = None
+        if given.world is not None:
+            of_z, of_h = given.world.split([self.code_size, self.hidden_size], 1)
+            z = z * of_z.unsqueeze(1)
+        first = given.first
+        inputs = [z, given.action, first.unsqueeze(-1)] if self.settings.restart_input else [z, given.action]
         inputs.append(torch.ones_like(z[..., :1]))  # times the bias, whose gradient then is part of the product's
         weight_in, weight_h = self.cell.weight.split([self.input_size, self.hidden_size], 1)
         weight_in = torch.cat([weight_in, self.cell.bias.unsqueeze(1)], 1)
         gates = F.linear(torch.cat(inputs, -1).transpose(0, 1).contiguous(), weight_in)  # (T, B, 4H)
         with torch.autocast(z.device.type, enabled=False):  # the LSTM casts its own products
-            return lstm.sequence(gates, weight_h, (1 - first).T.unsqueeze(-1), h, c)
+            return lstm.sequence(gates, weight_h, (1 - first).T.unsqueeze(-1), given.h, given.c, of_h)
 
 
 class ClassicWorldModel(Pairing):
@@ -203,6 +217,7 @@ class ClassicWorldModel(Pairing):
     def __init__(self, vision: Vision[Any], memory: MDNRNN, starts: Tensor, precision: str) -> None:
         super().__init__(vision, memory, starts, precision)
         self.noise_size = 2 * memory.code_size
+        self.worlds = memory.code_size + memory.hidden_size if memory.settings.dropout else 0
         self.rows_per_core = 256
         # as the paper's two models
         self.default_inputs = ("z", "c", "h") if memory.settings.restart_input else ("z", "h")
@@ -225,14 +240,16 @@ class ClassicWorldModel(Pairing):
         h, c, code, reward, logit = self.expected(state, action)
         z = sample(code, noise, tau, settings.mixtures)
         end, terminated = end_of(logit, settings.termination_weight)
-        return Dreamed({"z": z, "h": h, "c": c, "first": torch.zeros_like(state["first"])}, reward, end, terminated)
+        after = {"z": z, "h": h, "c": c, "first": torch.zeros_like(state["first"])}
+        return Dreamed(after | world_of(state), reward, end, terminated)
 
     def expected(self, state: State, action: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """All of `imagine` that is no matter of luck: h and c, the mixture (B, 3KZ) that the code is drawn from, reward
         (B,), and the end's logit (B,)."""
         memory = self.memory
         settings = memory.settings
-        h, c = memory.step(state["z"], action, state["first"], state["h"], state["c"])
+        z, before = shown(state["z"], state["h"], state.get(WORLD))
+        h, c = memory.step(z, action, state["first"], before, state["c"])
         expected = memory.predict(h)
         if expected.reward is None:
             reward = torch.full_like(h[:, 0], float(settings.reward == "alive"))

@@ -12,6 +12,7 @@ from worldmodels.core.errors import UserError
 from worldmodels.core.seeding import uniform
 from worldmodels.data.chunks import Chunks
 from worldmodels.models.base import (
+    WORLD,
     Dreamed,
     Experience,
     Memory,
@@ -20,8 +21,10 @@ from worldmodels.models.base import (
     Vision,
     end_loss,
     end_of,
+    hiding,
     in_its_precision,
     sample_code,
+    world_of,
 )
 from worldmodels.models.heads import RewardHead, mlp, within
 from worldmodels.models.latent import balanced_kl
@@ -136,7 +139,11 @@ class RSSMMemory(Memory[RSSMSettings]):
         rows, steps = is_first.shape
         noise = uniform(generator, rows, steps, rssm.latent.noise_size).to(embed.device)
         code = sample_code(embed, torch.randn(rows, steps, self.code_size, generator=generator).to(embed.device))
-        states = rssm.unroll(embed, batch["arrival_action"], is_first, noise)
+        world = None
+        if self.training and self.settings.dropout:
+            hidden = uniform(generator, rows, rssm.latent.size + rssm.hidden_size).to(embed.device)
+            world = hiding(self.settings.dropout, hidden)
+        states = rssm.unroll(embed, batch["arrival_action"], is_first, noise, world)
         total, kl = balanced_kl(rssm.latent, states.posterior, rssm.prior(states.h), self.settings.free_nats)
         metrics = {"kl": kl}
         mu, logstd = self.code(states.feat if self.explains else states.feat.detach())
@@ -167,6 +174,7 @@ class RSSMWorldModel(Pairing):
         latent = memory.rssm.latent
         hidden_size = memory.settings.hidden_size
         self.noise_size = latent.noise_size
+        self.worlds = latent.size + hidden_size if memory.settings.dropout else 0
         self.rows_per_core = 256 if hidden_size >= 512 else 512  # small nets need more to hide the calls
         self.feat_sizes = {"z": latent.size, "probs": latent.size, "h": hidden_size}
         if not memory.explains:  # HRSSM's, as V's training left it
@@ -186,12 +194,12 @@ class RSSMWorldModel(Pairing):
     @in_its_precision
     def imagine(self, state: State, action: Tensor, noise: Tensor, tau: float = 1.0) -> Dreamed:
         rssm = self.memory.rssm
-        h = rssm.advance(state["z"], action, state["h"])
+        h = rssm.advance(state["z"], action, state["h"], state.get(WORLD))
         stats = rssm.prior(h)
         z = rssm.latent.sample(stats, noise, tau)
         reward, logit = self.expected(z, h)
         end, terminated = end_of(logit, self.memory.settings.termination_weight)
-        return Dreamed({"h": h, "z": z, "stats": stats}, reward, end, terminated)
+        return Dreamed({"h": h, "z": z, "stats": stats} | world_of(state), reward, end, terminated)
 
     def expected(self, z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         """Reward (B,) and the end's logit (B,) in states of z (B, Z) and h (B, H)."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worldmodels.models.base import shown
 from worldmodels.models.fast.activations import tanh
 from worldmodels.models.heads import EPS, Dense, RewardHead
 from worldmodels.models.latent import Categorical, Gaussian, Latent
@@ -64,13 +65,15 @@ class RSSM(nn.Module):
         h = torch.tanh(self.start).expand(rows, -1)
         return h, self.latent.mode(self.prior(h))
 
-    def advance(self, z: Tensor, action: Tensor, h: Tensor) -> Tensor:
+    def advance(self, z: Tensor, action: Tensor, h: Tensor, world: Tensor | None = None) -> Tensor:
         """The next memory, from z (..., Z), the action (..., A) taken there, and h (..., H).
 
-        Actions beyond 1 are scaled back, and their gradient by as much: it does not end there.
+        `world` (..., Z + H) hides a part of z and h (base.py: shown). Actions beyond 1 are scaled back, and their
+        gradient by as much: it does not end there.
         """
         action = action / action.detach().abs().clamp_min(1)
-        return self._gru(self.input(torch.cat([z, action], -1)), h)
+        z, seen = shown(z, h, world)
+        return self._gru(self.input(torch.cat([z, action], -1)), h, seen)
 
     def prior(self, h: Tensor) -> Tensor:
         """What z is expected to be: stats (..., D)."""
@@ -93,7 +96,9 @@ class RSSM(nn.Module):
         stats = self.posterior(h, embed)
         return h, self.latent.sample(stats, noise), stats
 
-    def unroll(self, embed: Tensor, action: Tensor, is_first: Tensor, noise: Tensor) -> Unrolled:
+    def unroll(
+        self, embed: Tensor, action: Tensor, is_first: Tensor, noise: Tensor, world: Tensor | None = None
+    ) -> Unrolled:
         """All steps of B sequences with eyes open.
 
         What the embeddings and actions contribute is one matrix product each, before the loop over time.
@@ -103,6 +108,7 @@ class RSSM(nn.Module):
             action: (B, T, A), the *previous* action of each step.
             is_first: (B, T), 1 where an episode begins.
             noise: uniform (B, T, N).
+            world: (B, Z + H), which hides a part of z and h at every step; None hides nothing.
         """
         rows, steps = is_first.shape
         first = is_first.float().T.unsqueeze(-1)  # (T, B, 1)
@@ -121,7 +127,8 @@ class RSSM(nn.Module):
         for t in range(steps):
             h = torch.lerp(h, h0, first[t])
             z = torch.lerp(z, z0, first[t])
-            h = self._gru(self.input.act(F.linear(z, z_weight) + act[t]), h)
+            seen_z, seen_h = shown(z, h, world)
+            h = self._gru(self.input.act(F.linear(seen_z, z_weight) + act[t]), h, seen_h)
             posterior = self.posterior_out(self.posterior_in.act(F.linear(h, h_weight) + seen[t])).float()
             z = self.latent.sample(posterior, drawn[t])
             hs.append(h)
@@ -129,9 +136,13 @@ class RSSM(nn.Module):
             posteriors.append(posterior)
         return Unrolled(torch.stack(hs, 1), torch.stack(zs, 1), torch.stack(posteriors, 1))
 
-    def _gru(self, x: Tensor, h: Tensor) -> Tensor:
-        """The authors' GRU cell: LayerNorm over all gates, an update gate biased by -1."""
-        gates = self.gates_norm(self.gates(torch.cat([x, h], -1)).float())
+    def _gru(self, x: Tensor, h: Tensor, shown_h: Tensor) -> Tensor:
+        """The authors' GRU cell: LayerNorm over all gates, an update gate biased by -1.
+
+        Gates see `shown_h`, but what is kept is h itself: what is hidden is made up for by more of the rest, and that
+        would grow from step to step.
+        """
+        gates = self.gates_norm(self.gates(torch.cat([x, shown_h], -1)).float())
         reset, candidate, update = gates.chunk(3, -1)
         candidate = tanh(torch.sigmoid(reset) * candidate)
         return torch.lerp(h, candidate, torch.sigmoid(update - 1))

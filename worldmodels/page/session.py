@@ -18,7 +18,7 @@ from worldmodels.data.store import evenly, open_shard
 from worldmodels.dreams.dream import Dream
 from worldmodels.dreams.gym import FPS
 from worldmodels.page.contents import Contents, Pilot, Planning, dials, sample_end
-from worldmodels.page.messages import PLANNING, SAMPLED, YOU, Message
+from worldmodels.page.messages import HIDDEN, NEW_WORLDS, PLANNING, SAMPLED, WORLDS, YOU, Message
 from worldmodels.page.reality import Past, Reality, past_of, remembered
 from worldmodels.page.recording import Recording
 from worldmodels.show.films import MAX_FRAMES
@@ -92,6 +92,7 @@ class Session:
             "real": self._real is not None,
             "who": [YOU, *self._contents.controllers, *([PLANNING] if self._contents.plans else [])],
             "films": True,
+            "worlds": list(WORLDS) if self._contents.model and self._contents.model.worlds else [],
             "episodes": self._episodes(),
         }
         return [Message("hello", head | dials(self._contents.env.name, self._action_size)), self._frame(fresh=True)]
@@ -174,6 +175,14 @@ class Session:
         if self._dream:
             self._dream.sample_end = value == SAMPLED
         return []
+
+    def _world_asked(self, value: str) -> list[Message]:
+        if value == NEW_WORLDS and not (self._dream and self._dream.model.worlds):
+            raise UserError("this M was trained without --dropout, so it knows no worlds but its own")
+        if self._dream:
+            self._dream.dropout = HIDDEN if value == NEW_WORLDS else 0.0
+            self._begin()
+        return [self._frame(fresh=True)]
 
     def _speed_asked(self, value: float) -> list[Message]:
         self.speed = float(value)

@@ -193,6 +193,9 @@ class ControllerConfig(InPrecision, OnDevice, OnCluster, Stage):
     """Steps of a dream that begins in the midst of a real episode, so that M remembers what really happened until then,
     and has little time to drift. 0: dreams begin where episodes began, and last for up to --max-steps (the paper).
     actor-critic is trained in --imagine, and tested in these."""
+    dream_dropout: float = setting(0.0, zero=True, only=DREAMT)
+    """Each dream is a world of its own: this share of z and h is hidden from M in it, from its beginning to its end. M
+    must have been trained with --dropout. The final score in dreams is that of M's own world."""
     lockstep: int = setting(8, most=256)
     """Real environments that one worker steps side by side."""
     deadline: float = setting(
@@ -211,6 +214,8 @@ class ControllerConfig(InPrecision, OnDevice, OnCluster, Stage):
             raise UserError("--learner ppo learns by how likely dreams are to end; add --sample-end")
         if self.dream and not self.tau:
             object.__setattr__(self, "tau", (record_of(self.env).tau,))
+        if self.dream_dropout >= 1:
+            raise UserError(f"--dream-dropout {self.dream_dropout:g} hides everything; give less than 1")
         if self.name and (Path(self.name).name != self.name or self.name == ".."):
             raise UserError(f"--name {self.name} is to name one folder below <run>/controller, without a path")
         if len(self.tau) > 1 and self.name:

@@ -15,6 +15,7 @@ from worldmodels.core import progress, schema, seeding
 from worldmodels.core.device import prepare_device
 from worldmodels.core.errors import UserError
 from worldmodels.core.report import Summary, say, summarise
+from worldmodels.dreams.worlds import check_worlds
 from worldmodels.evolution.cma_es import FULL_COVARIANCE_LIMIT
 from worldmodels.evolution.evaluators import DreamEvaluator, Evaluator, RealEvaluator
 from worldmodels.evolution.learner import Evolution, Learner
@@ -92,7 +93,9 @@ def learn(config: ControllerConfig, workers: Workers, failures: list[str]) -> Le
     if config.patience:
         tried = RealEvaluator(workers, spec, config.lockstep, failures, config.patience)
     if config.dream:
-        world = tried = DreamEvaluator(model, spec, config.tau[0], config.sample_end, workers, config.horizon)
+        check_worlds(model, config.dream_dropout)
+        kind = (config.tau[0], config.sample_end, workers, config.horizon, config.dream_dropout)
+        world = tried = DreamEvaluator(model, spec, *kind)
     if config.horizon and not model.moments:
         raise UserError(f"--horizon: {config.run}/memory kept no moments of episodes; run stage 3 again with --fresh")
     learner = _learner(config, spec, model, tried)
@@ -132,7 +135,7 @@ def _ppo(config: ControllerConfig, settings: PPOSettings, spec: ControllerSpec, 
     actor = spec.new_actor(model)
     torch.set_num_threads(max(1, config.workers - PPO.cores_left))
     longest = config.horizon or config.max_steps
-    luck = (config.seed, config.tau[0], model.end_shift)
+    luck = (config.seed, config.tau[0], model.end_shift, config.dream_dropout)
     return PPO(model, actor, spec.inputs, settings, *luck, longest, midway=config.horizon > 0)
 
 
@@ -147,7 +150,8 @@ def _actor_critic(config: ControllerConfig, settings: ActorCriticSettings, spec:
     shift = model.end_shift if config.sample_end else 0.0
     torch.manual_seed(seeding.integer(config.seed, "actor", "weights"))
     actor = spec.new_actor(model)
-    return ActorCritic(model, actor, spec.inputs, begin, settings, config.seed, config.tau[0], shift)
+    luck = (config.seed, config.tau[0], shift, config.dream_dropout)
+    return ActorCritic(model, actor, spec.inputs, begin, settings, *luck)
 
 
 def _start(config: ControllerConfig, spec: ControllerSpec, numbers: int) -> np.ndarray | None:

@@ -36,7 +36,9 @@ def step_(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     return torch.mul(c, 2).sigmoid_().mul_(o).mul_(2).sub_(o), c
 
 
-def sequence(inputs: Tensor, weight: Tensor, keep: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def sequence(
+    inputs: Tensor, weight: Tensor, keep: Tensor, h: Tensor, c: Tensor, world: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """All steps of a sequence.
 
     Args:
@@ -44,6 +46,7 @@ def sequence(inputs: Tensor, weight: Tensor, keep: Tensor, h: Tensor, c: Tensor)
         weight: (4H, H), recurrent.
         keep: (T, B, 1), 0 where an episode begins (h and c are zeroed before the step), else 1.
         h, c: (B, H), the state before; their dtype is that of all that is not a product.
+        world: (B, H), what h is multiplied by before every step, in the dtype of h; None for 1.
 
     Returns:
         h of every step (T, B, H), and the last h and c.
@@ -54,21 +57,25 @@ def sequence(inputs: Tensor, weight: Tensor, keep: Tensor, h: Tensor, c: Tensor)
         keep,
         h,
         c,
+        world,
     )
     return found
 
 
 class _Sequence(Function):
-    """With a' for the sum that gate a is the sigmoid (g: the tanh) of, k for `keep`, and dx for the loss's gradient:
+    """With a' for the sum that gate a is the sigmoid (g: the tanh) of, k for `keep`, w for `world`, and dx for the
+    loss's gradient:
 
-    forward    c_t = f (k c_{t-1}) + i g,  h_t = o tanh(c_t),  sums = inputs_t + W (k h_{t-1})
-    backward   dh_t = d outputs_t + k W^T dsums_{t+1},   dc_t = k f_{t+1} dc_{t+1} + dh_t o (1 - tanh(c_t)^2)
+    forward    c_t = f (k c_{t-1}) + i g,  h_t = o tanh(c_t),  sums = inputs_t + W (k w h_{t-1})
+    backward   dh_t = d outputs_t + k w W^T dsums_{t+1},   dc_t = k f_{t+1} dc_{t+1} + dh_t o (1 - tanh(c_t)^2)
                di' = dc g i(1-i),  df' = dc (k c_{t-1}) f(1-f),  dg' = dc i (1-g^2),  do' = dh tanh(c_t) o(1-o)
-               dW = sum over t of dsums_t (k h_{t-1})^T: one product at the end
+               dW = sum over t of dsums_t (k w h_{t-1})^T: one product at the end
     """
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, keep: Tensor, h: Tensor, c: Tensor) -> Any:
+    def forward(
+        ctx: Any, inputs: Tensor, weight: Tensor, keep: Tensor, h: Tensor, c: Tensor, world: Tensor | None
+    ) -> Any:
         steps, rows, width = inputs.shape
         size = width // 4
         low = weight.to(inputs.dtype)
@@ -79,7 +86,8 @@ class _Sequence(Function):
         outputs, h_before = (inputs.new_empty(steps, rows, size) for _ in range(2))
         cs[0] = c
         for t in range(steps):
-            h_before[t] = h * keep[t] if begins[t] else h
+            before = h if world is None else h * world
+            h_before[t] = before * keep[t] if begins[t] else before
             gates[t] = torch.addmm(inputs[t], h_before[t], low.T)
             i, f, g, o = gates[t].split(size, -1)
             gates[t, :, : 2 * size].sigmoid_()
@@ -89,12 +97,12 @@ class _Sequence(Function):
             cs[t + 1].addcmul_(i, g)
             h = tanh(cs[t + 1]).mul_(o)
             outputs[t] = h
-        ctx.save_for_backward(weight, keep, gates, cs, h_before)
+        ctx.save_for_backward(weight, keep, gates, cs, h_before, world)
         return outputs, h, cs[-1].clone()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        weight, keep, gates, cs, h_before = ctx.saved_tensors
+        weight, keep, gates, cs, h_before, world = ctx.saved_tensors
         d_outputs, d_h, d_last_c = grads
         d_c = d_last_c.clone()
         steps, rows, width = gates.shape
@@ -118,8 +126,10 @@ class _Sequence(Function):
             d_gates[t] = now
             d_c *= f
             d_h = (d_gates[t] @ low).to(now.dtype)
+            if world is not None:
+                d_h *= world
             if begins[t]:
                 d_c *= keep[t]
                 d_h *= keep[t]
         d_weight = (d_gates.reshape(-1, width).T @ h_before.reshape(-1, size)).to(weight.dtype)
-        return d_gates, d_weight, None, d_h, d_c
+        return d_gates, d_weight, None, d_h, d_c, None

@@ -38,6 +38,9 @@ function greeted(hello) {
   choices("who", hello.who, (name) => (THEMSELVES.includes(name) ? name : `C, ${name}`), (name) => line.ask("who", { name }));
   choices("ends", hello.ends.all, meaning, (value) => line.ask("ends", { value }));
   check("ends", hello.ends.value);
+  byId("worlds-of").hidden = !hello.worlds?.length;
+  choices("world", hello.worlds ?? [], worldly, (value) => line.ask("world", { value }));
+  check("world", "own");
   byId("speed").replaceChildren(...hello.speeds.map((speed) => new Option(`× ${speed}`, speed, false, speed === 1)));
   Object.assign(byId("tau"), { min: hello.tau.least, max: hello.tau.most, value: hello.tau.value });
   byId("tau-now").value = hello.tau.value;
@@ -199,6 +202,10 @@ byId("speed").addEventListener("change", () => {
 
 function meaning(end) {
   return { decided: "when M is sure", sampled: "with the predicted chance" }[end];
+}
+
+function worldly(world) {
+  return { own: "M's own", new: "another in each episode" }[world];
 }
 
 /** Fills an element with radio buttons; the first is chosen. */
