@@ -126,6 +126,16 @@ def test_a_damaged_record_is_told_of_and_left_out(world: World, tmp_path: Path, 
         assert "the report leaves it out" in capsys.readouterr().out
 
 
+def test_what_several_commands_warn_of_is_shown_once(world: World, tmp_path: Path) -> None:
+    files = ("memory/memory.json", "controller/a/controller.json", "controller/b/controller.json")
+    for file, warnings in zip(files, (["too kind"], ["too kind", "weak"], ["too kind", "weak"]), strict=True):
+        record = record_of(tmp_path / file, world.vision)
+        record.warn(*warnings)
+        record.save()
+    text = pages.run_page(tmp_path)
+    assert re.findall(r'<p class="warn">([^<]*)</p>', text) == ["too kind", "weak (a, b)"]
+
+
 def test_numbers_are_kept_in_full(world: World, tmp_path: Path) -> None:
     record_of(tmp_path / "vision.json", world.vision).save()
     row = json.loads((tmp_path / "vision.json").read_text())["tables"][0]["rows"][0]

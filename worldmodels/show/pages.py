@@ -110,14 +110,24 @@ def _body(run: Path, found: list[Section]) -> Iterator[str]:
     yield html.tag("p", _about(found), class_="faint")
     links = [html.tag("a", one.title, href=f"#{one.anchor}") for one in found]
     yield f"<nav>{''.join(links)}{html.tag('a', 'How to do it again', href='#again')}</nav>"
-    for one in found:
-        for warning in one.kept["warnings"]:
-            yield html.tag("p", f"{warning}{f' ({one.name})' if one.name else ''}", class_="warn")
+    for warning, names in _warnings(found).items():
+        yield html.tag("p", warning + (f" ({', '.join(names)})" if names else ""), class_="warn")
     yield from _cards(found)
     shown = set[Path]()  # a film that two commands make is shown once
     for one in found:
         yield from _section(one, shown)
     yield from _again(run, found)
+
+
+def _warnings(found: list[Section]) -> dict[str, list[str]]:
+    """Each once, and whose it is; one of M concerns all."""
+    warned: dict[str, list[str]] = {}
+    for one in found:
+        for warning in one.kept["warnings"]:
+            warned.setdefault(warning, [])
+            if one.name and not any(warning in other.kept["warnings"] for other in found if not other.name):
+                warned[warning].append(one.name)
+    return warned
 
 
 def _about(found: list[Section]) -> str:
