@@ -90,6 +90,12 @@ def lasting(seconds: float) -> str:
     return f"{hours} h {rest} min" if hours and rest else f"{hours} h" if hours else f"{minutes} min"
 
 
+def names_of(folders: Sequence[Path]) -> list[str]:
+    """What folders are called in a table: their names, or their whole paths where two have the same."""
+    names = [folder.resolve().name for folder in folders]
+    return names if len(set(names)) == len(names) else list(map(str, folders))
+
+
 def paths(**named: Path) -> str:
     """Where things lie, one per line."""
     width = max(map(len, named))

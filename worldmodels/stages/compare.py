@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from worldmodels.core import files
 from worldmodels.core.errors import UserError
-from worldmodels.core.report import paths, say, table
+from worldmodels.core.report import names_of, paths, say, table
 from worldmodels.settings.commands import CompareConfig
 from worldmodels.settings.shared import COMPUTES, LIES
 from worldmodels.show import html
@@ -35,7 +35,7 @@ class Line(NamedTuple):
 def compare(config: CompareConfig) -> None:
     """Prints the tables and writes the page."""
     found = {run: _by_key(run) for run in config.run}
-    names = _names(config.run)
+    names = names_of(config.run)
     differing = list(_settings(found))
     numbers = list(_numbers(found))
     page = config.page if config.page != Path() else config.run[0].parent / "compare.html"
@@ -52,12 +52,6 @@ def _by_key(run: Path) -> dict[str, Section]:
         raise UserError(f"--run {run} holds nothing that a stage of this version has kept; run a stage of it again")
     several = len({one.name for one in found if one.name}) > 1
     return {f"{one.stage} {one.name}" if several and one.name else one.stage: one for one in found}
-
-
-def _names(runs: tuple[Path, ...]) -> list[str]:
-    """What runs are called: the folder's name, or its whole path where two have the same."""
-    names = [run.resolve().name for run in runs]
-    return names if len(set(names)) == len(names) else list(map(str, runs))
 
 
 def _keys(found: dict[Path, dict[str, Section]]) -> list[str]:

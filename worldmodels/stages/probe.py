@@ -23,7 +23,7 @@ from worldmodels.acting.tape import Outcome
 from worldmodels.core import files
 from worldmodels.core.device import prepare_device
 from worldmodels.core.errors import UserError, nearest
-from worldmodels.core.report import paths, say
+from worldmodels.core.report import names_of, paths, say
 from worldmodels.core.seeding import Noise, integer
 from worldmodels.envs.clips import check_test_clips
 from worldmodels.envs.reused import numbers_in_an_action, reused
@@ -64,7 +64,7 @@ def probe(config: ProbeConfig) -> Results:
     torch.set_num_threads(max(1, config.workers))
     spec = _common_spec(config)
     policy = _policy(config, spec.name)
-    subjects = [_subject(config, run, name, spec) for run, name in _names(config.run).items()]
+    subjects = [_subject(config, run, name, spec) for run, name in zip(config.run, names_of(config.run), strict=True)]
     with (
         Workers(config.workers) as workers,
         tqdm(total=2 * config.episodes, unit="episode", desc="play") as bar,
@@ -134,12 +134,6 @@ def _inputs(config: ProbeConfig, run: Path, model: WorldModel) -> tuple[str, ...
         if part not in model.feat_sizes:
             raise UserError(f"--inputs {part} is not a feature of {run}: {', '.join(model.feat_sizes)}")
     return parts
-
-
-def _names(runs: tuple[Path, ...]) -> dict[Path, str]:
-    """What runs are called in the table: the folder's name, or its whole path where two have the same."""
-    names = {run: run.name for run in runs}
-    return names if len(set(names.values())) == len(names) else {run: str(run) for run in runs}
 
 
 @torch.no_grad()
