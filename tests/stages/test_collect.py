@@ -7,6 +7,7 @@ import pytest
 from tests.conftest import World
 from worldmodels.core.errors import UserError
 from worldmodels.data.store import Rollouts
+from worldmodels.settings.command_line import parse
 from worldmodels.settings.stages import CollectConfig
 from worldmodels.stages.collect import collect
 
@@ -73,6 +74,18 @@ def test_short_episodes_are_collected_again(tiny: CollectConfig, monkeypatch: py
         collect(dataclasses.replace(long, min_steps=399, data=tiny.data / "never"))
     with pytest.raises(UserError, match="--min-steps 2000 is more than --max-steps 20"):
         dataclasses.replace(tiny, max_steps=20, min_steps=2000)
+
+
+def test_episodes_that_pay_nothing_are_given_up(tmp_path: Path) -> None:
+    words = ["--env", "carracing", "--policy", "still", "--episodes", "2", "--shard-size", "2", "--max-steps", "60"]
+    config = parse(CollectConfig, [*words, "--data", str(tmp_path), "--workers", "0", "--patience", "9"])
+    collect(config)
+    (shard,) = Rollouts(tmp_path / "rollouts", "carracing").shards
+    rewards = [shard.episode(index).reward for index in range(2)]
+    assert shard.truncated.all() and max(shard.lengths) < 60 and shard.attributes["patience"] == 9
+    assert all((reward[-9:] <= 0).all() and reward[-10] > 0 for reward in rewards)
+    with pytest.raises(UserError, match="was collected with --patience 9, not 0; give that again"):
+        collect(dataclasses.replace(config, patience=0))
 
 
 def test_returns_and_policy_are_on_record(world: World) -> None:

@@ -53,6 +53,7 @@ ABOUT = schema.fields(
         "clips": schema.each(schema.text()),
         "videos": schema.text(4096),
         "failures": schema.each(schema.text(2000)),
+        "patience": schema.whole(0),
         "levels": schema.each(schema.whole(0, 255), least=2),
     },
     schema.anything,

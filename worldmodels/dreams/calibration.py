@@ -30,14 +30,17 @@ class Deaths(NamedTuple):
     @property
     def rates(self) -> np.ndarray:
         """Deaths per 1,000 steps, float64 (len(AGES),); not a number where no episode came so far."""
-        with np.errstate(invalid="ignore"):
-            return np.asarray(1000 * self.deaths / self.steps)
+        return self._in_a_thousand(self.deaths)
 
     @property
     def errors(self) -> np.ndarray:
         """Standard errors of the rates, of counts that are Poisson's; where nobody died, that of one death."""
-        with np.errstate(invalid="ignore"):
-            return np.asarray(1000 * np.sqrt(np.maximum(self.deaths, 1)) / self.steps)
+        return self._in_a_thousand(np.sqrt(np.maximum(self.deaths, 1)))
+
+    def _in_a_thousand(self, count: np.ndarray) -> np.ndarray:
+        found = np.full(len(self.steps), np.nan)
+        np.divide(1000 * count, self.steps, out=found, where=self.steps > 0)
+        return found
 
 
 def deaths(lengths: np.ndarray, terminated: np.ndarray) -> Deaths:

@@ -63,6 +63,9 @@ class CollectConfig(OnCluster, Stage):
     """Steps after which an episode is truncated."""
     min_steps: int = setting(0, zero=True, most=MANY, only=PLAYED)
     """Episodes shorter than this are collected again with another seed (the authors: 100 in Doom)."""
+    patience: int = setting(0, zero=True, most=MANY, only=PLAYED)
+    """Steps on end without a positive reward after which an episode is given up (a car that has left the road), so that
+    more of what is learnt from is where rewards are. 0: none is."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

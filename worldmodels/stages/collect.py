@@ -196,6 +196,7 @@ def _attributes(task: Task, failures: list[str]) -> dict[str, Any]:
         "seed": config.seed,
         "max_steps": config.max_steps,
         "min_steps": config.min_steps,
+        "patience": config.patience,
         "shard_size": config.shard_size,
         "noise": config.noise if task.trained else 0.0,
         "clips": sorted(train_clips(config.spec)),
@@ -222,7 +223,7 @@ def _played(
     for attempt in range(ATTEMPTS):
         todo = [index for index in episodes if index not in kept]
         seeds = [integer(config.seed, "collect", task.policy, index, attempt) for index in todo]
-        outcomes = rollout(envs, agent, seeds, config.max_steps, record=True)
+        outcomes = rollout(envs, agent, seeds, config.max_steps, record=True, patience=config.patience)
         failures += [told for outcome in outcomes for told in outcome.failures]
         if len(failures) > max(TRIES, len(task.episodes)):
             raise UserError(f"{failures[-1]}; more than half of the episodes fail like that")
@@ -278,12 +279,13 @@ def _is_there(task: Task) -> bool:
     if not task.path.exists():
         return False
     shard: Shard = open_shard(task.path)
-    settings = ["max_steps", "min_steps", "shard_size"]
+    settings = ["max_steps", "min_steps", "patience", "shard_size"]
     if task.trained:
         settings.append("noise")
     for name in settings:
         value = getattr(task.config, name)
-        if shard.attributes[name] != value:
-            found = f"{task.path} was collected with {flag(name)} {shard.attributes[name]}, not {value}"
+        was = shard.attributes.get(name, 0)  # of before there was patience
+        if was != value:
+            found = f"{task.path} was collected with {flag(name)} {was}, not {value}"
             raise UserError(f"{found}; give that again, or another --data, or --fresh")
     return len(shard.lengths) >= len(task.episodes)

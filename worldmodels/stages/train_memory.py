@@ -161,12 +161,17 @@ def _ages(config: MemoryConfig, run: Run, model: WorldModel, rollouts: Rollouts,
     there = deaths(dreamt, dreamt < limit)
     named = {f"real, {len(lengths)} episodes": real, f"dreamt at τ {tau:g}, {DREAMS} episodes": there}
     title = f"Deaths per 1,000 steps of the {policy} policy, {config.spec.label}"
-    columns = [[f"{rate:.2f}" for rate in one.rates] for one in named.values()]
-    columns += [[f"{ratio:.2f}" for ratio in there.rates / np.where(real.deaths, real.rates, np.nan)]]
-    record.table(title, ("steps", *named, "dreamt / real"), zip(ages(), *columns, strict=True))
+    columns = [_written(one.rates) for one in named.values()]
+    columns += [_written(there.rates / np.where(real.deaths, real.rates, np.nan))]
+    rows = [row for row in zip(ages(), *columns, strict=True) if any(row[1:])]  # some ages nobody reached
+    record.table(title, ("steps", *named, "dreamt / real"), rows)
     drawn = {label: (one.rates, one.errors) for label, one in named.items()}
     plots.by_age(run.folder / "deaths.png", ages(), drawn, title)
     record.plot(run.folder / "deaths.png", "Deaths by step of the episode: dreams that drift part from reality")
+
+
+def _written(numbers: np.ndarray) -> list[str]:
+    return ["" if np.isnan(number) else f"{number:.2f}" for number in numbers]
 
 
 def _die(rollouts: Rollouts) -> bool:
