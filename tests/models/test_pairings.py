@@ -164,7 +164,7 @@ def test_temperature_widens_what_is_dreamt(model) -> None:
 
 def test_each_dream_can_be_a_world_of_its_own(pair: World, model) -> None:
     if not pair.memory.model.dropout:
-        with pytest.raises(UserError, match=r"--dream-dropout 0\.3: M was trained without --dropout"):
+        with pytest.raises(UserError, match=r"--dream-dropout 0\.3: M was not trained with --dropout"):
             Dream(model, dropout=0.3)
         return
     dream = Dream(model, dropout=0.3)

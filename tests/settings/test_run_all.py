@@ -54,6 +54,9 @@ def test_each_further_round_is_a_run_of_its_own_in_the_first_ones_folder() -> No
     assert plan.parts[-1].name == "evaluate of round 3"
     assert plan.parts[-1].config.run == Path("r/round3/controller/tau1")
     assert parse_all([*line.split(), "--rounds", "2"]).config("collect", 2).episodes == 9
+    noisy = parse_all(["--rounds", "2", "--noise", "0.3", "--collect.patience", "9"])
+    asked = [(noisy.config("collect", number).noise, noisy.config("collect", number).patience) for number in (1, 2)]
+    assert asked == [(0.1, 9), (0.3, 9)]
 
 
 def test_another_learner_is_asked_for_once() -> None:
@@ -84,6 +87,10 @@ def test_another_learner_is_asked_for_once() -> None:
         ("--mask-ratio 0.3", "--mask-ratio does nothing without --vision hrssm"),
         ("--tau 1", "--tau 1 is a temperature of dreams; add --dream"),
         ("--rounds 2 --dream --tau 1 1.3", "--tau 1 1.3: of several controllers none is to play for the next round"),
+        ("--rounds 2 --round-episodes 1", "--round-episodes 1 are too few"),
+        ("--from x", "--from: a run begins with episodes that it plays; give collect --from"),
+        ("--dream --dream-dropout 0.1", "--dream-dropout 0.1: M is trained without --dropout; give --dropout, too"),
+        ("--dream --dropout 0.1 --dream-dropout 1", "--dream-dropout 1 hides everything; give less than 1"),
         ("--round-episodes 2", "--round-episodes does nothing without --rounds; add that"),
         ("--vision.rounds 2", "--vision.rounds: --rounds holds for all stages; give it without vision."),
         ("doom", "doom is no flag"),

@@ -76,6 +76,27 @@ def test_short_episodes_are_collected_again(tiny: CollectConfig, monkeypatch: py
         dataclasses.replace(tiny, max_steps=20, min_steps=2000)
 
 
+def test_what_is_linked_is_of_the_other_folder_or_told_of(tiny: CollectConfig) -> None:
+    collect(tiny)
+    new = dataclasses.replace(tiny, data=tiny.data / "new", also=tiny.data, policy="still")
+    collect(new)
+    collect(new)  # and nothing is in its own way
+    assert len(names(new)) == 4 and all((new.data / "rollouts" / name).samefile(tiny.data / "rollouts" / name)
+        for name in names(tiny))  # fmt: skip
+    collect(dataclasses.replace(tiny, max_steps=9, fresh=True))
+    with pytest.raises(UserError, match=r"held-seed0-000000\.h5 is not of --also .*, nor of this policy; move it away"):
+        collect(new)
+    with pytest.raises(UserError, match="is --data itself"):
+        collect(dataclasses.replace(new, data=tiny.data))
+    collect(dataclasses.replace(new, fresh=True))
+    shards = Rollouts(new.data / "rollouts", "doom").shards
+    assert [shard.attributes["max_steps"] for shard in shards] == [9, 9, 10, 10]
+    same = dataclasses.replace(tiny, data=tiny.data / "longer", also=tiny.data, episodes=7, max_steps=9)
+    collect(same)  # the same policy and seed: its own shards are played, not linked
+    collect(same)
+    assert Rollouts(same.data / "rollouts", "doom").num_episodes == 7
+
+
 def test_episodes_that_pay_nothing_are_given_up(tmp_path: Path) -> None:
     words = ["--env", "carracing", "--policy", "still", "--episodes", "2", "--shard-size", "2", "--max-steps", "60"]
     config = parse(CollectConfig, [*words, "--data", str(tmp_path), "--workers", "0", "--patience", "9"])

@@ -99,7 +99,7 @@ def test_it_learns_in_worlds_that_are_each_a_little_wrong(
     hidden = torch.cat([state["world"] for state in own]) == 0
     assert float(hidden.float().mean()) == pytest.approx(0.2, abs=0.1) and (hidden[1:] != hidden[:-1]).any(1).all()
     (tmp_path / "other").mkdir()
-    with pytest.raises(UserError, match=r"--dream-dropout 0\.2: M was trained without --dropout; train it with that"):
+    with pytest.raises(UserError, match=r"--dream-dropout 0\.2: M was not trained with --dropout"):
         train_controller(asked(world, link(world, tmp_path / "other"), **common))
 
 

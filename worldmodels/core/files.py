@@ -74,16 +74,21 @@ def link(path: Path, other: Path) -> None:
         UserError: if another file is there, or the disk refuses.
     """
     if path.exists():
-        if path.samefile(other) or filecmp.cmp(path, other, shallow=False):
+        if is_same(path, other):
             return
         raise UserError(f"{path} is there already, and is another file than {other}; move it away")
     with atomic(path) as aside:
         try:
-            os.link(other, aside)
+            os.link(other.resolve(), aside)
         except OSError as error:
             if error.errno not in (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP):  # the last two: it knows no links
                 raise
             shutil.copyfile(other, aside)
+
+
+def is_same(path: Path, other: Path) -> bool:
+    """Whether two are one file, or hold the same."""
+    return path.samefile(other) or filecmp.cmp(path, other, shallow=False)
 
 
 def check_writable(folder: Path) -> None:

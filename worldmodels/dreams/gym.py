@@ -66,6 +66,8 @@ class DreamEnv(VectorEnv):
         midway: bool = False,
         dropout: float = 0.0,
     ) -> None:
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout {dropout} is no share; it must be from 0 to below 1")
         if dropout and not model.worlds:
             raise ValueError(f"dropout {dropout}: this M was trained without; train it with --dropout")
         if midway and not model.moments:

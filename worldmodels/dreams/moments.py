@@ -5,6 +5,7 @@ One that begins in the midst of a real episode has what really happened until th
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from worldmodels.core.seeding import Noise, integer, rng
 from worldmodels.data.embeddings import EmbeddedEpisode, Embeddings
+from worldmodels.data.store import Shard, evenly
 from worldmodels.models.base import State, WorldModel
 from worldmodels.models.perceive import perceive
 
@@ -30,9 +32,10 @@ class Moments(NamedTuple):
     step: np.ndarray  # (count,), of it
 
 
-def some_episodes(embeddings: Embeddings) -> list[EmbeddedEpisode]:
-    """Up to EPISODES training episodes, of shards spread evenly over all."""
-    shards = embeddings.rollouts.spread(EPISODES)
+def some_episodes(embeddings: Embeddings, among: Sequence[Shard] | None = None) -> list[EmbeddedEpisode]:
+    """Up to EPISODES training episodes, of shards spread evenly over all, or over those that are named."""
+    all_of_them = embeddings.rollouts.shards if among is None else among
+    shards = [all_of_them[index] for index in evenly(len(all_of_them), EPISODES)]
     each = -(-EPISODES // len(shards))
     return [episode for shard in shards for episode in embeddings.episodes(shard)[:each]][:EPISODES]
 

@@ -15,19 +15,19 @@ def check_worlds(model: WorldModel, dropout: float) -> None:
     """Raises UserError if M cannot stand that a share of what it is shown is hidden."""
     if dropout and not model.worlds:
         raise UserError(
-            f"--dream-dropout {dropout:g}: M was trained without --dropout; train it with that, or leave this out"
+            f"--dream-dropout {dropout:g}: M was not trained with --dropout; train it anew with that, or leave this out"
         )
 
 
-def in_worlds(state: State, dropout: float, uniform: Tensor) -> State:
-    """A state (B, ...) whose rows each are in a world of their own.
+def in_world(state: State, dropout: float, uniform: Tensor) -> State:
+    """A state (B, ...) whose rows each are in a dropout world of their own.
 
     Args:
         state: of a model that has worlds.
-        dropout: share of z and h that is hidden; 0 for M's own world.
+        dropout: share of z and h that is hidden.
         uniform: float32 (B, model.worlds) in (0, 1).
     """
-    return state | {WORLD: hiding(dropout, uniform)} if dropout else state
+    return state | {WORLD: hiding(dropout, uniform)}
 
 
 def luck_of(model: WorldModel, seeds: list[int]) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from worldmodels.acting.actor import Actor
 from worldmodels.core import checkpoint, schema, seeding
 from worldmodels.core.errors import UserError
-from worldmodels.dreams.worlds import in_worlds
+from worldmodels.dreams.worlds import in_world
 from worldmodels.models.base import State, WorldModel
 from worldmodels.models.heads import RewardHead
 from worldmodels.settings.models import ActorCriticSettings, PPOSettings
@@ -111,7 +111,7 @@ class Pair(Generic[S]):
             return state
         rows = len(next(iter(state.values())))
         luck = seeding.uniform(generator, rows, self._model.worlds).to(self._device)
-        return in_worlds(state, self._dropout, luck)
+        return in_world(state, self._dropout, luck)
 
     def networks(self) -> dict[str, Any]:
         """Both, with their optimizers, as plain data and tensors."""

@@ -259,6 +259,8 @@ def _tell_of_former_folders(config: Any, typed: Typed) -> None:
     something there: by default they did not tell it apart by that."""
     if not isinstance(config, Stage) or not {"--action-repeat", "--distractor-colour"} & {*typed}:
         return
+    if usual_repeat(config.env) == 1 and "--distractor-colour" not in typed:  # earlier versions refused that flag there
+        return
     former = EnvSpec(config.env, usual_repeat(config.env), config.distractor).slug
     for name in ("run", "data"):
         now = getattr(config, name)

@@ -38,6 +38,8 @@ CHAINED = ("--dream", "--tau")
 """What evaluation takes over from the controller, so that these are the controller's flags alone."""
 NOTES = "run.json"
 """Where a run's folder tells what of it is finished, and by which command."""
+TYPED = {"--episodes": "--round-episodes"}
+"""What a flag of a further round's stage is called here."""
 SHARED = {flag(name) for name in names_of(RunConfig)}
 
 
@@ -116,8 +118,13 @@ def parse_all(argv: list[str], called: str = "") -> Plan:
     shared = [one for one in given if one.known in SHARED or positive(one.known) in SHARED or one.known == "--help"]
     config = parse(RunConfig, _words(shared), called)
     owned = _owned([one for one in given if one not in shared])
-    parts = _round(shared, owned)
+    if any(one.known == "--from" for one in owned["collect"]):
+        raise UserError("--from: a run begins with episodes that it plays; give collect --from, then each stage")
+    later = config.rounds > 1 and not any(one.known == "--policy" for one in owned["collect"])
+    first = [one for one in owned["collect"] if not (later and one.known == "--noise")]  # which is of a C's actions
+    parts = _round(shared, owned | {"collect": first})
     _refuse_unpaid_dreams(parts)
+    _refuse_worlds(parts)
     for number in range(2, config.rounds + 1):
         parts += _further(number, config, parts, shared, owned)
     return Plan(tuple(argv), config, tuple(parts))
@@ -152,14 +159,14 @@ def _further(
     episodes = config.round_episodes or first.config.episodes
     told = {"--run": first.run / f"round{number}", "--data": first.data / f"round{number}"}
     played = {"--policy": controllers[0].folder, "--also": last.data, "--episodes": episodes}
-    replaced = (*played, "--from", "--keys", "--scale-actions", "--noise")
-    kept = [one for one in owned["collect"] if positive(one.known) not in replaced]
+    kept = [one for one in owned["collect"] if one.known not in played]
     places = [one for one in shared if one.known not in told] + _typed(told)
     return _round(places, owned | {"collect": kept + _typed(played)}, number)
 
 
 def _typed(values: Mapping[str, object]) -> list[Given]:
-    return [Given(known, known, [str(value)]) for known, value in values.items()]
+    """Flags of a stage, and how they would have been typed here."""
+    return [Given(TYPED.get(known, known), known, [str(value)]) for known, value in values.items()]
 
 
 def _groups(argv: list[str]) -> list[list[str]]:
@@ -272,6 +279,14 @@ def _as_typed(message: str, own: list[Given]) -> str:
         if one.typed != one.known:
             message = re.sub(rf"(?<![\w.-]){re.escape(one.known)}(?![\w.-])", one.typed, message)
     return message
+
+
+def _refuse_worlds(parts: list[Part]) -> None:
+    """Raises UserError if C is to learn in dropout worlds of an M that is not taught to stand them."""
+    memory, controller = (next(p.config for p in parts if p.stage == stage) for stage in ("memory", "controller"))
+    if controller.dream_dropout and not getattr(memory.model, "dropout", 0.0):
+        hidden = f"{controller.dream_dropout:g}"
+        raise UserError(f"--dream-dropout {hidden}: M is trained without --dropout; give --dropout, too (0.05, say)")
 
 
 def _refuse_unpaid_dreams(parts: list[Part]) -> None:

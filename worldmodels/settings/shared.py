@@ -98,7 +98,7 @@ class Place:
             "{flag} is for carracing, dmc environments, and what of your own can; others take 1",
         ),
     )
-    """How often each action is applied before the next is asked for (dmc, and what of your own can)."""
+    """How often each action is applied before the next is asked for (dmc, carracing, and what of your own can)."""
     distractor: Distractor = setting("none", leads=True)
     """What moves behind the actors: none, noise, stills (photographs, slowly panned), video (dmc, carracing, doom). Or
     dcs, the Distracting Control Suite: camera, colours and sky change too (walker, cheetah, cartpole, reacher, finger

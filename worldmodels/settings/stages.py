@@ -22,6 +22,11 @@ PLAYED = Only(
 AWAKE = Only("", lambda asked: not asked.dream, "{flag} {given} is about the real environment; leave out --dream")
 
 
+def _is_folder(policy: str) -> bool:
+    """Whether a controller's folder is meant, which need not be there yet."""
+    return Path(policy).is_dir() or len(Path(policy).parts) > 1
+
+
 @dataclass(frozen=True, kw_only=True)
 class CollectConfig(OnCluster, Stage):
     """Stage 1: let a random (or trained) policy act, and write what happened to HDF5 shards."""
@@ -35,8 +40,9 @@ class CollectConfig(OnCluster, Stage):
     as is usual there: obs=frames terminated=dones."""
     scale_actions: bool = setting(False, free=True, only=TAKEN)
     """Actions go beyond [-1, 1]: of each number, the least of all that was recorded becomes -1, and the greatest 1."""
-    also: Path = setting(Path(), free=True)
-    """Rollouts to learn from, too: those of another --data folder, which are linked into this one."""
+    also: Path = setting(Path(), free=True, only=PLAYED)
+    """Rollouts to learn from, too: those of another --data folder, which are linked into this one. Nothing but those
+    and the episodes of this policy may lie here; --fresh removes what does."""
     episodes: int = setting(
         1000,
         least=2,
@@ -56,7 +62,7 @@ class CollectConfig(OnCluster, Stage):
     noise: float = setting(
         0.1,
         zero=True,
-        only=Only("a trained controller's folder as --policy", lambda asked: Path(asked.policy).is_dir()),
+        only=Only("a trained controller's folder as --policy", lambda asked: _is_folder(asked.policy)),
     )
     """Standard deviation of the noise added to a trained controller's actions."""
     max_steps: int = setting(1000, most=MANY, only=PLAYED)

@@ -145,7 +145,7 @@ class Overview:
         expected = self._expected[index]
         if expected is None:
             return None
-        return expected * (self._shortened() if self._stages[index] in PLAYED[1:] else 1.0) + AROUND
+        return expected * (self._shortened() if index and self._stages[index] in PLAYED else 1.0) + AROUND
 
     def _shortened(self) -> float:
         """By how much episodes end sooner than they may: what stage 1 took, of what it was expected to."""

@@ -20,7 +20,7 @@ from worldmodels.acting.policies import POLICIES, paper_policy
 from worldmodels.acting.rollout import TRIES, rollout
 from worldmodels.core import progress
 from worldmodels.core.errors import UserError, nearest
-from worldmodels.core.files import check_writable, link, sweep, write_bytes
+from worldmodels.core.files import check_writable, is_same, link, sweep, write_bytes
 from worldmodels.core.report import paths, played_anew, say, summarise
 from worldmodels.core.seeding import integer
 from worldmodels.data.episode import Episode
@@ -71,13 +71,13 @@ def collect(config: CollectConfig) -> float | None:
     policy, trained = _policy(config)
     tasks = _tasks(config, policy, trained)
     folder = rollout_folder(config.data)
-    _check(config, folder)
+    others = _others(config, tasks)
+    _check(config, folder, others, tasks)
     if config.dry_run:
         return _estimate(config, policy, tasks)
     _prepare(config, policy, folder)
-    if config.also != Path():
-        for shard in Rollouts(rollout_folder(config.also), config.spec.label).shards:
-            link(folder / shard.path.name, shard.path)
+    for path in others:
+        link(folder / path.name, path)
     _play([task for task in tasks if not _is_there(task)], config)
     _report(config, folder)
     return None
@@ -90,13 +90,35 @@ def _tasks(config: CollectConfig, policy: str, trained: Trained | None) -> list[
     return [Task(config, _path(config, policy, those.start), policy, trained, those) for those in shards]
 
 
-def _check(config: CollectConfig, folder: Path) -> None:
-    """Tells of an unknown environment, or a folder of another one, before anything is deleted or added."""
+def _others(config: CollectConfig, tasks: list[Task]) -> list[Path]:
+    """The shards of --also, but for those that this command has itself.
+
+    Raises:
+        UserError: if there are none, or they are of another environment.
+    """
+    if config.also == Path():
+        return []
+    own = {task.path.name for task in tasks}
+    shards = Rollouts(rollout_folder(config.also), config.spec.label).shards
+    return [shard.path for shard in shards if shard.path.name not in own]
+
+
+def _check(config: CollectConfig, folder: Path, others: list[Path], tasks: list[Task]) -> None:
+    """Tells of an unknown environment, a folder of another one, or shards that may not lie beside those of --also,
+    before anything is deleted or added."""
     reused(config.spec, 1)
-    if any(folder.glob("*.h5")):
+    lying = sorted(folder.glob("*.h5"))
+    if lying:
         Rollouts(folder, config.spec.label)
-    if config.also != Path():
-        Rollouts(rollout_folder(config.also), config.spec.label)
+    if config.also == Path() or config.fresh:
+        return
+    if config.also.resolve() == config.data.resolve():
+        raise UserError(f"--also {config.also} is --data itself; give another --data for what is played now")
+    wanted = {path.name: path for path in others}
+    own = {task.path.name for task in tasks}
+    for path in lying:
+        if path.name not in own and not (path.name in wanted and is_same(path, wanted[path.name])):
+            raise UserError(f"{path} is not of --also {config.also}, nor of this policy; move it away, or give --fresh")
 
 
 def _estimate(config: CollectConfig, policy: str, tasks: list[Task]) -> float:
@@ -107,11 +129,13 @@ def _estimate(config: CollectConfig, policy: str, tasks: list[Task]) -> float:
 
 
 def _prepare(config: CollectConfig, policy: str, folder: Path) -> None:
-    """The folder, without what a killed process had in hand; with --fresh, without this policy's shards."""
+    """The folder, without what a killed process had in hand; with --fresh, without this policy's shards, and with
+    --also without any."""
     check_writable(folder)  # if that cannot be, it is told of before anything is played
     sweep(folder)
     if config.fresh:
-        for path in folder.glob(f"{glob.escape(policy)}-seed{config.seed}-*.h5"):
+        theirs = "" if config.also != Path() else f"{glob.escape(policy)}-seed{config.seed}-"
+        for path in folder.glob(f"{theirs}*.h5"):
             path.unlink()
         (config.data / pages.COLLECTED).unlink(missing_ok=True)
 

@@ -39,8 +39,9 @@ def run_all(plan: Plan) -> None:
     if any(expected[index] is None for index in ahead):
         expected = _tried(plan, notes)
     with Overview(plan, expected, {i: notes.seconds(i) for i in range(len(plan.parts)) if i not in ahead}) as overview:
-        for index in ahead:
-            part = plan.parts[index]
+        for index, part in enumerate(plan.parts):
+            if notes.is_finished(index):  # asked now: what a stage before has changed is learnt from
+                continue
             overview.begin(index)
             began = time.monotonic()
             run_stage([part.command, *part.words], overview.hear, overview.show)
@@ -180,8 +181,7 @@ def _foresee(plan: Plan) -> None:
     for index, part in enumerate(plan.parts):
         if part.round == 1:
             of_stage[part.stage] = estimates[part.stage](part.config) or 0.0
-        again = part.config.episodes / first.episodes if part.stage == "collect" else 1.0
-        seconds.append(again * of_stage[part.stage])  # of further rounds, as far as the first one tells
+        seconds.append(of_stage[part.stage])  # of further rounds, as far as the first one tells
         progress.tell(part=index, expected=seconds[-1])
     if not progress.is_told():
         say(f"all stages: about {lasting(sum(seconds))}, less where episodes end early")

@@ -74,9 +74,13 @@ def _save(
     paired = models.pair(copy.deepcopy(vision), copy.deepcopy(memory), starts, device, config.precision)
     episodes = some_episodes(embeddings)
     found = moments(paired, episodes, config.seed)
+    shards = embeddings.rollouts.shards
+    blind = [shard for shard in shards if _is_blind(shard)]
     shift = 0.0
-    if config.model.termination and all(_is_blind(shard) for shard in embeddings.rollouts.shards):
-        shift = end_shift(paired, found, episodes, record_of(config.env).tau, config.seed)
+    if config.model.termination and blind:  # whose actions make sense in dreams, too
+        judged = episodes if len(blind) == len(shards) else some_episodes(embeddings, blind)
+        at = found if judged is episodes else moments(paired, judged, config.seed)
+        shift = end_shift(paired, at, judged, record_of(config.env).tau, config.seed)
     models.save_module(
         memory,
         run.folder,

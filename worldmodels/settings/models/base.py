@@ -25,11 +25,17 @@ class MemorySettings(ModelSettings):
     """What a dream pays: head (predicted), alive (1 per step: the paper's Doom), none (the paper's CarRacing)."""
     termination: bool = True
     """Predict the end of episodes; without it dreams end only by --max-steps."""
+    termination_weight: float = setting(10.0, only=Only("--termination", lambda model: model.termination))
+    """How much more the last step of an episode weighs in that prediction than the others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropoutSettings(MemorySettings):
+    """What an M is asked that can dream dropout worlds (dreams/worlds.py)."""
+
     dropout: float = setting(0.0, zero=True)
     """Share of z and of its memory h that is hidden from it in training: other numbers of them in every sequence. It
     can then dream worlds each of which is a little different (--dream-dropout of stage 4)."""
-    termination_weight: float = setting(10.0, only=Only("--termination", lambda model: model.termination))
-    """How much more the last step of an episode weighs in that prediction than the others."""
 
     def __post_init__(self) -> None:
         if self.dropout >= 1:

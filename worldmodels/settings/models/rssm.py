@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from worldmodels.settings.flags import setting
-from worldmodels.settings.models.base import MemorySettings
+from worldmodels.settings.models.base import DropoutSettings
 from worldmodels.settings.models.recurrent import PAPER, SMALL, RecurrentSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class RSSMSettings(RecurrentSettings, MemorySettings):
+class RSSMSettings(RecurrentSettings, DropoutSettings):
     """M of the robust family. On codes of an HRSSM it goes on from V's own, and has its sizes."""
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
