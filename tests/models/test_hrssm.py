@@ -1,14 +1,17 @@
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from tests.conftest import World
 from worldmodels.core.errors import UserError
 from worldmodels.models import bisimulation, hrssm, masks
 from worldmodels.models.hrssm import EMA_RATE, HRSSM, Encoder
 from worldmodels.settings.models import HRSSMSettings
 from worldmodels.settings.stages import VisionConfig
+from worldmodels.stages.train_vision import train_vision
 from worldmodels.training.run import Run
 from worldmodels.training.train import fit
 
@@ -232,3 +235,15 @@ def test_it_learns_rewards_that_a_moving_background_hides(monkeypatch: pytest.Mo
         vision.after_step()
         losses.append(float(metrics["reward"]))
     assert losses[0] > 5 and sum(losses[-5:]) / 5 < 1.4  # 1.79 for who knows the four rewards, but not which
+
+
+def test_a_collapse_is_told_and_nothing_else(world: World, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Rewards that are constant teach nothing: after a few steps what is inferred is what was expected."""
+    vision = make(free_nats=1.0)
+    assert vision.doubt({"kl": 0.5}) == vision.doubt({"kl": 3.0}) == ""
+    assert "it infers 0.13 nats a step from frames, of 1 that cost nothing" in vision.doubt({"kl": 0.13})
+    common = {"env": "doom", "run": tmp_path, "data": world.data, "workers": 0, "vision": "hrssm", "batch_size": 2}
+    settings = HRSSMSettings(sequence_length=4, free_nats=1000.0, **SIZES)
+    train_vision(VisionConfig(steps=2, shuffle_buffer=100, model=settings, **common))
+    assert "warning: V has collapsed" in capsys.readouterr().out
+    assert "V has collapsed" in (tmp_path / "report.html").read_text()

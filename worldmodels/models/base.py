@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import torch
@@ -191,6 +191,10 @@ class Vision(Trainable[S]):
     @abc.abstractmethod
     def decode(self, z: Tensor) -> Tensor:
         """float32 (..., Z) -> uint8 (..., 64, 64, 3)."""
+
+    def doubt(self, held_out: Mapping[str, float]) -> str:
+        """What a person must know before believing in it, by its losses on held-out data; "" if nothing."""
+        return ""
 
     @property
     def recurrence(self) -> object:

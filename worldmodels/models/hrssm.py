@@ -8,7 +8,7 @@ is learnt, is learnt from rewards, terminals, the KL divergence, the raw branch'
 import copy
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
 import torch
@@ -26,6 +26,7 @@ from worldmodels.models.rssm import RSSM, Recurrence, Unrolled
 from worldmodels.settings.models import HRSSMSettings
 
 EMA_RATE = 0.05
+COLLAPSED = 0.5  # of the free nats, below which features tell next to nothing of frames
 INFERENCE = 0.5  # weight of the mended form's divergence between what both branches infer
 DECODED_FRAMES = 32  # per update, that the decoder learns from
 
@@ -129,6 +130,17 @@ class HRSSM(Vision[HRSSMSettings]):
             self.target_rssm,
             self.reward_head,
             self.end_head,
+        )
+
+    def doubt(self, held_out: Mapping[str, float]) -> str:
+        """See Vision: whether what is inferred from frames is no further from what was expected than is free."""
+        kl = held_out["kl"]
+        free = self.settings.free_nats
+        if kl >= COLLAPSED * free:
+            return ""
+        return (
+            f"V has collapsed: it infers {kl:.2f} nats a step from frames, of {free:g} that cost nothing, so its"
+            " features tell next to nothing of them; where rewards are constant or rare, nothing teaches it"
         )
 
     def encode(self, obs: Tensor) -> Tensor:

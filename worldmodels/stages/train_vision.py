@@ -76,6 +76,7 @@ def _report(
         used = int(((embed[:, vision.code_size :] / 2).exp().mean(0) < 0.95).sum())
         rows += [("code dimensions in use", f"{used} of {vision.code_size}")]
     record = Record(run.folder / "vision.json", "vision", config)
+    record.warn(vision.doubt({name: final[f"held_out_{name}"] for name in losses}))
     record.table(f"V of {config.spec.label} after {config.steps} steps", ("", "value"), rows)
     if rollouts.dark:
         record.note(f"note: {rollouts.dark}")
