@@ -54,6 +54,8 @@ def test_each_further_round_is_a_run_of_its_own_in_the_first_ones_folder() -> No
     assert plan.parts[-1].name == "evaluate of round 3"
     assert plan.parts[-1].config.run == Path("r/round3/controller/tau1")
     assert parse_all([*line.split(), "--rounds", "2"]).config("collect", 2).episodes == 9
+    kept = parse_all([*line.split(), "--rounds", "2", "--keep-vision"])
+    assert [part.stage for part in kept.parts[4:]] == ["evaluate", "collect", "memory", "controller", "evaluate"]
     noisy = parse_all(["--rounds", "2", "--noise", "0.3", "--collect.patience", "9"])
     asked = [(noisy.config("collect", number).noise, noisy.config("collect", number).patience) for number in (1, 2)]
     assert asked == [(0.1, 9), (0.3, 9)]

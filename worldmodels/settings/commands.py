@@ -99,6 +99,8 @@ class RunConfig(InPrecision, OnDevice, OnCluster, Stage):
         only=Only("--rounds", lambda asked: asked.rounds > 1),
     )
     """Episodes that C plays for each further round, beside those of before. 0: as many as were played for the first."""
+    keep_vision: bool = setting(False, free=True, only=Only("--rounds", lambda asked: asked.rounds > 1))
+    """Further rounds see by the first one's V, which is not trained anew."""
 
 
 @dataclass(frozen=True, kw_only=True)

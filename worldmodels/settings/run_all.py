@@ -161,7 +161,8 @@ def _further(
     played = {"--policy": controllers[0].folder, "--also": last.data, "--episodes": episodes}
     kept = [one for one in owned["collect"] if one.known not in played]
     places = [one for one in shared if one.known not in told] + _typed(told)
-    return _round(places, owned | {"collect": kept + _typed(played)}, number)
+    parts = _round(places, owned | {"collect": kept + _typed(played)}, number)
+    return [part for part in parts if not (config.keep_vision and part.stage == "vision")]
 
 
 def _typed(values: Mapping[str, object]) -> list[Given]:

@@ -7,12 +7,14 @@ those are the same, and the same is asked, the stage is not begun again.
 
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from worldmodels.core import files, progress
+from worldmodels.core.errors import UserError
 from worldmodels.core.report import lasting, say
 from worldmodels.settings.run_all import NOTES, Part, Plan
 from worldmodels.settings.shared import COMPUTES, plain
@@ -43,6 +45,8 @@ def run_all(plan: Plan) -> None:
             if notes.is_finished(index):  # asked now: what a stage before has changed is learnt from
                 continue
             overview.begin(index)
+            if part.round > 1:
+                _see_by(plan.run if plan.shared.keep_vision else None, part.run)
             began = time.monotonic()
             run_stage([part.command, *part.words], overview.hear, overview.show)
             overview.end(index)
@@ -64,6 +68,23 @@ def _tried(plan: Plan, notes: "_Notes") -> list[float | None]:
     run_stage(["run", *plan.words, "--dry-run"], hear, lambda: None)
     notes.expect(expected)
     return expected
+
+
+def _see_by(first: Path | None, run: Path) -> None:
+    """Has a further round see by the first one's V, or by one of its own.
+
+    Raises:
+        UserError: if it has one of its own already.
+    """
+    link = run / "vision"
+    if link.is_symlink():
+        link.unlink()
+    if first is None:
+        return
+    if link.exists():
+        raise UserError(f"{link} is a V of this round's own; leave out --keep-vision, or move it away")
+    run.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(os.path.relpath(first / "vision", run))
 
 
 class _Notes:
