@@ -71,3 +71,19 @@ def test_gradient_passes_straight_through_a_sample() -> None:
     raw.grad = None
     (latent.center(raw) @ weights).sum().backward()
     assert torch.allclose(through, raw.grad)
+
+
+def test_gradient_of_the_mode_is_that_of_log_probabilities() -> None:
+    """As the authors', in float64; by probabilities it would be smaller by what each class has."""
+    latent = Categorical(2, 4)
+    raw = logits(3, 8)
+    weight = logits(3, 8, seed=1)
+    stats = raw.clone().requires_grad_()
+    z = latent.mode(stats)
+    (z * weight).sum().backward()
+    own = raw.double().requires_grad_()
+    p = (1 - UNIMIX) * own.unflatten(-1, (2, 4)).softmax(-1) + UNIMIX / 4
+    (p.log() * weight.double().unflatten(-1, (2, 4))).sum().backward()
+    assert stats.grad is not None and own.grad is not None
+    assert torch.allclose(stats.grad.double(), own.grad, atol=1e-5)
+    assert torch.equal(z.detach().unflatten(-1, (2, 4)).argmax(-1), p.argmax(-1))

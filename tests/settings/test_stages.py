@@ -68,6 +68,7 @@ def test_robust_presets_hold_hrssms_numbers() -> None:
     assert (v.max_norm, o.mask_ratio, o.losses, v.steps, v.action_repeat) == (1000, 0.5, "paper", 250_000, 2)
     m = parse(MemoryConfig, [*paper, "--memory", "rssm"])
     assert (m.model.hidden_size, m.model.groups, m.model.classes, m.max_norm) == (512, 32, 32, 1000)
+    assert v.precision == m.precision == "fp32"
     assert parse(VisionConfig, ["--env", "dmc:walker-walk"]).vision == "vae"
 
 

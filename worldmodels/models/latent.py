@@ -35,9 +35,9 @@ class Categorical:
         return self.probs(stats).flatten(-2)
 
     def mode(self, stats: Tensor) -> Tensor:
-        """The likeliest z, (..., Z), with straight-through gradient."""
+        """The likeliest z, (..., Z); its straight-through gradient is that of log probabilities, as the authors'."""
         probs = self.probs(stats)
-        return self._through(self._hot(probs.argmax(-1)), probs)
+        return self._through(self._hot(probs.argmax(-1)), probs.log())
 
     def sample(self, stats: Tensor, noise: Tensor, tau: float = 1.0) -> Tensor:
         """z (..., Z) from uniform noise (..., G) in (0, 1), straight-through; log probabilities are divided by tau."""
@@ -57,9 +57,9 @@ class Categorical:
         """float32 (..., C); unlike F.one_hot it asks no device's host for the range of `index`."""
         return (index.unsqueeze(-1) == torch.arange(self.classes, device=index.device)).float()
 
-    def _through(self, hot: Tensor, probs: Tensor) -> Tensor:
-        """`hot`, through which the gradient reaches `probs`; flat (..., Z)."""
-        return (hot + probs - probs.detach() if probs.requires_grad else hot).flatten(-2)
+    def _through(self, hot: Tensor, soft: Tensor) -> Tensor:
+        """`hot`, through which the gradient reaches `soft` (..., G, C); flat (..., Z)."""
+        return (hot + soft - soft.detach() if soft.requires_grad else hot).flatten(-2)
 
 
 class Gaussian:

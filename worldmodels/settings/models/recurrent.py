@@ -8,6 +8,7 @@ from worldmodels.settings.models.base import ModelSettings
 
 # The paper: HRSSM sections 1, 2, 4.
 PAPER: dict[str, Any] = {
+    "precision": "fp32",
     "hidden_size": 512,
     "groups": 32,
     "classes": 32,
