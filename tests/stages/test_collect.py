@@ -86,8 +86,10 @@ def test_what_is_linked_is_of_the_other_folder_or_told_of(tiny: CollectConfig) -
     collect(dataclasses.replace(tiny, max_steps=9, fresh=True))
     with pytest.raises(UserError, match=r"held-seed0-000000\.h5 is not of --also .*, nor of this policy; move it away"):
         collect(new)
-    with pytest.raises(UserError, match="is --data itself"):
-        collect(dataclasses.replace(new, data=tiny.data))
+    for fresh in (False, True):
+        with pytest.raises(UserError, match="is --data itself"):
+            collect(dataclasses.replace(new, data=tiny.data, fresh=fresh))
+    assert len(names(tiny)) == 2
     collect(dataclasses.replace(new, fresh=True))
     shards = Rollouts(new.data / "rollouts", "doom").shards
     assert [shard.attributes["max_steps"] for shard in shards] == [9, 9, 10, 10]

@@ -110,10 +110,12 @@ def _check(config: CollectConfig, folder: Path, others: list[Path], tasks: list[
     lying = sorted(folder.glob("*.h5"))
     if lying:
         Rollouts(folder, config.spec.label)
-    if config.also == Path() or config.fresh:
+    if config.also == Path():
         return
     if config.also.resolve() == config.data.resolve():
         raise UserError(f"--also {config.also} is --data itself; give another --data for what is played now")
+    if config.fresh:
+        return
     wanted = {path.name: path for path in others}
     own = {task.path.name for task in tasks}
     for path in lying:
