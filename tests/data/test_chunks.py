@@ -1,3 +1,4 @@
+import functools
 import itertools
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import make_episode, write_shard
 from worldmodels.core.errors import UserError
-from worldmodels.data.chunks import arrivals, chunk_batches, held_out_chunks
+from worldmodels.data.chunks import ahead, arrivals, chunk_batches, held_out_chunks
 from worldmodels.data.store import Rollouts, Shard, open_shard
 
 
@@ -43,6 +44,37 @@ def test_rewards_and_actions_stand_where_they_led_to(lengths: list[int], seed: i
             assert np.array_equal(action[1:], episode.action)
             assert table["terminated"][rows].tolist() == [0.0] * len(episode) + [float(episode.terminated)]
         assert at == len(table["arrival_reward"])
+
+
+def test_what_is_still_to_be_paid_by_hand_and_unknown_beyond_a_cut() -> None:
+    reward = np.random.default_rng(0).normal(size=40).astype(np.float32)
+    whole = ahead(reward, True, (2, 5))
+    for k, horizon in enumerate((2, 5)):
+        g = 1 - 1 / horizon
+        wanted = [sum((1 - g) * g**i * r for i, r in enumerate(reward[t:].astype(float))) for t in range(41)]
+        assert whole[:, k] == pytest.approx(np.array(wanted), abs=1e-6)
+    assert not whole[-1].any()
+    cut = ahead(reward, False, (2, 5))
+    known = ~np.isnan(cut)
+    assert known.sum(0).tolist() == [37, 30]  # 0.5^4 and 0.8^11 are the first below a tenth
+    assert np.array_equal(cut[known], whole[known])
+
+
+def test_windows_tell_returns_if_they_are_asked_to(tmp_path: Path) -> None:
+    rollouts = shards(tmp_path, [[9, 12, 30], [14, 8, 30]])
+    horizons = (3,)
+    told = {}
+    for shard in rollouts.shards:
+        for index in range(3):
+            episode = shard.episode(index)
+            returns = ahead(episode.reward, episode.terminated, horizons)
+            told |= {obs.tobytes(): row for obs, row in zip(episode.obs, returns, strict=True)}
+    order = functools.partial(np.random.default_rng)
+    batches = itertools.islice(chunk_batches(rollouts, "obs", read, 3, 4, 10_000, order, horizons=horizons), 5)
+    for batch in [*batches, *held_out_chunks(rollouts, "obs", read, 3, 4, horizons)]:
+        assert batch["ahead"].shape == (*batch["is_first"].shape, 1)
+        for obs, row in zip(batch["obs"].flatten(0, 1), batch["ahead"].flatten(0, 1), strict=True):
+            assert np.array_equal(row.numpy(), told[obs.numpy().tobytes()], equal_nan=True)
 
 
 def test_windows_keep_frames_beside_what_led_to_them_and_leave_held_out_episodes_alone(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from tests.conftest import World
 from worldmodels.core.errors import UserError
 from worldmodels.models import bisimulation, hrssm, masks
-from worldmodels.models.hrssm import EMA_RATE, HRSSM, Encoder
+from worldmodels.models.hrssm import EMA_RATE, HRSSM, Encoder, Foresight
 from worldmodels.settings.models import HRSSMSettings
 from worldmodels.settings.stages import VisionConfig
 from worldmodels.stages.train_vision import train_vision
@@ -247,3 +247,48 @@ def test_a_collapse_is_told_and_nothing_else(world: World, tmp_path: Path, capsy
     train_vision(VisionConfig(steps=2, shuffle_buffer=100, model=settings, **common))
     assert "warning: V has collapsed" in capsys.readouterr().out
     assert "V has collapsed" in (tmp_path / "report.html").read_text()
+
+
+def test_foresight_is_in_standard_deviations_of_what_is_known() -> None:
+    torch.manual_seed(0)
+    foresight = Foresight(4, 8, 1, 2)
+    batches = [torch.randn(5, 6, 2) * torch.tensor([1.0, 3.0]) + 2 for _ in range(40)]
+    for one in batches:
+        one[0, :3] = torch.nan
+        foresight.standard(one)
+    known = torch.cat([one.flatten(0, 1)[3:] for one in batches])
+    assert torch.allclose(foresight.mean, known.mean(0), atol=1e-5)
+    assert torch.allclose(foresight.variance.sqrt(), known.std(0), rtol=0.05)
+    before = foresight.mean.clone()
+    wanted = foresight.eval().standard(batches[0])
+    assert torch.equal(foresight.mean, before) and wanted.isnan().sum() == 6
+    feat = torch.randn(5, 6, 4)
+    error = ((foresight.net(feat) - wanted) ** 2)[~wanted.isnan()].mean()
+    assert torch.allclose(foresight.loss(feat, wanted), error)
+
+
+def test_constant_rewards_teach_by_what_is_ahead_of_them() -> None:
+    """Every living step pays 1. With foresight the encoder gets a gradient from how far the end is, and only then do
+    different ends make a difference."""
+    data = batch() | {"arrival_reward": torch.ones(3, 8), "ahead": torch.rand(3, 8, 2)}
+    other = data | {"ahead": data["ahead"].flip(1)}
+    vision = make(foresight=(4, 16)).eval()
+    first, second = (losses(vision, one)[1] for one in (data, other))
+    assert first["foresight"] != second["foresight"] and first["bisimulation"] != second["bisimulation"]
+    assert first["reward"] == second["reward"]
+    blind = make().eval()
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(losses(blind, data)[1].values(), losses(blind, other)[1].values(), strict=True)
+    )
+    loss = vision.foresight.loss(vision._masked(*_seen(vision, data)).feat, vision.foresight.standard(data["ahead"]))
+    loss.backward()
+    assert float(vision.encoder.convs[0].weight.grad.abs().max()) > 0
+    with pytest.raises(UserError, match="--foresight is not of the published losses"):
+        HRSSMSettings(foresight=(4,), losses="paper")
+
+
+def _seen(vision: HRSSM, data: dict[str, torch.Tensor]) -> tuple[Any, ...]:
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand(3, 8, vision.rssm.latent.noise_size, generator=generator)
+    return hrssm._centred(data["obs"]).unflatten(0, (3, 8)), data, noise, generator

@@ -5,7 +5,7 @@ Arrival form: with each frame goes what led to it, the action taken before it an
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +20,7 @@ from worldmodels.data.portions import Order, Portions, Table, on_device, take
 from worldmodels.data.source import Batch, Source, made_up_steps
 from worldmodels.data.store import Rollouts, Shard
 
+UNKNOWN = 0.1
 Read = Callable[[Shard, slice], np.ndarray]
 """A shard, and which of its frames -> what a model is shown of them, one row per frame."""
 
@@ -33,6 +34,7 @@ class Chunks:
 
     of: Literal["obs", "embed"]
     length: int
+    horizons: tuple[int, ...] = ()  # over which returns are to be told, too, in steps (`ahead`)
 
     @property
     def steps(self) -> int:
@@ -51,12 +53,13 @@ class Chunks:
             source.order,
             skip,
             source.device,
+            self.horizons,
         )
 
     def held_out(self, source: Source) -> Callable[[], Iterator[Batch]]:
         """See Wanted."""
         rows = max(1, source.checked // self.length)
-        chunks = held_out_chunks(source.rollouts, self.of, self._read(source), rows, self.length)
+        chunks = held_out_chunks(source.rollouts, self.of, self._read(source), rows, self.length, self.horizons)
         return functools.partial(iter, chunks)
 
     def made_up(self, rows: int, action_size: int, embed_size: int) -> Batch:
@@ -65,7 +68,8 @@ class Chunks:
             seen = torch.randint(256, (rows, self.length, *OBS_SHAPE), dtype=torch.uint8)
         else:
             seen = torch.randn(rows, self.length, embed_size).half()
-        return {self.of: seen} | made_up_steps(rows, self.length, action_size, "arrival_")
+        told = {"ahead": torch.rand(rows, self.length, len(self.horizons))} if self.horizons else {}
+        return {self.of: seen} | made_up_steps(rows, self.length, action_size, "arrival_") | told
 
     def _read(self, source: Source) -> Read:
         return read_obs if self.of == "obs" else source.seen.read
@@ -76,11 +80,34 @@ def read_obs(shard: Shard, frames: slice) -> np.ndarray:
     return shard.read("obs", frames.start, frames.stop)
 
 
-def arrivals(shard: Shard, episodes: range) -> dict[str, np.ndarray]:
+def ahead(reward: np.ndarray, terminated: bool, horizons: Sequence[int]) -> np.ndarray:
+    """What is still to be paid at each frame of an episode, over K horizons: float32 (T + 1, K).
+
+    Over a horizon of H steps a reward that is k steps away counts by (1 - g) g^k, g = 1 - 1 / H, so that where all
+    rewards are 1, a return is 1 far from the end and 0 at it. Of an episode that was cut, not a number where more than
+    UNKNOWN of it is beyond the cut.
+
+    Args:
+        reward: float32 (T,).
+        terminated: whether the episode ended by itself.
+        horizons: K of them, in steps.
+    """
+    g = 1 - 1 / np.array(horizons, np.float64)
+    found = np.zeros((len(reward) + 1, len(g)))
+    for t in reversed(range(len(reward))):
+        found[t] = (1 - g) * reward[t] + g * found[t + 1]
+    if not terminated:
+        left = np.arange(len(reward), -1, -1)[:, None]
+        found[g**left > UNKNOWN] = np.nan
+    return found.astype(np.float32)
+
+
+def arrivals(shard: Shard, episodes: range, horizons: Sequence[int] = ()) -> dict[str, np.ndarray]:
     """What goes with each frame of some successive episodes of a shard, one row per frame.
 
     Returns:
-        "arrival_action" float32 (N, A), "arrival_reward", "terminated", "is_first" float32 (N,).
+        "arrival_action" float32 (N, A), "arrival_reward", "terminated", "is_first" float32 (N,), and with `horizons`
+        "ahead" (N, K).
     """
     start = shard.obs_starts[episodes.start]
     stop = shard.obs_starts[episodes.stop]
@@ -99,6 +126,10 @@ def arrivals(shard: Shard, episodes: range) -> dict[str, np.ndarray]:
     }
     led["arrival_action"][is_first == 0] = action
     led["arrival_reward"][is_first == 0] = reward
+    if horizons:
+        paid = np.split(reward, np.cumsum(shard.lengths[episodes.start : episodes.stop])[:-1])
+        ended = shard.terminated[episodes.start : episodes.stop]
+        led["ahead"] = np.concatenate([ahead(*one, horizons) for one in zip(paid, ended, strict=True)])
     return led | {"terminated": terminated, "is_first": is_first}
 
 
@@ -112,6 +143,7 @@ def chunk_batches(
     rng_of: Order,
     skip: int = 0,
     device: torch.device = CPU,
+    horizons: tuple[int, ...] = (),
 ) -> Iterator[Table]:
     """Batches of windows from the training episodes, for ever, holding about `buffer` frames in memory.
 
@@ -127,14 +159,16 @@ def chunk_batches(
         rng_of: epoch -> numpy Generator.
         skip: batches to pass over (to resume).
         device: where frames lie, if there is room (data/portions.py).
+        horizons: K, of `ahead`.
 
     Yields:
-        `name` (B, T, ...), "arrival_action" (B, T, A), "arrival_reward", "terminated", "is_first" (B, T).
+        `name` (B, T, ...), "arrival_action" (B, T, A), "arrival_reward", "terminated", "is_first" (B, T), and with
+        `horizons` "ahead" (B, T, K).
     """
     sizes = rollouts.training_frames
     if sum(sizes) < 2 * length:
         raise UserError(f"--sequence-length {length} is too long for the {sum(sizes)} training frames there are")
-    load = functools.partial(_table, name=name, read=read, held_out=False)
+    load = functools.partial(_table, name=name, read=read, held_out=False, horizons=horizons)
     portions = Portions(rollouts.shards, sizes, load, max(buffer, 2 * rows * length), device)
 
     def plan(portion: list[int], rng: np.random.Generator) -> list[np.ndarray]:
@@ -152,9 +186,11 @@ def _cut(total: int, rows: int, length: int, rng: np.random.Generator) -> list[n
     return list(starts[: whole * each].reshape(whole, each))
 
 
-def held_out_chunks(rollouts: Rollouts, name: str, read: Read, rows: int, length: int) -> list[Table]:
+def held_out_chunks(
+    rollouts: Rollouts, name: str, read: Read, rows: int, length: int, horizons: tuple[int, ...] = ()
+) -> list[Table]:
     """One batch of windows, spread over the held-out episodes."""
-    table = on_device(_table(rollouts.spread(rows), name, read, held_out=True))
+    table = on_device(_table(rollouts.spread(rows), name, read, held_out=True, horizons=horizons))
     frames = len(table["is_first"])
     length = min(length, frames)
     last = frames - length
@@ -162,7 +198,9 @@ def held_out_chunks(rollouts: Rollouts, name: str, read: Read, rows: int, length
     return [_windows(table, starts, length)]
 
 
-def _table(shards: list[Shard], name: str, read: Read, held_out: bool) -> dict[str, np.ndarray]:
+def _table(
+    shards: list[Shard], name: str, read: Read, held_out: bool, horizons: tuple[int, ...]
+) -> dict[str, np.ndarray]:
     """All frames of the training episodes (or of the held-out ones) of some shards, end to end."""
     table: dict[str, np.ndarray] = {}
     chosen = [(shard, shard.split(held_out)) for shard in shards]
@@ -171,7 +209,7 @@ def _table(shards: list[Shard], name: str, read: Read, held_out: bool) -> dict[s
     for shard, episodes in chosen:
         frames = _frames(shard, episodes)
         rows = slice(at, at + _length(frames))
-        columns = arrivals(shard, episodes) | {name: read(shard, frames)}
+        columns = arrivals(shard, episodes, horizons) | {name: read(shard, frames)}
         for key, values in columns.items():
             if key not in table:
                 table[key] = apart((total, *values.shape[1:]), values.dtype)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 DISCOUNT = 0.99  # HRSSM's own, separate from an agent's
+WIDE = 4.0  # standard deviations by which returns differ as much as can be
 MENDED_DISCOUNT = 0.9  # at 0.99 what is paid now weighs 1 %, less than the noise of sampled latents
 
 
@@ -28,6 +29,7 @@ def loss(
     ends: Tensor,
     form: str,
     usual_rewards: Sequence[float] = (0.0, 1.0),
+    ahead: Tensor | None = None,
 ) -> Tensor:
     """Huber loss between the cosine distances of all pairs and what bisimulation says they should be.
 
@@ -40,6 +42,8 @@ def loss(
         ends: (N,) 1 where what comes next belongs to another episode (terminal states, and truncated ones).
         form: "paper" or "mended".
         usual_rewards: the range that most rewards lie in, for "mended"; beyond it a difference counts no more.
+        ahead: (N, K) what will be paid over K horizons, in standard deviations, to be compared in place of rewards, for
+            "mended"; of what is not a number nothing is said.
     """
     distance = _distance(online, target.detach())
     if form == "paper":
@@ -49,9 +53,12 @@ def loss(
     with torch.no_grad():
         stays = terminated[:, None]
         following = _distance(torch.lerp(online_next, online, stays), torch.lerp(target_next, target, stays))
-        low, high = usual_rewards
-        scaled = ((reward - low) / max(high - low, 1e-6)).clamp(0, 1)
-        now = torch.maximum(_differences(scaled), _differences(terminated))
+        if ahead is None:
+            low, high = usual_rewards
+            paid = _differences(((reward - low) / max(high - low, 1e-6)).clamp(0, 1))
+        else:
+            paid = (ahead[:, None] - ahead[None]).abs().nan_to_num().mean(-1).div(WIDE).clamp_max(1)
+        now = torch.maximum(paid, _differences(terminated))
         wanted = (1 - MENDED_DISCOUNT) * now + MENDED_DISCOUNT * following
         known = 1 - ends * (1 - terminated)
         pairs = known[:, None] * known[None]

@@ -27,6 +27,8 @@ from worldmodels.settings.models import HRSSMSettings
 
 EMA_RATE = 0.05
 COLLAPSED = 0.5  # of the free nats, below which features tell next to nothing of frames
+RECENT = 0.01  # of how large returns are, that a batch tells
+SMALLEST_STD = 1e-3  # of returns, as a share of their size: below, they are constant
 INFERENCE = 0.5  # weight of the mended form's divergence between what both branches infer
 DECODED_FRAMES = 32  # per update, that the decoder learns from
 
@@ -62,6 +64,51 @@ class Encoder(nn.Module):
             x = F.silu(x).permute(0, 3, 1, 2)
         embed: Tensor = self.code(x.permute(0, 2, 3, 1).flatten(1))
         return embed.float()
+
+
+class Foresight(nn.Module):
+    """What will be paid over K horizons, from features; in standard deviations of the data, about its mean.
+
+    Args:
+        feat_size: F.
+        units, layers: of the network.
+        horizons: K.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    seen: Tensor
+
+    def __init__(self, feat_size: int, units: int, layers: int, horizons: int) -> None:
+        super().__init__()
+        self.net = mlp(feat_size, units, layers, horizons)
+        self.register_buffer("mean", torch.zeros(horizons))
+        self.register_buffer("variance", torch.ones(horizons))
+        self.register_buffer("seen", torch.zeros(()))  # batches
+
+    @torch.no_grad()
+    def standard(self, ahead: Tensor) -> Tensor:
+        """Returns (B, T, K) as they are to be foreseen; not a number where they are unknown.
+
+        How large they are it learns in training, batch by batch: as a mean of all at first, later of the last hundred.
+        """
+        known = ~ahead.isnan()
+        if self.training:
+            count = known.sum((0, 1)).clamp_min(1)
+            mean = ahead.nan_to_num().sum((0, 1)) / count
+            variance = ((ahead - mean) ** 2).nan_to_num().sum((0, 1)) / count
+            self.seen += 1
+            share = (1 / self.seen).clamp_min(RECENT)
+            self.mean.lerp_(mean, share)
+            self.variance.lerp_(variance, share)
+        return (ahead - self.mean) / self.variance.sqrt().clamp_min(SMALLEST_STD * (1 + self.mean.abs()))
+
+    def loss(self, feat: Tensor, wanted: Tensor) -> Tensor:
+        """Squared error of what is foreseen at features (B, T, F), in mean over what is known."""
+        error = (self.net(feat).float() - wanted.nan_to_num()).square()
+        known = ~wanted.isnan()
+        total: Tensor = (error * known).sum() / known.sum().clamp_min(1)
+        return total
 
 
 class Raw(NamedTuple):
@@ -106,6 +153,8 @@ class HRSSM(Vision[HRSSMSettings]):
         width = self.rssm.latent.size + settings.hidden_size
         self.reward_head = RewardHead(width, settings.units, settings.layers, bins)
         self.end_head = mlp(width, settings.units, settings.layers, 1)
+        if settings.foresight:
+            self.foresight = Foresight(width, settings.units, settings.layers, len(settings.foresight))
         self.decoder = PictureDecoder(self.code_size)  # for people: it learns from codes, and teaches them nothing
         self.target_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
         self.target_rssm = copy.deepcopy(self.rssm).requires_grad_(False)
@@ -118,7 +167,7 @@ class HRSSM(Vision[HRSSMSettings]):
     @property
     def wants(self) -> Chunks:
         """See Trainable."""
-        return Chunks("obs", self.settings.sequence_length)
+        return Chunks("obs", self.settings.sequence_length, self.settings.foresight)
 
     @property
     def recurrence(self) -> Recurrence:
@@ -159,7 +208,7 @@ class HRSSM(Vision[HRSSMSettings]):
 
         Args:
             batch: in arrival form (data/chunks.py): "obs" uint8 (B, T, 64, 64, 3), "arrival_action" (B, T, A) and
-                "arrival_reward" (B, T), "terminated" and "is_first" (B, T).
+                "arrival_reward" (B, T), "terminated" and "is_first" (B, T); with --foresight "ahead" (B, T, K).
             carry: unused, given back.
             generator: of the mask and the latents' noise.
         """
@@ -184,8 +233,13 @@ class HRSSM(Vision[HRSSMSettings]):
         if self.settings.losses == "mended":
             metrics["inference"] = self.rssm.latent.kl(raw.posterior, masked.posterior).mean()
             total = total + INFERENCE * metrics["inference"]
+        ahead = None
+        if self.settings.foresight:
+            ahead = self.foresight.standard(batch["ahead"])
+            metrics["foresight"] = self.foresight.loss(masked.feat, ahead)
+            total = total + metrics["foresight"]
         if self.settings.bisimulation:
-            metrics["bisimulation"] = self._bisimulation_loss(masked, prior, raw, batch, noise[3])
+            metrics["bisimulation"] = self._bisimulation_loss(masked, prior, raw, batch, noise[3], ahead)
             total = total + metrics["bisimulation"]
         return total, {name: value.detach() for name, value in metrics.items()}, carry
 
@@ -231,7 +285,13 @@ class HRSSM(Vision[HRSSMSettings]):
         return bisimulation.reconstruction(self.rssm.projection(masked.feat), self.target_rssm.projection(raw.feat))
 
     def _bisimulation_loss(
-        self, masked: Unrolled, prior: Tensor, raw: Raw, batch: dict[str, Tensor], noise: Tensor
+        self,
+        masked: Unrolled,
+        prior: Tensor,
+        raw: Raw,
+        batch: dict[str, Tensor],
+        noise: Tensor,
+        ahead: Tensor | None,
     ) -> Tensor:
         """Of all states but the last of each sequence: what follows that, nobody knows."""
         masked_next = torch.cat([self.rssm.latent.sample(prior, noise), masked.h], -1)
@@ -245,6 +305,7 @@ class HRSSM(Vision[HRSSMSettings]):
             ends=batch["is_first"][:, 1:].float().flatten(),
             form=self.settings.losses,
             usual_rewards=self.usual_rewards,
+            ahead=None if ahead is None else ahead[:, :-1].flatten(0, 1),
         )
 
     def _decoder_loss(self, embed: Tensor, clean: Tensor) -> Tensor:

@@ -31,6 +31,10 @@ class HRSSMSettings(RecurrentSettings):
     """Share of each frame that is greyed out."""
     bisimulation: bool = True
     """The bisimulation loss."""
+    foresight: tuple[int, ...] = setting((), least=2, most=100_000)
+    """Horizons, in steps, over which it is to foresee what will be paid (4 16 64, say), so that rewards which are
+    constant, rare or late teach it, too. States are then alike if that is, and not the next reward. None: as
+    published."""
     losses: Literal["mended", "paper"] = "mended"
     """The published losses (paper), or ours (mended): a bisimulation whose distances can be attained and for which
     terminals and constant, negative or unscaled rewards are no trap; rewards predicted over the data's range; and masks
@@ -39,3 +43,6 @@ class HRSSMSettings(RecurrentSettings):
     def __post_init__(self) -> None:
         if self.mask_ratio >= 1:
             raise UserError(f"--mask-ratio {self.mask_ratio:g} hides everything; give less than 1")
+        object.__setattr__(self, "foresight", tuple(self.foresight))  # as a file has it, it is a list
+        if self.foresight and self.losses == "paper":
+            raise UserError("--foresight is not of the published losses; give --losses mended, or leave it out")
