@@ -116,6 +116,7 @@ def test_what_no_stage_can_make_sense_of_is_told_as_it_was_typed(flags: str, mes
         "train-memory --env carracing --preset paper --memory rssm --no-termination",
         "train-controller --dream --tau 0.5 1.3 --no-bias --inputs z h --hidden-size 3 --sample-end",
         "train-controller --env carracing --name x",
+        "train-controller --env carracing --learner ppo --dream --hold 1 --updates 9",
         "train-controller --learner actor-critic --dream --lambda 0.9 --updates 9 --actions numbers --inputs h",
         "evaluate --run r --dream --tau 1.3 --no-video",
         "probe --run a b --inputs z",

@@ -81,6 +81,7 @@ def test_what_comes_of_it_is_a_controller_like_any_other(trained: ControllerConf
 def test_it_learns_in_whole_dreams_and_by_numbers(world: World, tmp_path: Path) -> None:
     settings = dataclasses.replace(TINY, actions="numbers", updates=2)
     config = asked(world, link(world, tmp_path), model=settings, horizon=0, final_episodes=0)
+    train_controller(dataclasses.replace(config, dry_run=True))
     train_controller(config)
     spec, params, _ = load_controller(config.folder)
     assert spec.actor is not None and not spec.actor.choices and np.isfinite(params).all()
@@ -104,7 +105,9 @@ def test_it_learns_in_worlds_that_are_each_a_little_wrong(
 
 
 def test_it_learns_in_dreams_alone(world: World, trained: ControllerConfig) -> None:
-    with pytest.raises(UserError, match="--learner ppo learns by how likely dreams are to end; add --sample-end"):
+    with pytest.raises(
+        UserError, match="--learner ppo learns by how likely dreams are to end; leave out --no-sample-end"
+    ):
         asked(world, trained.run, sample_end=False)
     with pytest.raises(UserError, match="ppo has settings of its own, PPOSettings, not ModelSettings"):
         world.controller(learner="ppo")

@@ -41,9 +41,12 @@ def evolution(config: ControllerConfig, asked: Asked = None) -> float:
     """
     model, source = _model(config, torch.device("cpu"), asked)
     spec = ControllerSpec.of(config, model)
-    numbers = spec.controller(model).num_params
-    measured = 1 if spec.actor else min(config.pop_size, SAMPLED)
-    params = rng(config.seed, "estimate").normal(0, config.sigma0, (measured, numbers))
+    if spec.actor:
+        params = spec.new_actor(model).params().numpy()[None]
+    else:
+        shape = (min(config.pop_size, SAMPLED), spec.controller(model).num_params)
+        params = rng(config.seed, "estimate").normal(0, config.sigma0, shape)
+    numbers = params.shape[1]
     torch.set_num_threads(1)  # as in a worker
     real = _real_step(config, spec, model, params)
     costs = _dreamt(config, spec, params, real, asked) if config.dream else _real(config, real)
@@ -80,7 +83,9 @@ def evaluation(config: EvaluateConfig, controller: ControllerConfig, asked: Aske
     model, source = _model(controller, torch.device("cpu"), asked)
     spec = ControllerSpec.of(controller, model)
     torch.set_num_threads(1)  # as in a worker
-    real = _real_step(controller, spec, model, np.zeros((1, spec.controller(model).num_params)))
+    idle = np.zeros(spec.controller(model).num_params)
+    params = spec.new_actor(model).params().numpy() if spec.actor else idle
+    real = _real_step(controller, spec, model, params[None])
     policies = len(baselines(controller.env)) if config.baselines else 0
     times = (1 + policies) * config.episodes * controller.max_steps
     cores = max(1, config.workers)

@@ -220,7 +220,7 @@ class ControllerConfig(InPrecision, OnDevice, OnCluster, Stage):
         super().__post_init__()
         _check_model(self)
         if self.dream and self.learner == "ppo" and not self.sample_end:
-            raise UserError("--learner ppo learns by how likely dreams are to end; add --sample-end")
+            raise UserError("--learner ppo learns by how likely dreams are to end; leave out --no-sample-end")
         if self.dream and not self.tau:
             object.__setattr__(self, "tau", (record_of(self.env).tau,))
         if self.dream_dropout >= 1:
