@@ -57,15 +57,19 @@ def test_what_is_still_to_be_paid_by_hand_and_unknown_beyond_a_cut() -> None:
     cut = ahead(reward, False, (2, 5))
     known = ~np.isnan(cut)
     assert known.sum(0).tolist() == [37, 30]  # 0.5^4 and 0.8^11 are the first below a tenth
-    assert np.array_equal(cut[known], whole[known])
+    g = 1 - 1 / np.array([2, 5])
+    beyond = g ** np.arange(40, -1, -1)[:, None]
+    assert cut[known] == pytest.approx(whole[known] / (1 - beyond[known]), abs=1e-6)
+    constant = ahead(np.full(40, 2.0, np.float32), False, (2, 5))
+    assert constant[~np.isnan(constant)] == pytest.approx(2.0)  # no clock is to be foreseen
 
 
 def test_windows_tell_returns_if_they_are_asked_to(tmp_path: Path) -> None:
-    rollouts = shards(tmp_path, [[9, 12, 30], [14, 8, 30]])
+    rollouts = shards(tmp_path, [[9, 12, 30], [14, 8, 30], [20]])  # the last has none to learn from
     horizons = (3,)
     told = {}
     for shard in rollouts.shards:
-        for index in range(3):
+        for index in range(len(shard.lengths)):
             episode = shard.episode(index)
             returns = ahead(episode.reward, episode.terminated, horizons)
             told |= {obs.tobytes(): row for obs, row in zip(episode.obs, returns, strict=True)}

@@ -16,7 +16,16 @@ from worldmodels.data.embeddings import EmbeddedEpisode, Embeddings
 from worldmodels.data.store import Rollouts
 from worldmodels.dreams.dream import Dream
 from worldmodels.dreams.gym import DreamEnv
-from worldmodels.dreams.moments import AHEAD, MANY, end_shift, moments, shift_for, some_episodes
+from worldmodels.dreams.moments import (
+    AHEAD,
+    MANY,
+    STRONGEST,
+    end_shift,
+    moments,
+    share_of_ends,
+    shift_for,
+    some_episodes,
+)
 from worldmodels.dreams.play import Player, by_itself
 from worldmodels.evolution.evaluators import DreamEvaluator
 from worldmodels.models.perceive import Eyes
@@ -76,16 +85,22 @@ def test_the_shift_of_ends_is_found_where_it_is_known(true: float) -> None:
 def test_dreams_end_as_often_as_episodes_once_ends_are_shifted(model, episodes: list[EmbeddedEpisode]) -> None:
     ended = [episode._replace(terminated=number % 2 == 0) for number, episode in enumerate(episodes)]
     found = moments(model, ended, seed=0)
-    shift = end_shift(model, found, ended, 1.0, seed=0)
+    assert -STRONGEST <= end_shift(model, found, ended, 1.0, seed=0) <= STRONGEST
     left = np.array([len(ended[e].action) - t for e, t in zip(found.episode, found.step, strict=True)])
     died = np.array([ended[e].terminated for e in found.episode])
-    share = died.mean()  # of these few steps, all are within reach
-    assert left.max() <= AHEAD
-    assert 0.2 < share < 0.8
-    told = np.flatnonzero(died)  # where an episode was cut, nobody knows
-    assert shift > 0  # for of those that are told of, all died
-    assert len(told) < MANY
+    assert left.max() <= AHEAD and len(left) == MANY  # of these few steps, all are within reach
+    assert died.mean() < share_of_ends(left, died) <= 1  # those that were cut would have died, too, some of them
     assert end_shift(model, found, [one._replace(terminated=False) for one in ended], 1.0, seed=0) == 0.0
+
+
+def test_where_episodes_are_cut_makes_no_difference_to_how_many_end() -> None:
+    rng = np.random.default_rng(0)
+    lived = rng.geometric(0.004, 200_000)
+    whole = share_of_ends(lived, np.ones(len(lived), bool))
+    assert whole == pytest.approx(1 - 0.996**AHEAD, abs=0.003)
+    cut = rng.integers(20, 400, len(lived))
+    assert share_of_ends(np.minimum(lived, cut), lived <= cut) == pytest.approx(whole, abs=0.01)
+    assert share_of_ends(cut, np.zeros(len(cut), bool)) == 0
 
 
 def test_shifted_ends_come_sooner_and_decided_ends_as_before(model) -> None:

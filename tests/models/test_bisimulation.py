@@ -95,3 +95,26 @@ def test_reconstruction_is_two_minus_two_cosines() -> None:
     cosine = torch.nn.functional.cosine_similarity(a, b, dim=-1)
     assert float(reconstruction(a, b).detach()) == pytest.approx(float((2 - 2 * cosine).mean().detach()), rel=1e-5)
     assert not reconstruction(a, b).requires_grad  # the target gets none
+
+
+def test_returns_are_compared_where_both_are_known_and_nothing_is_asked_where_none_is() -> None:
+    torch.manual_seed(0)
+    online, target, online_next, target_next = torch.randn(4, 6, 5)
+    zeros = torch.zeros(6)
+    ahead = torch.randn(6, 3)
+    ahead[0, 1:] = ahead[1, :2] = torch.nan  # the first two have no number in common
+    ahead[2] = torch.nan
+
+    def asked(of: torch.Tensor) -> torch.Tensor:
+        features = online.clone().requires_grad_()
+        loss(features, target, online_next, target_next, zeros, zeros, zeros, "mended", ahead=of).backward()
+        assert features.grad is not None
+        return features.grad
+
+    assert not asked(ahead)[2].any() and asked(ahead).isfinite().all() and asked(ahead)[0].any()
+
+    def of_two(rows: list[int]) -> float:
+        features = (online[:2], target[:2], online_next[:2], target_next[:2])
+        return float(loss(*features, zeros[:2], zeros[:2], zeros[:2], "mended", ahead=100 * ahead[rows]))
+
+    assert of_two([0, 0]) != of_two([0, 3])

@@ -257,11 +257,15 @@ def test_foresight_is_in_standard_deviations_of_what_is_known() -> None:
         one[0, :3] = torch.nan
         foresight.standard(one)
     known = torch.cat([one.flatten(0, 1)[3:] for one in batches])
-    assert torch.allclose(foresight.mean, known.mean(0), atol=1e-5)
-    assert torch.allclose(foresight.variance.sqrt(), known.std(0), rtol=0.05)
-    before = foresight.mean.clone()
-    wanted = foresight.eval().standard(batches[0])
-    assert torch.equal(foresight.mean, before) and wanted.isnan().sum() == 6
+    before = foresight.sums.clone()
+    foresight.eval()
+    standard = foresight.standard(known)
+    assert torch.allclose(standard.mean(0), torch.zeros(2), atol=0.05)
+    assert torch.allclose(standard.std(0), torch.ones(2), atol=0.05)
+    wanted = foresight.standard(batches[0])
+    assert torch.equal(foresight.sums, before) and wanted.isnan().sum() == 6
+    foresight.train().standard(torch.full((5, 6, 2), torch.nan))  # of which nothing is learnt
+    assert torch.allclose(foresight.eval().standard(known), standard, atol=1e-5)
     feat = torch.randn(5, 6, 4)
     error = ((foresight.net(feat) - wanted) ** 2)[~wanted.isnan()].mean()
     assert torch.allclose(foresight.loss(feat, wanted), error)

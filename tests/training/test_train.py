@@ -269,3 +269,13 @@ def test_a_damaged_log_does_not_stop_a_run(world: World, tmp_path: Path) -> None
         file.write(b"[]\n\xff\xfe\n")
     train_vision(dataclasses.replace(world.vision, run=tmp_path))
     assert metrics(tmp_path / "vision") == metrics(world.run / "vision")
+
+
+def test_a_link_is_not_trained_into(world: World, tmp_path: Path) -> None:
+    """As a further round has it that sees by the first one's V: --fresh would empty that."""
+    (tmp_path / "vision").symlink_to(world.run / "vision")
+    before = sorted((world.run / "vision").iterdir())
+    for fresh in (False, True):
+        with pytest.raises(UserError, match="vision is a link to what was learnt elsewhere; remove the link"):
+            train_vision(dataclasses.replace(world.vision, run=tmp_path, fresh=fresh))
+    assert sorted((world.run / "vision").iterdir()) == before

@@ -84,8 +84,8 @@ def ahead(reward: np.ndarray, terminated: bool, horizons: Sequence[int]) -> np.n
     """What is still to be paid at each frame of an episode, over K horizons: float32 (T + 1, K).
 
     Over a horizon of H steps a reward that is k steps away counts by (1 - g) g^k, g = 1 - 1 / H, so that where all
-    rewards are 1, a return is 1 far from the end and 0 at it. Of an episode that was cut, not a number where more than
-    UNKNOWN of it is beyond the cut.
+    rewards are 1, a return is 1 far from the end and 0 at it. Of an episode that was cut, what lies beyond the cut is
+    taken to be paid as what is known; where that is more than UNKNOWN of all, it is not a number.
 
     Args:
         reward: float32 (T,).
@@ -97,8 +97,8 @@ def ahead(reward: np.ndarray, terminated: bool, horizons: Sequence[int]) -> np.n
     for t in reversed(range(len(reward))):
         found[t] = (1 - g) * reward[t] + g * found[t + 1]
     if not terminated:
-        left = np.arange(len(reward), -1, -1)[:, None]
-        found[g**left > UNKNOWN] = np.nan
+        beyond = g ** np.arange(len(reward), -1, -1)[:, None]
+        found = np.where(beyond > UNKNOWN, np.nan, found / (1 - np.minimum(beyond, UNKNOWN)))
     return found.astype(np.float32)
 
 
@@ -127,9 +127,11 @@ def arrivals(shard: Shard, episodes: range, horizons: Sequence[int] = ()) -> dic
     led["arrival_action"][is_first == 0] = action
     led["arrival_reward"][is_first == 0] = reward
     if horizons:
-        paid = np.split(reward, np.cumsum(shard.lengths[episodes.start : episodes.stop])[:-1])
+        lengths = shard.lengths[episodes.start : episodes.stop]
+        ends = np.cumsum(lengths)
         ended = shard.terminated[episodes.start : episodes.stop]
-        led["ahead"] = np.concatenate([ahead(*one, horizons) for one in zip(paid, ended, strict=True)])
+        told = [ahead(reward[e - n : e], t, horizons) for e, n, t in zip(ends, lengths, ended, strict=True)]
+        led["ahead"] = np.concatenate([np.zeros((0, len(horizons)), np.float32), *told])
     return led | {"terminated": terminated, "is_first": is_first}
 
 

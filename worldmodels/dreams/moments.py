@@ -83,9 +83,8 @@ def end_shift(
     """
     pairs = list(zip(found.episode, found.step, strict=True))
     left = np.array([len(episodes[e].action) - t for e, t in pairs])
-    died = np.array([episodes[e].terminated for e in found.episode]) & (left <= AHEAD)
-    told = died | (left > AHEAD)  # of the others, nobody knows
-    if not died.any():
+    share = share_of_ends(left, np.array([episodes[e].terminated for e in found.episode]))
+    if not share:
         return 0.0
     noise = Noise([integer(seed, "end shift", i) for i in range(len(left))], model.noise_size, model.starts.device)
     doing = torch.from_numpy(np.stack([_going_on(episodes[e].action, t) for e, t in pairs])).to(model.starts.device)
@@ -95,7 +94,23 @@ def end_shift(
         dreamt = model.imagine(state, doing[:, t], noise.draw(), tau)
         state = dreamt.state
         ends.append(dreamt.end.double().cpu())
-    return shift_for(torch.stack(ends, 1)[torch.from_numpy(told)], float(died[told].mean()))
+    return shift_for(torch.stack(ends, 1), share)
+
+
+def share_of_ends(left: np.ndarray, terminated: np.ndarray) -> float:
+    """How likely an episode ends by itself within AHEAD steps, by those that were cut, too, as long as they were seen
+    (Kaplan & Meier 1958).
+
+    Args:
+        left: (S,), steps that each was seen for.
+        terminated: bool (S,), whether it then ended by itself.
+    """
+    lives = 1.0
+    for step in range(1, AHEAD + 1):
+        seen = int((left >= step).sum())
+        ended = int(((left == step) & terminated).sum())
+        lives *= 1 - ended / max(1, seen)
+    return 1 - lives
 
 
 def _going_on(action: np.ndarray, step: int) -> np.ndarray:

@@ -74,7 +74,7 @@ class Sample(NamedTuple):
 
     def cut_off(self, outcome: Outcome) -> bool:
         """Whether an episode would have gone on."""
-        return outcome.length == self.limit and not outcome.terminated
+        return outcome.length == self.limit and not outcome.terminated  # one that was given up is shorter
 
 
 def _packing(sample: Sample) -> tuple[float, float]:
@@ -99,14 +99,14 @@ def _sample(config: CollectConfig, envs: list[gymnasium.Env], agent: Agent, rows
 
     def play(steps: int) -> tuple[list[Outcome], float]:
         began = time.perf_counter()
-        outcomes = rollout(envs, agent, seeds, steps, record=True)
+        outcomes = rollout(envs, agent, seeds, steps, record=True, patience=config.patience)
         return outcomes, time.perf_counter() - began
 
     play(1)  # the first reset may be slow
     outcomes, start = play(1)
     limit = 1
     took = start
-    while limit < config.max_steps and took < LONG_ENOUGH and any(not o.terminated for o in outcomes):
+    while limit < config.max_steps and took < LONG_ENOUGH and any(o.length == limit for o in outcomes):
         limit = min(config.max_steps, max(2 * limit, int(limit * LONG_ENOUGH / took / 2)))
         outcomes, took = play(limit)
     return Sample(outcomes, limit, start, took)

@@ -43,7 +43,7 @@ def loss(
         form: "paper" or "mended".
         usual_rewards: the range that most rewards lie in, for "mended"; beyond it a difference counts no more.
         ahead: (N, K) what will be paid over K horizons, in standard deviations, to be compared in place of rewards, for
-            "mended"; of what is not a number nothing is said.
+            "mended"; of pairs that have no number in common nothing is asked.
     """
     distance = _distance(online, target.detach())
     if form == "paper":
@@ -57,11 +57,15 @@ def loss(
             low, high = usual_rewards
             paid = _differences(((reward - low) / max(high - low, 1e-6)).clamp(0, 1))
         else:
-            paid = (ahead[:, None] - ahead[None]).abs().nan_to_num().mean(-1).div(WIDE).clamp_max(1)
+            apart = (ahead[:, None] - ahead[None]).abs()
+            told = ~apart.isnan()
+            paid = (apart.nan_to_num().sum(-1) / told.sum(-1).clamp_min(1) / WIDE).clamp_max(1)
         now = torch.maximum(paid, _differences(terminated))
         wanted = (1 - MENDED_DISCOUNT) * now + MENDED_DISCOUNT * following
         known = 1 - ends * (1 - terminated)
         pairs = known[:, None] * known[None]
+        if ahead is not None:
+            pairs = pairs * told.any(-1)
     return (F.huber_loss(distance, wanted, reduction="none") * pairs).sum() / pairs.sum().clamp_min(1)
 
 

@@ -28,7 +28,7 @@ from worldmodels.settings.models import HRSSMSettings
 EMA_RATE = 0.05
 COLLAPSED = 0.5  # of the free nats, below which features tell next to nothing of frames
 RECENT = 0.01  # of how large returns are, that a batch tells
-SMALLEST_STD = 1e-3  # of returns, as a share of their size: below, they are constant
+SMALLEST_STD = 1e-3  # of returns, as a share of their size: those that differ by less are alike
 INFERENCE = 0.5  # weight of the mended form's divergence between what both branches infer
 DECODED_FRAMES = 32  # per update, that the decoder learns from
 
@@ -75,33 +75,31 @@ class Foresight(nn.Module):
         horizons: K.
     """
 
-    mean: Tensor
-    variance: Tensor
-    seen: Tensor
+    sums: Tensor
 
     def __init__(self, feat_size: int, units: int, layers: int, horizons: int) -> None:
         super().__init__()
         self.net = mlp(feat_size, units, layers, horizons)
-        self.register_buffer("mean", torch.zeros(horizons))
-        self.register_buffer("variance", torch.ones(horizons))
-        self.register_buffer("seen", torch.zeros(()))  # batches
+        # of how many was known, their sum, and that of their squares; older batches count less and less
+        self.register_buffer("sums", torch.zeros(3, horizons, dtype=torch.float64))
 
     @torch.no_grad()
     def standard(self, ahead: Tensor) -> Tensor:
         """Returns (B, T, K) as they are to be foreseen; not a number where they are unknown.
 
-        How large they are it learns in training, batch by batch: as a mean of all at first, later of the last hundred.
+        How large they are it learns in training, of all batches so far, the last hundred above all.
         """
-        known = ~ahead.isnan()
         if self.training:
-            count = known.sum((0, 1)).clamp_min(1)
-            mean = ahead.nan_to_num().sum((0, 1)) / count
-            variance = ((ahead - mean) ** 2).nan_to_num().sum((0, 1)) / count
-            self.seen += 1
-            share = (1 / self.seen).clamp_min(RECENT)
-            self.mean.lerp_(mean, share)
-            self.variance.lerp_(variance, share)
-        return (ahead - self.mean) / self.variance.sqrt().clamp_min(SMALLEST_STD * (1 + self.mean.abs()))
+            known = (~ahead.isnan()).double()
+            value = ahead.nan_to_num().double()
+            batch = torch.stack([known, value, value**2]).sum((1, 2))
+            self.sums.mul_(1 - RECENT).add_(batch)
+        count, total, squares = self.sums
+        mean = total / count.clamp_min(1e-9)
+        square = squares / count.clamp_min(1e-9)
+        std = (square - mean**2).clamp_min(0).sqrt().maximum(SMALLEST_STD * square.sqrt())
+        standard: Tensor = (ahead - mean) / torch.where(std > 0, std, 1.0)
+        return standard.float()
 
     def loss(self, feat: Tensor, wanted: Tensor) -> Tensor:
         """Squared error of what is foreseen at features (B, T, F), in mean over what is known."""
@@ -183,9 +181,9 @@ class HRSSM(Vision[HRSSMSettings]):
 
     def doubt(self, held_out: Mapping[str, float]) -> str:
         """See Vision: whether what is inferred from frames is no further from what was expected than is free."""
-        kl = held_out["kl"]
+        kl = held_out.get("kl", math.inf)
         free = self.settings.free_nats
-        if kl >= COLLAPSED * free:
+        if not kl < COLLAPSED * free:
             return ""
         return (
             f"V has collapsed: it infers {kl:.2f} nats a step from frames, of {free:g} that cost nothing, so its"

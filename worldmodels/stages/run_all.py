@@ -32,6 +32,7 @@ class Finished(NamedTuple):
 
 def run_all(plan: Plan) -> None:
     """Does all that is not done yet, stage by stage."""
+    _check_visions(plan)
     if plan.shared.dry_run:
         _foresee(plan)
         return
@@ -45,8 +46,8 @@ def run_all(plan: Plan) -> None:
             if notes.is_finished(index):  # asked now: what a stage before has changed is learnt from
                 continue
             overview.begin(index)
-            if part.round > 1:
-                _see_by(plan.run if plan.shared.keep_vision else None, part.run)
+            if part.round > 1 and plan.shared.keep_vision:
+                _see_by(plan.run, part.run)
             began = time.monotonic()
             run_stage([part.command, *part.words], overview.hear, overview.show)
             overview.end(index)
@@ -70,21 +71,22 @@ def _tried(plan: Plan, notes: "_Notes") -> list[float | None]:
     return expected
 
 
-def _see_by(first: Path | None, run: Path) -> None:
-    """Has a further round see by the first one's V, or by one of its own.
+def _check_visions(plan: Plan) -> None:
+    """Raises UserError if a further round has learnt by another V than it is to see by now."""
+    for run in {part.run for part in plan.parts if part.round > 1}:
+        link = run / "vision"
+        if plan.shared.keep_vision and link.exists() and not link.is_symlink():
+            raise UserError(f"{link} is a V of this round's own; leave out --keep-vision, or move {run} away")
+        if not plan.shared.keep_vision and link.is_symlink():
+            raise UserError(f"{run} sees by the first round's V; give --keep-vision, or move {run} away")
 
-    Raises:
-        UserError: if it has one of its own already.
-    """
+
+def _see_by(first: Path, run: Path) -> None:
+    """Has a further round see by the first one's V."""
     link = run / "vision"
-    if link.is_symlink():
-        link.unlink()
-    if first is None:
-        return
-    if link.exists():
-        raise UserError(f"{link} is a V of this round's own; leave out --keep-vision, or move it away")
-    run.mkdir(parents=True, exist_ok=True)
-    link.symlink_to(os.path.relpath(first / "vision", run))
+    if not link.is_symlink():
+        run.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(first / "vision", run))
 
 
 class _Notes:
@@ -202,7 +204,8 @@ def _foresee(plan: Plan) -> None:
     for index, part in enumerate(plan.parts):
         if part.round == 1:
             of_stage[part.stage] = estimates[part.stage](part.config) or 0.0
-        seconds.append(of_stage[part.stage])  # of further rounds, as far as the first one tells
+        again = part.config.episodes / first.episodes if part.stage == "collect" else 1.0
+        seconds.append(again * of_stage[part.stage])  # of further rounds, as far as the first one tells
         progress.tell(part=index, expected=seconds[-1])
     if not progress.is_told():
         say(f"all stages: about {lasting(sum(seconds))}, less where episodes end early")

@@ -71,10 +71,12 @@ class Run:
 
     Raises:
         UserError: if the folder was begun with other settings, or on another V or M (the message names the first flag
-            that differs), or if another process is at work in it.
+            that differs), if another process is at work in it, or if it is a link.
     """
 
     def __init__(self, folder: Path, config: Stage, kind: str, **built_on: str) -> None:
+        if folder.is_symlink():  # whose --fresh would delete what others see by
+            raise UserError(f"{folder} is a link to what was learnt elsewhere; remove the link, or give another --run")
         self.folder = folder
         self.kind = kind
         self._made = files.absent(folder)

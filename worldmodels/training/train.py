@@ -21,6 +21,7 @@ from worldmodels.models.base import State, Trainable
 from worldmodels.settings.stages import TrainConfig
 from worldmodels.training.run import Run
 
+PARTLY_KNOWN = "ahead"  # of a batch: not a number where nobody knows
 LOG_EVERY = 25  # steps
 Batches = Callable[[int], Iterator[Batch]]
 """How many batches to pass over -> the batches after them, for ever."""
@@ -195,7 +196,8 @@ class _Training:
     def _check_loss(self, loss: float, batch: dict[str, torch.Tensor]) -> None:
         if math.isfinite(loss):
             return
-        if damaged := [name for name, value in batch.items() if not value.float().isfinite().all()]:
+        certain = {name: value for name, value in batch.items() if name != PARTLY_KNOWN}
+        if damaged := [name for name, value in certain.items() if not value.float().isfinite().all()]:
             raise UserError(f"{damaged[0]} of a batch of {self._run.folder} is not finite: its data is damaged")
         raise self._diverged(f"the loss is {loss}")
 
