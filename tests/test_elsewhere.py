@@ -30,8 +30,9 @@ from worldmodels.stages.train_controller import train_controller
 from worldmodels.stages.train_memory import train_memory
 from worldmodels.stages.train_vision import train_vision
 
-CROSSINGS = {"vae": (2, 2), "hrssm": (3, 2), "mdnrnn": (2, 3), "rssm": (3, 2)}
-"""How often a training step sends (which rows, noise) and reads (loss, gradient's norm, where episodes begin)."""
+CROSSINGS = {"vae": (2, 2), "hrssm": (3, 2), "mdnrnn": (2, 3), "rssm": (4, 2)}
+"""How often a training step sends (which rows, noise; of this RSSM also what is hidden) and reads (loss, norm of the
+gradient, where episodes begin)."""
 PARAMS, SEEDS = np.random.default_rng(0).normal(0, 1, (6, 5000)), [10, 11, 12]
 
 

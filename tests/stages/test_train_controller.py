@@ -1,6 +1,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,9 +118,9 @@ def test_sampled_ends_are_kept_with_the_controller(world: World, tmp_path: Path,
     seen: list[bool] = []
     original = Dream.__init__
 
-    def spying(self: Dream, model: object, tau: float = 1.0, sample_end: bool = False, midway: bool = False) -> None:
+    def spying(self: Dream, model: Any, tau: float = 1.0, sample_end: bool = False, *more: Any) -> None:
         seen.append(sample_end)
-        original(self, model, tau, sample_end, midway)  # type: ignore[arg-type]
+        original(self, model, tau, sample_end, *more)
 
     monkeypatch.setattr(Dream, "__init__", spying)
     evaluate(EvaluateConfig(run=tmp_path, episodes=2, dream=True, workers=0, baselines=False, video=False))
