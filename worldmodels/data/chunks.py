@@ -20,7 +20,8 @@ from worldmodels.data.portions import Order, Portions, Table, on_device, take
 from worldmodels.data.source import Batch, Source, made_up_steps
 from worldmodels.data.store import Rollouts, Shard
 
-UNKNOWN = 0.1
+UNKNOWN = 0.1  # of a return, that may lie beyond where an episode was cut
+
 Read = Callable[[Shard, slice], np.ndarray]
 """A shard, and which of its frames -> what a model is shown of them, one row per frame."""
 

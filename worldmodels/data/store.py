@@ -322,9 +322,10 @@ class Rollouts:
         """How many frames of each shard are for training: all but its last episode's."""
         return [int(shard.obs_starts[-2]) for shard in self.shards]
 
-    def spread(self, limit: int) -> list[Shard]:
-        """Up to `limit` shards, spread evenly over all."""
-        return [self.shards[index] for index in evenly(len(self.shards), limit)]
+    def spread(self, limit: int, among: Sequence[Shard] | None = None) -> list[Shard]:
+        """Up to `limit` shards, spread evenly over all, or over those that are named."""
+        shards = self.shards if among is None else among
+        return [shards[index] for index in evenly(len(shards), limit)]
 
     def held_out(self) -> Iterator[Episode]:
         """The last episode of every shard."""

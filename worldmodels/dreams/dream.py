@@ -10,8 +10,8 @@ from torch import Tensor
 
 from worldmodels.core.seeding import Noise, rng
 from worldmodels.dreams.moments import shifted
-from worldmodels.dreams.worlds import check_worlds, in_world, luck_of
-from worldmodels.models.base import Dreamed, State, WorldModel
+from worldmodels.dreams.worlds import check_worlds, worlds_of
+from worldmodels.models.base import WORLD, Dreamed, State, WorldModel
 from worldmodels.models.perceive import Eyes
 
 
@@ -136,7 +136,7 @@ class Dream:
         return self._in_worlds(state, seeds, episode)
 
     def _in_worlds(self, state: State, seeds: list[int], episode: Tensor) -> State:
-        return in_world(state, self.dropout, luck_of(self.model, seeds)[episode]) if self.dropout else state
+        return state | {WORLD: worlds_of(self.model, self.dropout, seeds)[episode]} if self.dropout else state
 
     def _chosen(self, seeds: list[int], count: int) -> Tensor:
         """Which of `count` beginnings each seed has."""

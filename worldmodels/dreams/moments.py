@@ -14,7 +14,7 @@ from torch import Tensor
 
 from worldmodels.core.seeding import Noise, integer, rng
 from worldmodels.data.embeddings import EmbeddedEpisode, Embeddings
-from worldmodels.data.store import Shard, evenly
+from worldmodels.data.store import Shard
 from worldmodels.models.base import State, WorldModel
 from worldmodels.models.perceive import perceive
 
@@ -34,8 +34,7 @@ class Moments(NamedTuple):
 
 def some_episodes(embeddings: Embeddings, among: Sequence[Shard] | None = None) -> list[EmbeddedEpisode]:
     """Up to EPISODES training episodes, of shards spread evenly over all, or over those that are named."""
-    all_of_them = embeddings.rollouts.shards if among is None else among
-    shards = [all_of_them[index] for index in evenly(len(all_of_them), EPISODES)]
+    shards = embeddings.rollouts.spread(EPISODES, among)
     each = -(-EPISODES // len(shards))
     return [episode for shard in shards for episode in embeddings.episodes(shard)[:each]][:EPISODES]
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from worldmodels.core.errors import UserError
 from worldmodels.core.seeding import rng
-from worldmodels.models.base import WORLD, State, WorldModel, hiding
+from worldmodels.models.base import WorldModel, hiding
 
 
 def check_worlds(model: WorldModel, dropout: float) -> None:
@@ -19,18 +19,7 @@ def check_worlds(model: WorldModel, dropout: float) -> None:
         )
 
 
-def in_world(state: State, dropout: float, uniform: Tensor) -> State:
-    """A state (B, ...) whose rows each are in a dropout world of their own.
-
-    Args:
-        state: of a model that has worlds.
-        dropout: share of z and h that is hidden.
-        uniform: float32 (B, model.worlds) in (0, 1).
-    """
-    return state | {WORLD: hiding(dropout, uniform)}
-
-
-def luck_of(model: WorldModel, seeds: list[int]) -> Tensor:
-    """Numbers that decide the world of each seed, float32 (B, model.worlds), the same for all who dream that."""
+def worlds_of(model: WorldModel, dropout: float, seeds: list[int]) -> Tensor:
+    """The dropout world of each seed, float32 (B, model.worlds), the same for all who dream that."""
     drawn = [torch.from_numpy(rng(seed, "world").random(model.worlds, "float32")) for seed in seeds]
-    return torch.stack(drawn).to(model.starts.device)
+    return hiding(dropout, torch.stack(drawn)).to(model.starts.device)

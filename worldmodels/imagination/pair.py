@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from worldmodels.acting.actor import Actor
-from worldmodels.core import checkpoint, schema, seeding
+from worldmodels.core import checkpoint, schema
 from worldmodels.core.errors import UserError
-from worldmodels.dreams.worlds import in_world
-from worldmodels.models.base import State, WorldModel
+from worldmodels.models.base import WORLD, State, WorldModel, drawn_worlds
 from worldmodels.models.heads import RewardHead
 from worldmodels.settings.models import ActorCriticSettings, PPOSettings
 from worldmodels.training.train import load_moments
@@ -110,8 +109,7 @@ class Pair(Generic[S]):
         if not self._dropout:
             return state
         rows = len(next(iter(state.values())))
-        luck = seeding.uniform(generator, rows, self._model.worlds).to(self._device)
-        return in_world(state, self._dropout, luck)
+        return state | {WORLD: drawn_worlds(self._dropout, rows, self._model.worlds, generator, self._device)}
 
     def networks(self) -> dict[str, Any]:
         """Both, with their optimizers, as plain data and tensors."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodels.core.device import autocast
+from worldmodels.core.seeding import uniform
 from worldmodels.data.source import Wanted
 from worldmodels.settings.models import MemorySettings, ModelSettings, name_of
 
@@ -263,9 +264,15 @@ class Pairing(nn.Module, WorldModel):
         return self.vision.encode(obs)
 
 
-def hiding(share: float, uniform: Tensor) -> Tensor:
-    """What numbers are multiplied by, of which a share is hidden: 0, or what keeps their mean; as many as `uniform`."""
-    return (uniform >= share).to(uniform.dtype) / (1 - share)
+def hiding(share: float, drawn: Tensor) -> Tensor:
+    """What numbers are multiplied by, of which a share is hidden: 0, or what keeps their mean; as many as the uniform
+    ones that were drawn."""
+    return (drawn >= share).to(drawn.dtype) / (1 - share)
+
+
+def drawn_worlds(share: float, rows: int, size: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    """A world for each row, (B, Z + H), in which that share of its `size` numbers is hidden."""
+    return hiding(share, uniform(generator, rows, size).to(device))
 
 
 def world_of(state: State) -> State:
@@ -281,9 +288,9 @@ def shown(z: Tensor, h: Tensor, world: Tensor | None) -> tuple[Tensor, Tensor]:
     return z * of_z, h * of_h
 
 
-def normal(uniform: Tensor) -> Tensor:
+def normal(drawn: Tensor) -> Tensor:
     """Standard normal numbers from uniform ones."""
-    return torch.erfinv(uniform * 2 - 1) * math.sqrt(2)  # a fifth of ndtri's time
+    return torch.erfinv(drawn * 2 - 1) * math.sqrt(2)  # a fifth of ndtri's time
 
 
 def sample_code(embed: Tensor, noise: Tensor) -> Tensor:

@@ -18,9 +18,9 @@ from worldmodels.models.base import (
     Pairing,
     State,
     Vision,
+    drawn_worlds,
     end_loss,
     end_of,
-    hiding,
     in_its_precision,
     normal,
     sample_code,
@@ -149,8 +149,8 @@ class MDNRNN(Memory[MDNRNNSettings]):
         c = carry.get("c", z.new_zeros(rows, self.hidden_size))
         given = Given(batch["action"], batch["is_first"].float(), h, c)
         if self.training and self.settings.dropout:
-            luck = uniform(generator, rows, self.code_size + self.hidden_size).to(z.device)
-            given = given._replace(world=hiding(self.settings.dropout, luck))
+            size = self.code_size + self.hidden_size
+            given = given._replace(world=drawn_worlds(self.settings.dropout, rows, size, generator, z.device))
         if self.training and self.settings.self_fed:
             z = self._partly_own(z, given, generator)
         hs, h, c = self._unroll(z, given)

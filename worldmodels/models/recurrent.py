@@ -19,9 +19,9 @@ from worldmodels.models.base import (
     Pairing,
     State,
     Vision,
+    drawn_worlds,
     end_loss,
     end_of,
-    hiding,
     in_its_precision,
     sample_code,
     world_of,
@@ -141,8 +141,8 @@ class RSSMMemory(Memory[RSSMSettings]):
         code = sample_code(embed, torch.randn(rows, steps, self.code_size, generator=generator).to(embed.device))
         world = None
         if self.training and self.settings.dropout:
-            hidden = uniform(generator, rows, rssm.latent.size + rssm.hidden_size).to(embed.device)
-            world = hiding(self.settings.dropout, hidden)
+            size = rssm.latent.size + rssm.hidden_size
+            world = drawn_worlds(self.settings.dropout, rows, size, generator, embed.device)
         states = rssm.unroll(embed, batch["arrival_action"], is_first, noise, world)
         total, kl = balanced_kl(rssm.latent, states.posterior, rssm.prior(states.h), self.settings.free_nats)
         metrics = {"kl": kl}
