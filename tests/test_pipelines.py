@@ -308,11 +308,14 @@ def test_run_equals_its_stages_by_hand_however_often_it_is_stopped(doom: Path, t
     assert time.monotonic() - began < 10
 
 
+ROUNDS = "--rounds 2 --round-episodes 3 --keep-vision --warm-start --round-share 0.5"
+
+
 @pytest.mark.timeout(1200)
 def test_a_further_round_learns_from_what_the_last_one_played(doom: Path, tmp_path: Path) -> None:
     shutil.copytree(doom, tmp_path, dirs_exist_ok=True)
     first = learnt(tmp_path)
-    printed = run(tmp_path, f"{RUN} --rounds 2 --round-episodes 3 --keep-vision")
+    printed = run(tmp_path, f"{RUN} {ROUNDS}")
     found = learnt(tmp_path)
     assert first.items() <= found.items()
     old = {path.name: path for path in (tmp_path / "data/doom/rollouts").glob("*.h5")}
@@ -325,8 +328,9 @@ def test_a_further_round_learns_from_what_the_last_one_played(doom: Path, tmp_pa
     assert found["runs/doom/memory/model.safetensors"] != found["runs/doom/round2/memory/model.safetensors"]
     page = (again / "report.html").read_text()
     assert "--policy runs/doom/controller/tau1.15" in page and "--also data/doom" in page
+    assert "--start-from runs/doom" in page
     assert len(re.findall(r"^our controller in the real doom +[\d.]+ ±", printed, re.M)) == 2
-    assert "all of runs/doom is done already" in run(tmp_path, f"{RUN} --rounds 2 --round-episodes 3 --keep-vision")
+    assert "all of runs/doom is done already" in run(tmp_path, f"{RUN} {ROUNDS}")
 
 
 @pytest.mark.parametrize(

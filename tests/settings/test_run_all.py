@@ -56,6 +56,15 @@ def test_each_further_round_is_a_run_of_its_own_in_the_first_ones_folder() -> No
     assert parse_all([*line.split(), "--rounds", "2"]).config("collect", 2).episodes == 9
     kept = parse_all([*line.split(), "--rounds", "2", "--keep-vision"])
     assert [part.stage for part in kept.parts[4:]] == ["evaluate", "collect", "memory", "controller", "evaluate"]
+    warm = parse_all([*line.split(), "--rounds", "3", "--warm-start", "--round-share", "0.25", "--learner", "ppo"])
+    asked = [warm.config(stage, 3) for stage in ("vision", "memory", "controller")]
+    assert [str(one.start_from) for one in asked] == ["r/round2", "r/round2", "r/round2/controller/ppo-tau1"]
+    whole = warm.config("controller").model.updates
+    assert (asked[0].steps, asked[1].steps) == (2, round(warm.config("memory").steps / 4))
+    assert asked[2].model.updates == whole / 4 and warm.config("controller").start_from == Path()
+    goes_on = parse_all(["--vision", "hrssm", "--memory", "rssm", "--rounds", "2", "--warm-start"])
+    asked = [goes_on.config(stage, 2).start_from for stage in ("vision", "memory")]
+    assert asked == [Path("runs/doom"), Path()]
     noisy = parse_all(["--rounds", "2", "--noise", "0.3", "--collect.patience", "9"])
     asked = [(noisy.config("collect", number).noise, noisy.config("collect", number).patience) for number in (1, 2)]
     assert asked == [(0.1, 9), (0.3, 9)]

@@ -134,7 +134,7 @@ def test_what_cannot_be_is_refused_in_a_line(trained: ControllerConfig, world: W
     with pytest.raises(UserError, match="nowhere"):
         train_controller(asked(world, run, data=tmp_path / "nowhere"))
     assert not (run / "controller").exists()
-    with pytest.raises(UserError, match="is an actor, which is not evolved; leave it out"):
+    with pytest.raises(UserError, match="was trained, and this C is to be evolved; leave it out"):
         train_controller(world.controller(run=run, start_from=trained.folder, dream=False, name="on"))
     with pytest.raises(UserError, match="--inputs proj is not among"):
         train_controller(asked(world, run, inputs=("proj",)))

@@ -23,7 +23,7 @@ from worldmodels.imagination.learner import ActorCritic
 from worldmodels.imagination.ppo import PPO
 from worldmodels.models.base import WorldModel
 from worldmodels.settings.commands import EvaluateConfig
-from worldmodels.settings.models import ActorCriticSettings, ActorSettings, PPOSettings
+from worldmodels.settings.models import ActorCriticSettings, PPOSettings
 from worldmodels.settings.shared import usual
 from worldmodels.settings.stages import ControllerConfig, MemoryConfig, VisionConfig
 
@@ -55,8 +55,8 @@ def evolution(config: ControllerConfig, asked: Asked = None) -> float:
     costs += [Cost("real step, final scores", real, times, "the same, baselines too", _cores(config))]
     size = _actor_checkpoint(numbers) if spec.actor else _search_checkpoint(numbers)
     sizes = [size._replace(bytes=(len(config.tau) or 1) * size.bytes), own_memory()]
-    steps = _updates(config) if spec.actor else f"{config.generations} generations"
-    title = f"{steps} of C of {config.spec.label}, a dry run"
+    unit, count = config.length
+    title = f"{count} {unit} of C of {config.spec.label}, a dry run"
     counted = f"every episode counts --max-steps {config.max_steps:,} steps"
     if config.horizon:
         counted += f", while {'tested' if spec.actor else 'evolving'} --horizon {config.horizon:,}"
@@ -71,11 +71,6 @@ def _search_checkpoint(numbers: int) -> Size:
 def _actor_checkpoint(numbers: int) -> Size:
     """Actor and critic with two moments each, a slow critic or the dreams in hand, and the best actors."""
     return Size("disk: checkpoint", 4 * 9 * numbers, f"an actor of {numbers:,} numbers, its critic, and Adam's moments")
-
-
-def _updates(config: ControllerConfig) -> str:
-    assert isinstance(config.model, ActorSettings)
-    return f"{config.model.updates} updates"
 
 
 def evaluation(config: EvaluateConfig, controller: ControllerConfig, asked: Asked = None) -> float:
@@ -197,9 +192,7 @@ def _update(config: ControllerConfig, spec: ControllerSpec, model: WorldModel) -
 
 
 def _tests(config: ControllerConfig) -> int:
-    settings = config.model
-    steps = settings.updates if isinstance(settings, ActorSettings) else config.generations
-    return -(-steps // config.test_every)
+    return -(-config.length[1] // config.test_every)
 
 
 def _how(config: ControllerConfig) -> str:

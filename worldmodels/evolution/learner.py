@@ -33,6 +33,11 @@ class Learner(Protocol):
         """(D,), what is to be tested and kept."""
         ...
 
+    def start_from(self, params: np.ndarray, checkpoint: Path) -> None:
+        """Begins, before its first step, with the numbers (D,) of another C, and with what else of that lies in
+        `checkpoint`, if that exists."""
+        ...
+
     def advance(self) -> dict[str, float]:
         """One step. Returns its line of metrics. Raises UserError if what comes of it is no number."""
         ...
@@ -57,7 +62,6 @@ class Evolution:
         config: of stage 4.
         world: where candidates are tried.
         num_params: D.
-        start: (D,), where it begins; zero, if nothing is given.
     """
 
     unit = "gen"
@@ -65,13 +69,11 @@ class Evolution:
     save_every = 1
     finishes = False
 
-    def __init__(
-        self, config: ControllerConfig, world: Evaluator, num_params: int, start: np.ndarray | None = None
-    ) -> None:
+    def __init__(self, config: ControllerConfig, world: Evaluator, num_params: int) -> None:
         self.total = config.generations
         self._config = config
         self._world = world
-        self._search = CMAES(num_params, config.pop_size, config.sigma0, seeding.integer(config.seed, "cma"), start)
+        self._search = self._new(np.zeros(num_params))
 
     @property
     def step(self) -> int:
@@ -80,6 +82,14 @@ class Evolution:
     @property
     def params(self) -> np.ndarray:
         return self._search.mean
+
+    def start_from(self, params: np.ndarray, checkpoint: Path) -> None:
+        """Searches about `params`, which is all that it takes over."""
+        self._search = self._new(params)
+
+    def _new(self, mean: np.ndarray) -> CMAES:
+        seed = seeding.integer(self._config.seed, "cma")
+        return CMAES(len(mean), self._config.pop_size, self._config.sigma0, seed, mean)
 
     def advance(self) -> dict[str, float]:
         generation = self.step

@@ -110,6 +110,10 @@ class ActorCritic(Pair[ActorCriticSettings]):
             "scale": scale,
         }
 
+    def check(self, state: dict[str, Any], source: Path) -> None:
+        """See Pair."""
+        schema.check(state, STATE, source)
+
     def state(self) -> dict[str, Any]:
         """All that changes from update to update, as plain data and tensors."""
         more = {"step": self.step, "slow": self.slow.state_dict(), "scale": self.scale.quantiles}
@@ -121,11 +125,14 @@ class ActorCritic(Pair[ActorCriticSettings]):
         Raises:
             UserError: naming the file `source`, if that was of another actor and critic, or is damaged.
         """
-        schema.check(state, STATE, source)
+        self._take_over(state, source)
         self.load_networks(state, source)
+        self.step = state["step"]
+
+    def _take_over(self, state: dict[str, Any], source: Path) -> None:
+        super()._take_over(state, source)
         checkpoint.load_weights(self.slow, state["slow"], source)
         self.scale.quantiles = state["scale"].to(self._device)
-        self.step = state["step"]
 
     @torch.no_grad()
     def _follow(self) -> None:

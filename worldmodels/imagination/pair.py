@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from worldmodels.acting.actor import Actor
 from worldmodels.core import checkpoint, schema
 from worldmodels.core.errors import UserError
+from worldmodels.core.report import say
 from worldmodels.models.base import WORLD, State, WorldModel, drawn_worlds
 from worldmodels.models.heads import RewardHead
 from worldmodels.settings.models import ActorCriticSettings, PPOSettings
@@ -28,6 +29,8 @@ NETWORKS: dict[str, schema.Check] = {
     "critic_optimizer": MOMENTS,
 }
 """What `Pair.networks` is."""
+RUN = schema.fields(None, schema.anything, search=schema.anything)
+"""The checkpoint of a run of stage 4, as far as it is a learner's."""
 S = TypeVar("S", ActorCriticSettings, PPOSettings)
 
 
@@ -96,6 +99,27 @@ class Pair(Generic[S]):
             UserError: if a gradient is not finite; nothing was changed by it.
         """
         raise NotImplementedError
+
+    def check(self, state: dict[str, Any], source: Path) -> None:
+        """Raises UserError naming the file `source`, if `state` is none of this learner's."""
+        raise NotImplementedError
+
+    def start_from(self, params: np.ndarray, beside: Path) -> None:
+        """Begins with the numbers (D,) of another actor, and with the critic in the checkpoint `beside`, if it exists.
+
+        Raises:
+            UserError: naming `beside`, if that is another learner's, or damaged.
+        """
+        self.actor.given(torch.from_numpy(params)[None].to(self._device))
+        if beside.exists():
+            self._take_over(checkpoint.load(beside, "controller run", RUN)["search"], beside)
+        else:
+            say(f"note: {beside} is not there, so the critic begins anew")
+
+    def _take_over(self, state: dict[str, Any], source: Path) -> None:
+        """What judges an actor, as `state` has it."""
+        self.check(state, source)
+        checkpoint.load_weights(self.critic, state["critic"], source)
 
     def advance(self) -> dict[str, float]:
         """An update, and how long it took."""

@@ -120,6 +120,10 @@ class PPO(Pair[PPOSettings]):
             "reward": decided.reward.mean() / self._settings.hold,
         }
 
+    def check(self, state: dict[str, Any], source: Path) -> None:
+        """See Pair."""
+        schema.check(state, STATE, source)
+
     def state(self) -> dict[str, Any]:
         """All that changes from update to update, as plain data and tensors."""
         return self.networks() | {"step": self.step, "dreams": dict(self._dreams), "age": self._age}
@@ -130,7 +134,7 @@ class PPO(Pair[PPOSettings]):
         Raises:
             UserError: naming the file `source`, if that was of another actor and critic, or is damaged.
         """
-        schema.check(state, STATE, source)
+        self.check(state, source)
         needed = {name: (value.dtype, value.shape) for name, value in self._dreams.items()}
         held = {name: (value.dtype, value.shape) for name, value in state["dreams"].items()}
         if held != needed or state["age"].shape != self._age.shape:

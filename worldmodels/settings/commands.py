@@ -101,6 +101,17 @@ class RunConfig(InPrecision, OnDevice, OnCluster, Stage):
     """Episodes that C plays for each further round, beside those of before. 0: as many as were played for the first."""
     keep_vision: bool = setting(False, free=True, only=Only("--rounds", lambda asked: asked.rounds > 1))
     """Further rounds see by the first one's V, which is not trained anew."""
+    warm_start: bool = setting(False, free=True, only=Only("--rounds", lambda asked: asked.rounds > 1))
+    """In further rounds V, M and C begin with the weights of the round before, instead of anew (an rssm with those of
+    its HRSSM, as always)."""
+    round_share: float = setting(
+        1.0,
+        most=1.0,
+        free=True,
+        only=Only("--rounds", lambda asked: asked.rounds > 1),
+    )
+    """What further rounds learn for: this share of the first one's steps, updates or generations. With --warm-start a
+    small share is enough."""
 
 
 @dataclass(frozen=True, kw_only=True)

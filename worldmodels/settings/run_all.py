@@ -152,17 +152,37 @@ def _further(
         UserError: if there are several such controllers.
     """
     first, last = before[0], before[-1]
+    of_first = {part.stage: part.config for part in before if part.round == 1}
     controllers = next(part.config for part in reversed(before) if part.stage == "controller").each()
     if len(controllers) > 1:
         taus = " ".join(f"{one.tau[0]:g}" for one in controllers)
         raise UserError(f"--tau {taus}: of several controllers none is to play for the next round; give --rounds 1")
     episodes = config.round_episodes or first.config.episodes
     told = {"--run": first.run / f"round{number}", "--data": first.data / f"round{number}"}
-    played = {"--policy": controllers[0].folder, "--also": last.data, "--episodes": episodes}
-    kept = [one for one in owned["collect"] if one.known not in played]
+    asked: dict[str, dict[str, object]] = {
+        "collect": {"--policy": controllers[0].folder, "--also": last.data, "--episodes": episodes},
+        "vision": _shortened(config, "steps", of_first["vision"].steps),
+        "memory": _shortened(config, "steps", of_first["memory"].steps),
+        "controller": _shortened(config, *of_first["controller"].length),
+    }
+    if config.warm_start:
+        begins = {"vision": last.run, "memory": last.run, "controller": controllers[0].folder}
+        if of_first["vision"].vision in of_first["memory"].model.CONTINUES:
+            del begins["memory"]  # which begins with what V has just learnt
+        asked |= {stage: asked[stage] | {"--start-from": place} for stage, place in begins.items()}
     places = [one for one in shared if one.known not in told] + _typed(told)
-    parts = _round(places, owned | {"collect": kept + _typed(played)}, number)
+    parts = _round(places, owned | {stage: _instead(owned[stage], flags) for stage, flags in asked.items()}, number)
     return [part for part in parts if not (config.keep_vision and part.stage == "vision")]
+
+
+def _shortened(config: RunConfig, name: str, whole: int) -> dict[str, object]:
+    """How long a stage of a further round learns, if not as long as the first one's."""
+    return {} if config.round_share == 1 else {flag(name): max(1, round(config.round_share * whole))}
+
+
+def _instead(given: list[Given], asked: Mapping[str, object]) -> list[Given]:
+    """The flags of a stage, with those that are `asked` in place of what was typed."""
+    return [one for one in given if one.known not in asked] + _typed(asked)
 
 
 def _typed(values: Mapping[str, object]) -> list[Given]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from worldmodels.core.errors import UserError
 from worldmodels.settings.environments import record_of
 from worldmodels.settings.flags import Only, check_numbers, flag, setting
-from worldmodels.settings.models import MDNRNNSettings, MemorySettings, ModelSettings, VAESettings, named
+from worldmodels.settings.models import ActorSettings, MDNRNNSettings, MemorySettings, ModelSettings, VAESettings, named
 from worldmodels.settings.shared import DREAMT, EVOLVED, InPrecision, OnCluster, OnDevice, Stage
 
 MANY = 10_000_000  # steps or generations: what is more would not end
@@ -91,6 +91,9 @@ class TrainConfig(InPrecision, OnDevice, Stage):
     """Adam's step size at the start."""
     final_learning_rate: float = setting(1e-4)
     """Adam's step size at the end; it falls geometrically in between."""
+    start_from: Path = setting(Path())
+    """Another run, of the same environment and settings: V (stage 2) or M (stage 3) begins with its weights instead of
+    anew, while Adam and the learning rate begin anew."""
     clip: float = setting(0.0, zero=True)
     """Each element of the gradient is clipped to [-clip, clip]; 0 for no clipping."""
     max_norm: float = setting(0.0, zero=True)
@@ -178,9 +181,9 @@ class ControllerConfig(InPrecision, OnDevice, OnCluster, Stage):
     """Episodes per candidate; all candidates of a generation meet the same seeds."""
     sigma0: float = setting(0.1, only=EVOLVED)
     """CMA-ES's first step size."""
-    start_from: Path = setting(Path(), only=EVOLVED)
-    """A controller's folder, or a run that holds exactly one: evolution begins at its numbers instead of at zero, in
-    another world perhaps (evolved in dreams, now in reality)."""
+    start_from: Path = setting(Path())
+    """A controller's folder, or a run that holds exactly one: C begins with its numbers instead of anew, in another
+    world perhaps (evolved in dreams, now in reality). An actor's critic comes along, if its checkpoint lies beside."""
     max_steps: int = setting(1000, most=MANY)
     """Steps after which an episode, dreamt or real, is truncated."""
     test_every: int = setting(10)
@@ -240,6 +243,13 @@ class ControllerConfig(InPrecision, OnDevice, OnCluster, Stage):
             raise UserError(
                 f"--tau {' '.join(map(str, self.tau))} names one twice: two would share the folder {twice[0]}"
             )
+
+    @property
+    def length(self) -> tuple[str, int]:
+        """The setting that says how long its learner learns, and what it says."""
+        if isinstance(self.model, ActorSettings):
+            return "updates", self.model.updates
+        return "generations", self.generations
 
     @property
     def folder(self) -> Path:

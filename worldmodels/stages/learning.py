@@ -26,10 +26,9 @@ from worldmodels.imagination.starts import starts
 from worldmodels.models.base import WorldModel
 from worldmodels.settings.flags import flag
 from worldmodels.settings.models import ActorCriticSettings, PPOSettings
-from worldmodels.settings.shared import plain
 from worldmodels.settings.stages import ControllerConfig
 from worldmodels.show import plots
-from worldmodels.training.run import Run
+from worldmodels.training.run import CHECKPOINT, Run
 from worldmodels.training.train import patient
 from worldmodels.workers.local import Workers
 
@@ -41,7 +40,6 @@ class Manner(NamedTuple):
 
     does: str  # to C
     did: str
-    steps: Callable[[ControllerConfig], str]  # that it was asked for
     draw: Callable[..., None]  # the plot of its metrics
     caption: str
 
@@ -49,7 +47,6 @@ class Manner(NamedTuple):
 OF_ACTORS = Manner(
     "train",
     "trained",
-    lambda config: f"{plain(config)['updates']} updates",
     plots.imagined,
     "What {} expects of its dreams, and its tests",
 )
@@ -57,7 +54,6 @@ MANNERS = {
     "cma-es": Manner(
         "evolve",
         "evolved",
-        lambda config: f"{config.generations} generations",
         plots.fitness,
         "Fitness of {} over generations",
     ),
@@ -99,6 +95,8 @@ def learn(config: ControllerConfig, workers: Workers, failures: list[str]) -> Le
     if config.horizon and not model.moments:
         raise UserError(f"--horizon: {config.run}/memory kept no moments of episodes; run stage 3 again with --fresh")
     learner = _learner(config, spec, model, tried)
+    if config.start_from != Path():
+        _start(config, spec, learner)
     run = Run(config.folder, config, "controller", model=models.fingerprint(config.run))  # after what may be refused
     try:
         chosen = _steps(config, run, learner, world, real)
@@ -113,11 +111,11 @@ def learn(config: ControllerConfig, workers: Workers, failures: list[str]) -> Le
 
 
 def _evolution(config: ControllerConfig, spec: ControllerSpec, model: WorldModel, world: Evaluator) -> Evolution:
-    """CMA-ES, over the numbers of a new controller. Raises UserError as `_start` does."""
+    """CMA-ES, over the numbers of a new controller."""
     numbers = spec.controller(model).num_params
     if numbers > FULL_COVARIANCE_LIMIT:
         say(f"{numbers} numbers are too many for a full covariance matrix: CMA-ES keeps its diagonal only")
-    return Evolution(config, world, numbers, _start(config, spec, numbers))
+    return Evolution(config, world, numbers)
 
 
 def _learner(config: ControllerConfig, spec: ControllerSpec, model: WorldModel, tried: Evaluator) -> Learner:
@@ -154,25 +152,28 @@ def _actor_critic(config: ControllerConfig, settings: ActorCriticSettings, spec:
     return ActorCritic(model, actor, spec.inputs, begin, settings, *luck)
 
 
-def _start(config: ControllerConfig, spec: ControllerSpec, numbers: int) -> np.ndarray | None:
-    """Where evolution begins, (D,); None for zero.
+def _start(config: ControllerConfig, spec: ControllerSpec, learner: Learner) -> None:
+    """Has a new learner begin with the numbers of the controller of --start-from.
 
     Raises:
-        UserError: if the controller of --start-from acts otherwise than this one is to.
+        UserError: if that acts otherwise than this one is to.
     """
-    if config.start_from == Path():
-        return None
-    other, params, _ = load_controller(config.start_from, "--start-from")
-    if other.actor:
-        raise UserError(f"--start-from {config.start_from} is an actor, which is not evolved; leave it out")
-    for name in ("inputs", "hidden_size", "bias"):
+    given = f"--start-from {config.start_from}"
+    other, params, about = load_controller(config.start_from, "--start-from")
+    if bool(other.actor) != bool(spec.actor):
+        theirs, ours = ("trained", "evolved") if other.actor else ("evolved", "trained")
+        raise UserError(f"{given} was {theirs}, and this C is to be {ours}; leave it out, or give another --learner")
+    for name in ("inputs",) if spec.actor else ("inputs", "hidden_size", "bias"):
         theirs = getattr(other, name)
         if theirs != getattr(spec, name):
             typed = " ".join(theirs) if name == "inputs" else str(theirs)
-            raise UserError(f"--start-from {config.start_from} has {flag(name)} {typed}; give that, too")
+            raise UserError(f"{given} has {flag(name)} {typed}; give that, too")
+    if other.actor != spec.actor:
+        raise UserError(f"{given} has another network; give its --learner, --units, --layers and --actions, too")
+    numbers = len(learner.params)
     if len(params) != numbers:
-        raise UserError(f"--start-from {config.start_from} has {len(params)} numbers, not {numbers}; leave it out")
-    return params
+        raise UserError(f"{given} has {len(params)} numbers, not {numbers}; leave it out")
+    learner.start_from(params, Path(about["folder"]) / CHECKPOINT)
 
 
 def _steps(

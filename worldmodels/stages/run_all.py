@@ -173,6 +173,9 @@ def _files(plan: Plan, part: Part) -> Iterator[Path]:
     if part.stage == "collect" and Path(part.config.policy).is_dir():
         yield from Path(part.config.policy).rglob("controller.safetensors")
     yield from {"collect": [], "vision": models[:1]}.get(part.stage, models)
+    begun = getattr(part.config, "start_from", Path())
+    if begun != Path():
+        yield begun / ("controller.safetensors" if part.stage == "controller" else f"{part.stage}/model.safetensors")
     if part.stage in ("controller", "evaluate"):
         each = plan.config("controller", part.round).each() if part.stage == "controller" else []
         folders = [one.folder for one in each] or [part.config.run]

@@ -103,7 +103,8 @@ def _report(
         if result.real:
             scores[f"{where}: real"] = result.real
     rows = [(name, score, f"± {score.ci:.1f}", score.n) for name, score in scores.items()]
-    title = f"C of {config.spec.label} after {MANNERS[config.learner].steps(config)}"
+    unit, count = config.length
+    title = f"C of {config.spec.label} after {count} {unit}"
     record.table(title, ("", "return, mean ± std", "95 % of the mean", "n"), rows)
     record.note(*played_anew(failures))
 

@@ -49,6 +49,7 @@ def train_memory(config: MemoryConfig) -> None:
     built_on = {"vision": embeddings.vision_fingerprint, "rollouts": rollouts.fingerprint}
     torch.manual_seed(seeding.integer(config.seed, "memory", "weights"))
     memory = models.class_of(config.memory, "memory").build(config.model, rollouts, vision)
+    models.start_from(memory, config.start_from, "memory")
     rows = config.batch_size * distributed.world_size()
     source = Source("memory", config.seed, rollouts, rows, config.shuffle_buffer, CHECKED, embeddings, device)
     if config.real_episodes and config.model.termination and _die(rollouts) and distributed.is_main():

@@ -35,6 +35,7 @@ def train_vision(config: VisionConfig) -> None:
         files.check_writable(config.data / "codes")  # now, for codes are written hours later
     torch.manual_seed(seeding.integer(config.seed, "vision", "weights"))
     vision = models.class_of(config.vision, "vision").build(config.model, rollouts)
+    models.start_from(vision, config.start_from, "vision")
     rows = config.batch_size * distributed.world_size()
     source = Source("vision", config.seed, rollouts, rows, config.shuffle_buffer, EXAMPLES, device=device)
     run = Run(config.run / "vision", config, "vision", rollouts=rollouts.fingerprint)  # after all that may be refused

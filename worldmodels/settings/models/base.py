@@ -21,6 +21,9 @@ class ModelSettings:
 class MemorySettings(ModelSettings):
     """What every M is asked: how its dreams pay, and whether they end."""
 
+    # The Vs that have a recurrent model of their own, from which this M goes on.
+    CONTINUES: ClassVar[tuple[str, ...]] = ()
+
     reward: Literal["head", "alive", "none"] = "head"
     """What a dream pays: head (predicted), alive (1 per step: the paper's Doom), none (the paper's CarRacing)."""
     termination: bool = True

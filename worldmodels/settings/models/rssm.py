@@ -13,6 +13,7 @@ from worldmodels.settings.models.recurrent import PAPER, SMALL, RecurrentSetting
 class RSSMSettings(RecurrentSettings, DropoutSettings):
     """M of the robust family. On codes of an HRSSM it goes on from V's own, and has its sizes."""
 
+    CONTINUES: ClassVar[tuple[str, ...]] = ("hrssm",)
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "all": {"termination_weight": 1.0},
         "tiny": SMALL | {"sequence_length": 16, "steps": 200},
