@@ -86,8 +86,8 @@ class Place:
     """Where a stage takes place: in which environment, and in which folders."""
 
     env: str = setting("doom", leads=True)
-    """Environment: doom, carracing, dmc:<domain>-<task> (dmc:walker-walk, dmc:manipulation-reach_duplo), or any
-    Gymnasium id whose observation is an image (my_package:MyEnv-v0)."""
+    """Environment: doom, carracing, dmc:<domain>-<task> (dmc:walker-walk, dmc:manipulation-reach_duplo),
+    maniskill:<task> (maniskill:PushCube), or any Gymnasium id whose observation is an image (my_package:MyEnv-v0)."""
     action_repeat: int = setting(
         1,
         most=MOST_REPEATS,

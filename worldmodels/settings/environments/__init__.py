@@ -8,6 +8,7 @@ from worldmodels.core.errors import UserError
 from worldmodels.settings.environments.carracing import CARRACING
 from worldmodels.settings.environments.dmc import DMC
 from worldmodels.settings.environments.doom import DOOM
+from worldmodels.settings.environments.maniskill import MANISKILL
 from worldmodels.settings.environments.other import OTHER
 from worldmodels.settings.environments.record import PRESET_NAMES, STAGES, Environment, Presets, Published, Settings
 
@@ -26,7 +27,7 @@ __all__ = [
     "register",
 ]
 
-_RECORDS = {record.name: record for record in (DOOM, CARRACING, DMC)}
+_RECORDS = {record.name: record for record in (DOOM, CARRACING, DMC, MANISKILL)}
 
 
 def register(record: Environment) -> None:
