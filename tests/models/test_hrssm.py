@@ -107,6 +107,18 @@ def _terms(vision: HRSSM) -> dict[str, torch.Tensor]:
     return parts
 
 
+def test_masks_can_spare_what_moves() -> None:
+    """Of as many cells, those that are left then show more of what changes."""
+    vision = make(mask_spares="motion")
+    data = batch()
+    clean = hrssm._centred(data["obs"]).unflatten(0, data["is_first"].shape)
+    blind = make()
+    seen = [one._visible(clean, torch.Generator().manual_seed(0)) for one in (vision, blind)]
+    assert seen[0].shape == (*data["is_first"].shape, 64, 64) and seen[1].shape == seen[0].shape[1:]
+    assert float(losses(vision)[0]) != float(losses(blind)[0])
+    assert make(mask_ratio=0.0, mask_spares="motion")._visible(clean, torch.Generator()).all()
+
+
 def test_where_gradients_go_and_where_they_stop() -> None:
     """HRSSM section 10, check 2."""
     vision = make()

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from worldmodels.models.masks import BLOCK, GRID, cubes
+from worldmodels.models.masks import BLOCK, GRID, SPARED, cubes, cubes_that_spare_motion
 
 
 def cells(visible: torch.Tensor) -> torch.Tensor:
@@ -37,3 +37,34 @@ def test_a_length_that_is_no_multiple_of_four_is_cut() -> None:
 def test_cells_are_hidden_alike_often() -> None:
     grid = cells(cubes(4 * 3000, 0.5, 64, torch.Generator().manual_seed(1)))
     assert torch.allclose(grid.mean(0), torch.full((6, 6), 0.5), atol=0.05)
+
+
+def drifting(rows: int, length: int) -> torch.Tensor:
+    """Grey sequences (B, T, 3, 64, 64) in which a small bright square goes right, in each at another height."""
+    frames = torch.zeros(rows, length, 3, 64, 64)
+    for row in range(rows):
+        for t in range(length):
+            frames[row, t, :, 15 * row + 2 : 15 * row + 6, 3 * t : 3 * t + 4] = 1.0
+    return frames
+
+
+@pytest.mark.parametrize("ratio", [0.3, 0.5, 0.6])
+def test_what_moves_is_spared_and_as_much_is_hidden_as_before(ratio: float) -> None:
+    frames = drifting(3, 18)
+    visible = cubes_that_spare_motion(frames, ratio, torch.Generator().manual_seed(0))
+    assert visible.shape == (3, 18, 64, 64) and ((visible == 0) | (visible == 1)).all()
+    hidden = torch.stack([(cells(one) == 0).sum((1, 2)) for one in visible])
+    assert (hidden == round(ratio * 36)).all()
+    assert torch.equal(frames * visible[:, :, None], frames)  # the square is seen throughout
+    assert not torch.equal(visible[0], visible[1])  # each sequence has its own
+    blind = cubes(18, ratio, 64, torch.Generator().manual_seed(0))
+    assert not torch.equal(frames * blind[:, None], frames)
+
+
+def test_only_where_nothing_else_is_left_is_motion_hidden() -> None:
+    frames = torch.rand(2, 8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    frames[:, :, :, :, 32:] = 0.5  # nothing moves there
+    just = cubes_that_spare_motion(frames, (36 - SPARED) / 36, torch.Generator().manual_seed(1))
+    grid = torch.stack([cells(one) for one in just])
+    assert ((grid == 1).sum((2, 3)) == SPARED).all() and (grid[..., 3:] == 0).all()
+    assert (cubes_that_spare_motion(frames[:, :1], 0.5, torch.Generator()) == 0).float().mean() > 0.4

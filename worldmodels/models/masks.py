@@ -2,9 +2,11 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 GRID = 6  # cells per side: 64 // 10
 BLOCK = 4  # frames
+SPARED = GRID * GRID // 3  # cells of a block in which most moves
 
 
 def cubes(length: int, ratio: float, side: int, generator: torch.Generator) -> Tensor:
@@ -13,9 +15,46 @@ def cubes(length: int, ratio: float, side: int, generator: torch.Generator) -> T
     In each block of 4 frames the same round(ratio * 36) cells of a 6x6 grid are hidden, drawn anew for each block.
     """
     blocks = -(-length // BLOCK)
-    hidden = round(ratio * GRID * GRID)
-    order = torch.rand(blocks, GRID * GRID, generator=generator).argsort(1)
-    cells = torch.ones(blocks, GRID * GRID).scatter_(1, order[:, :hidden], 0.0).unflatten(1, (GRID, GRID))
-    cell = torch.arange(side) * GRID // side  # nearest neighbour: cells of 10 or 11 pixels
-    visible: Tensor = cells[:, cell][:, :, cell].repeat_interleave(BLOCK, 0)
-    return visible[:length]
+    return _visible(torch.rand(blocks, GRID * GRID, generator=generator), ratio, side)[:length]
+
+
+def cubes_that_spare_motion(frames: Tensor, ratio: float, generator: torch.Generator) -> Tensor:
+    """What stays visible of sequences (B, T, C, S, S), each with cubes of its own: float32 (B, T, S, S), 1 or 0.
+
+    As many cells are hidden as of `cubes`, but the third of each block that changes most from frame to frame only after
+    all others (ours: something small that matters would be hidden as often as any wall).
+    """
+    length = frames.shape[1]
+    moved = _pooled(_change(frames))
+    luck = torch.rand(moved.shape, generator=generator).to(moved.device)
+    spared = torch.zeros_like(luck).scatter_(2, moved.topk(SPARED, 2).indices, 1.0)
+    return _visible(luck + spared, ratio, frames.shape[-1])[:, :length]
+
+
+def _change(frames: Tensor) -> Tensor:
+    """How much each pixel differs from the frame before, (B, T, S, S); of the first frame, from the one after."""
+    steps = (frames[:, 1:] - frames[:, :-1]).abs().mean(2)
+    return torch.cat([steps[:, :1], steps], 1) if frames.shape[1] > 1 else torch.zeros_like(frames[:, :, 0])
+
+
+def _pooled(change: Tensor) -> Tensor:
+    """Sums over the cells of each block, (B, blocks, 36), of (B, T, S, S)."""
+    cell = F.one_hot(_cell(change.shape[-1]), GRID).to(change)
+    cells = torch.einsum("bthw,hi,wj->btij", change, cell, cell).flatten(2)
+    whole = F.pad(cells, (0, 0, 0, -cells.shape[1] % BLOCK))
+    blocks: Tensor = whole.unflatten(1, (-1, BLOCK)).sum(2)
+    return blocks
+
+
+def _cell(side: int) -> Tensor:
+    """The row or column of cells that each of `side` pixels lies in: cells of 10 or 11 pixels, by nearest neighbour."""
+    return torch.arange(side) * GRID // side
+
+
+def _visible(order: Tensor, ratio: float, side: int) -> Tensor:
+    """(..., blocks * 4, side, side), where of each block's cells (..., blocks, 36) the lowest in `order` are hidden."""
+    hidden = order.argsort(-1)[..., : round(ratio * GRID * GRID)]
+    cells = torch.ones_like(order).scatter_(-1, hidden, 0.0).unflatten(-1, (GRID, GRID))
+    cell = _cell(side).to(order.device)
+    visible: Tensor = cells[..., cell, :][..., cell].repeat_interleave(BLOCK, -3)
+    return visible

@@ -29,6 +29,9 @@ class HRSSMSettings(RecurrentSettings):
     """Grey out cubes of space-time for the branch that is trained."""
     mask_ratio: float = setting(0.5, only=Only("--mask", lambda model: model.mask))
     """Share of each frame that is greyed out."""
+    mask_spares: Literal["nothing", "motion"] = setting("nothing", only=Only("--mask", lambda model: model.mask))
+    """What those cubes leave out as long as there is anything else: nothing (as published), or motion, the third of the
+    cells of each block in which most changes from frame to frame."""
     bisimulation: bool = True
     """The bisimulation loss."""
     foresight: tuple[int, ...] = setting((), least=2, most=100_000)
