@@ -1,8 +1,6 @@
 """An actor and a critic, as users train them: stage 4 with --learner actor-critic."""
 
 import dataclasses
-import os
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +9,11 @@ import torch
 
 from tests.conftest import SMALL, World
 from tests.stages.test_train_controller import history, link
-from tests.training.test_train import stop_at
 from worldmodels import models
 from worldmodels.acting.actor import Actor
 from worldmodels.acting.controller_spec import FILE, Network, load_controller, save_controller
-from worldmodels.core import checkpoint
 from worldmodels.core.errors import UserError
 from worldmodels.data.store import Rollouts
-from worldmodels.imagination.learner import ActorCritic
 from worldmodels.page.contents import Pilot
 from worldmodels.settings.commands import EvaluateConfig
 from worldmodels.settings.models import ActorCriticSettings, RSSMSettings
@@ -43,41 +38,6 @@ def trained(world: World, tmp_path_factory: pytest.TempPathFactory) -> Controlle
     config = asked(world, link(world, tmp_path_factory.mktemp("run")))
     train_controller(config)
     return config
-
-
-def test_resume_equals_never_having_stopped(
-    trained: ControllerConfig, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Killed after a test, before its checkpoint; then stopped by Ctrl-C, which waits for the update in hand."""
-    config = asked(world, link(world, tmp_path), final_episodes=0)
-    stop_at(3, monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        train_controller(config)
-    monkeypatch.undo()
-    stands = checkpoint.load(config.folder / "checkpoint.safetensors", "controller run")
-    assert stands["step"] == 2 and stands["best"]["generation"] == 0
-    original = ActorCritic.update
-
-    def update(self: ActorCritic) -> dict:
-        if self.step == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-        return original(self)
-
-    monkeypatch.setattr(ActorCritic, "update", update)
-    with pytest.raises(KeyboardInterrupt):
-        train_controller(config)
-    monkeypatch.undo()
-    stands = checkpoint.load(config.folder / "checkpoint.safetensors", "controller run")
-    assert stands["step"] == 4 and stands["best"]["generation"] == 3
-    train_controller(config)
-    (straight, about), (resumed, again) = (load_controller(c.folder)[1:] for c in (trained, config))
-    assert np.array_equal(straight, resumed) and about["generation"] == again["generation"] in (3, 5)
-    lines = [
-        [{k: v for k, v in line.items() if not k.startswith("real_")} for line in history(c.folder)]
-        for c in (trained, config)
-    ]
-    assert lines[0] == lines[1] and [line["step"] for line in lines[0]] == [3, 5]
-    assert lines[0][0]["actor_loss"] != lines[0][1]["actor_loss"]
 
 
 def test_what_people_look_at_is_there(trained: ControllerConfig) -> None:

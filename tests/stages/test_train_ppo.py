@@ -1,8 +1,6 @@
 """PPO in dreams, as users train by it: stage 4 with --learner ppo."""
 
 import dataclasses
-import os
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +8,7 @@ import pytest
 import torch
 
 from tests.conftest import World
-from tests.stages.test_train_controller import history, link
-from tests.training.test_train import stop_at
+from tests.stages.test_train_controller import link
 from worldmodels.acting.controller_spec import load_controller
 from worldmodels.core.errors import UserError
 from worldmodels.imagination.ppo import PPO
@@ -34,36 +31,6 @@ def trained(world: World, tmp_path_factory: pytest.TempPathFactory) -> Controlle
     config = asked(world, link(world, tmp_path_factory.mktemp("run")))
     train_controller(config)
     return config
-
-
-def test_resume_equals_never_having_stopped(
-    trained: ControllerConfig, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Killed after a test, before its checkpoint; then stopped by Ctrl-C, which waits for the update in hand."""
-    config = asked(world, link(world, tmp_path), final_episodes=0)
-    stop_at(3, monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        train_controller(config)
-    monkeypatch.undo()
-    original = PPO.update
-
-    def update(self: PPO) -> dict:
-        if self.step == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-        return original(self)
-
-    monkeypatch.setattr(PPO, "update", update)
-    with pytest.raises(KeyboardInterrupt):
-        train_controller(config)
-    monkeypatch.undo()
-    train_controller(config)
-    (straight, about), (resumed, again) = (load_controller(c.folder)[1:] for c in (trained, config))
-    assert np.array_equal(straight, resumed) and about["generation"] == again["generation"]
-    lines = [
-        [{k: v for k, v in line.items() if not k.startswith("real_")} for line in history(c.folder)]
-        for c in (trained, config)
-    ]
-    assert lines[0] == lines[1] and [line["step"] for line in lines[0]] == [1, 2, 3, 4, 5]
 
 
 def test_what_comes_of_it_is_a_controller_like_any_other(trained: ControllerConfig) -> None:
