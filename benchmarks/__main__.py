@@ -45,7 +45,11 @@ def main() -> None:
     if options.groups:  # some rows do not replace a record of all
         return
     precision = resolved("auto", torch.device("cpu"))
-    about = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
+    about: dict[str, Any] = {
+        "machine": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+    }
     about |= {"precision": precision, "rounds": options.rounds, "rows": [_plain(r) for r in results]}
     path = Path(OUT.format(precision))
     with atomic(path) as aside:

@@ -54,7 +54,7 @@ def play_both(seed: int, steps: int, driver: Driver, **options: Any) -> list[dic
         assert found.dtype == np.uint8 and np.array_equal(expected[:ROWS], found[:ROWS]), f"step {step}"
         assert rest == other, f"step {step}"  # reward, terminated, truncated, info
         over = rest[1] or rest[2]
-        ends += [rest[3]] if over else []
+        ends += rest[3:] if over else []
     theirs.close()
     ours.close()
     return ends

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -174,10 +175,10 @@ def test_a_failing_disk_is_not_called_damage(tmp_path: Path, monkeypatch: pytest
     path.write_bytes(shard())
     read_shard(path)
 
-    def fails(self: files.FileIO, into: object) -> int:
+    def fails(self: FileIO, into: object) -> int:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(files, "FileIO", type("Failing", (files.FileIO,), {"readinto": fails}))
+    monkeypatch.setattr(files, "FileIO", type("Failing", (FileIO,), {"readinto": fails}))
     with pytest.raises(UserError, match=r"0\.h5 cannot be read \(Input/output error\): its disk fails"):
         read_shard(path)
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from worldmodels.models import published
+from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.mixture import nll, split
 from worldmodels.settings.environments import Published
 from worldmodels.stages.import_published import GAMES, recognised
@@ -160,7 +161,7 @@ def test_the_published_m_leaves_unused_dimensions_at_their_entropy() -> None:
     assert unused_nats(wrong) > 1.5
 
 
-def unused_nats(memory: published.MDNRNN) -> float:
+def unused_nats(memory: MDNRNN) -> float:
     """Of codes that are all prior, along which M is led: nats for each dimension that V leaves unused."""
     generator = torch.Generator().manual_seed(0)
     h = c = torch.zeros(64, 256)

@@ -134,9 +134,9 @@ def test_v_and_m_of_another_env_are_refused(world: World, tmp_path: Path) -> Non
 
 def test_the_papers_ablations(world: World, tmp_path: Path) -> None:
     run = link(world, tmp_path)
-    for name, changes, count in (("z", {}, 9), ("z-40", {"hidden_size": 40}, 401)):
-        changes |= {"inputs": ("z",), "bias": True, "generations": 1, "name": name}
-        train_controller(world.controller(run=run, **changes))
+    for name, units, count in (("z", 0, 9), ("z-40", 40, 401)):
+        common = {"inputs": ("z",), "bias": True, "generations": 1, "name": name}
+        train_controller(world.controller(run=run, hidden_size=units, **common))
         assert len(load_controller(run / "controller" / name)[1]) == count
 
 
