@@ -13,18 +13,18 @@ import torch
 
 from worldmodels.core.errors import UserError
 from worldmodels.core.seeding import integer
-from worldmodels.data.episode import Episode
-from worldmodels.data.store import evenly, open_shard
+from worldmodels.data.store import evenly
 from worldmodels.dreams.dream import Dream
 from worldmodels.dreams.gym import FPS
 from worldmodels.page.contents import Contents, Pilot, Planning, dials, sample_end
+from worldmodels.page.held_out import HeldOut
 from worldmodels.page.messages import HIDDEN, NEW_WORLDS, PLANNING, SAMPLED, WORLDS, YOU, Message
 from worldmodels.page.reality import Past, Reality, past_of, remembered
 from worldmodels.page.recording import Recording
 from worldmodels.show.films import MAX_FRAMES
 
 THUMBNAILS = 16
-OWN = 0  # the number of the episode that was just met; those from 1 on are held out
+OWN = 0  # the number of the episode that was just met
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Session:
         self._dreamt = Life()
         self._lived = Life()
         self._past: Past | None = None  # what this one set out from; None: a beginning
-        self._held: dict[int, Episode] = {}  # held-out episodes that were opened
+        self._held_out = HeldOut(contents.shards, contents.env.label)
         self._begin()
 
     @property
@@ -220,7 +220,7 @@ class Session:
             assert self._real  # else it has no frames
             self._past = self._real.past(frame)
         else:
-            self._past = past_of(self._held[episode], frame)
+            self._past = past_of(self._held_out.episode(episode), frame)
         self._begin()
         return [self._frame(fresh=True)]
 
@@ -278,24 +278,13 @@ class Session:
 
     def _episodes(self) -> list[dict[str, Any]]:
         own = [{"number": OWN, "name": "what just happened"}] if self._real else []
-        shards = enumerate(self._contents.shards, 1)
-        return own + [{"number": number, "name": f"held out, {path.stem}"} for number, path in shards]
+        return own + self._held_out.listed()
 
     def _frames(self, episode: int) -> Sequence[np.ndarray]:
         """What was seen in an episode. Raises UserError if there is none of that number."""
         if episode == OWN and self._real:
             return self._real.frames
-        if not 1 <= episode <= len(self._contents.shards):
-            raise UserError(f"there is no episode {episode}")
-        if episode not in self._held:
-            self._held = {episode: self._opened(episode)}
-        return list(self._held[episode].obs)
-
-    def _opened(self, episode: int) -> Episode:
-        shard = open_shard(self._contents.shards[episode - 1])
-        if shard.attributes["env"] != self._contents.env.label:
-            raise UserError(f"{shard.path} comes from {shard.attributes['env']}, not {self._contents.env.label}")
-        return shard.episode(-1)
+        return list(self._held_out.episode(episode).obs)
 
     # How it looks.
 
