@@ -49,6 +49,15 @@ def run(folder: Path, command: str) -> str:
     return out
 
 
+def refused(folder: Path, command: str) -> str:
+    """The one line by which a command is refused."""
+    process = start(folder, command)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 1 and "Traceback" not in error
+    (line,) = error.strip().splitlines()
+    return line
+
+
 def stage(folder: Path, name: str, extra: str) -> str:
     return run(folder, f"{name} --preset tiny --workers 2 {SIZES[name]} {extra}")
 
@@ -331,6 +340,15 @@ def test_a_further_round_learns_from_what_the_last_one_played(doom: Path, tmp_pa
     assert "--start-from runs/doom" in page
     assert len(re.findall(r"^our controller in the real doom +[\d.]+ ±", printed, re.M)) == 2
     assert "all of runs/doom is done already" in run(tmp_path, f"{RUN} {ROUNDS}")
+    for given, message in (
+        (ROUNDS.replace("--warm-start ", ""), "runs/doom/round2 was begun with --warm-start; give that, or move"),
+        (
+            ROUNDS.replace("0.5", "0.25"),
+            "give --round-share and --memory.steps as before, or move runs/doom/round2 away",
+        ),
+    ):
+        assert message in refused(tmp_path, f"{RUN} {given}")
+    assert learnt(tmp_path) == found
 
 
 @pytest.mark.parametrize(
@@ -339,11 +357,9 @@ def test_a_further_round_learns_from_what_the_last_one_played(doom: Path, tmp_pa
         ("--evaluate.episodes 1", "--evaluate.episodes 1 tells no spread"),
         ("--inputs z nothing", "--inputs nothing is not among this model's features"),
         ("--env dooom", "--env dooom is unknown; did you mean doom?"),
+        ("--controller.start-from nowhere", "--controller.start-from nowhere holds no controller"),
     ],
 )
 def test_what_any_stage_would_refuse_is_refused_before_the_first(tmp_path: Path, flags: str, message: str) -> None:
-    process = start(tmp_path, f"run --preset tiny {flags}")
-    _, error = process.communicate(timeout=120)
-    assert process.returncode == 1 and message in error and "Traceback" not in error
-    assert len(error.strip().splitlines()) == 1
+    assert message in refused(tmp_path, f"run --preset tiny {flags}")
     assert not any(tmp_path.glob("data/*/rollouts/*"))

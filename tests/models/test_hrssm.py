@@ -107,16 +107,21 @@ def _terms(vision: HRSSM) -> dict[str, torch.Tensor]:
     return parts
 
 
-def test_masks_can_spare_what_moves() -> None:
-    """Of as many cells, those that are left then show more of what changes."""
-    vision = make(mask_spares="motion")
-    data = batch()
-    clean = hrssm._centred(data["obs"]).unflatten(0, data["is_first"].shape)
-    blind = make()
-    seen = [one._visible(clean, torch.Generator().manual_seed(0)) for one in (vision, blind)]
-    assert seen[0].shape == (*data["is_first"].shape, 64, 64) and seen[1].shape == seen[0].shape[1:]
-    assert float(losses(vision)[0]) != float(losses(blind)[0])
-    assert make(mask_ratio=0.0, mask_spares="motion")._visible(clean, torch.Generator()).all()
+def test_masks_can_spare_what_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each sequence then has masks of its own, by what its episodes show; without masks nothing is asked."""
+    asked = []
+    spare = masks.cubes_that_spare_motion
+
+    def noted(*given: Any) -> torch.Tensor:
+        asked.append((given[1], spare(*given)))
+        return asked[-1][1]
+
+    monkeypatch.setattr(masks, "cubes_that_spare_motion", noted)
+    assert float(losses(make(mask_spares="motion"))[0]) != float(losses(make())[0])
+    losses(make(mask_ratio=0.0, mask_spares="motion"))
+    ((is_first, visible),) = asked
+    assert torch.equal(is_first, batch()["is_first"]) and visible.shape == (3, 8, 64, 64)
+    assert not torch.equal(visible[0], visible[1])
 
 
 def test_where_gradients_go_and_where_they_stop() -> None:

@@ -48,10 +48,15 @@ def drifting(rows: int, length: int) -> torch.Tensor:
     return frames
 
 
+def began(frames: torch.Tensor) -> torch.Tensor:
+    """(B, T): 1 where an episode begins, here at the beginning alone."""
+    return torch.eye(1, frames.shape[1]).expand(len(frames), -1)
+
+
 @pytest.mark.parametrize("ratio", [0.3, 0.5, 0.6])
 def test_what_moves_is_spared_and_as_much_is_hidden_as_before(ratio: float) -> None:
     frames = drifting(3, 18)
-    visible = cubes_that_spare_motion(frames, ratio, torch.Generator().manual_seed(0))
+    visible = cubes_that_spare_motion(frames, began(frames), ratio, torch.Generator().manual_seed(0))
     assert visible.shape == (3, 18, 64, 64) and ((visible == 0) | (visible == 1)).all()
     hidden = torch.stack([(cells(one) == 0).sum((1, 2)) for one in visible])
     assert (hidden == round(ratio * 36)).all()
@@ -64,7 +69,26 @@ def test_what_moves_is_spared_and_as_much_is_hidden_as_before(ratio: float) -> N
 def test_only_where_nothing_else_is_left_is_motion_hidden() -> None:
     frames = torch.rand(2, 8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     frames[:, :, :, :, 32:] = 0.5  # nothing moves there
-    just = cubes_that_spare_motion(frames, (36 - SPARED) / 36, torch.Generator().manual_seed(1))
+    just = cubes_that_spare_motion(frames, began(frames), (36 - SPARED) / 36, torch.Generator().manual_seed(1))
     grid = torch.stack([cells(one) for one in just])
     assert ((grid == 1).sum((2, 3)) == SPARED).all() and (grid[..., 3:] == 0).all()
-    assert (cubes_that_spare_motion(frames[:, :1], 0.5, torch.Generator()) == 0).float().mean() > 0.4
+    assert (
+        cubes_that_spare_motion(frames[:, :1], began(frames)[:, :1], 0.5, torch.Generator()) == 0
+    ).float().mean() > 0.4
+
+
+def test_an_episode_that_begins_is_no_motion() -> None:
+    frames = drifting(3, 16)
+    frames[:, 6:] += 0.5  # another room
+    starts = began(frames).clone()
+    starts[:, 6] = 1
+    visible = cubes_that_spare_motion(frames, starts, 0.6, torch.Generator().manual_seed(0))
+    square = (frames == frames.amax((2, 3, 4), keepdim=True)).all(2)
+    assert (visible[square] == 1).all()
+
+
+def test_where_nothing_moves_all_cells_are_hidden_alike_often() -> None:
+    frames = torch.zeros(2000, 4, 1, 64, 64)
+    visible = cubes_that_spare_motion(frames, began(frames), 0.5, torch.Generator().manual_seed(0))
+    often = torch.stack([cells(one)[0] for one in visible]).mean(0)
+    assert torch.allclose(often, torch.full((6, 6), 0.5), atol=0.06)

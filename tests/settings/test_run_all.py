@@ -65,6 +65,10 @@ def test_each_further_round_is_a_run_of_its_own_in_the_first_ones_folder() -> No
     goes_on = parse_all(["--vision", "hrssm", "--memory", "rssm", "--rounds", "2", "--warm-start"])
     asked = [goes_on.config(stage, 2).start_from for stage in ("vision", "memory")]
     assert asked == [Path("runs/doom"), Path()]
+    line = ["--vision", "hrssm", "--memory", "rssm", "--rounds", "2", "--warm-start", "--memory.start-from", "x"]
+    assert [parse_all(line).config("memory", number).start_from for number in (1, 2)] == [Path("x"), Path()]
+    kept = parse_all([*line, "--keep-vision"])  # V learns nothing more, so M goes on from what it was
+    assert kept.config("memory", 2).start_from == Path("runs/doom")
     noisy = parse_all(["--rounds", "2", "--noise", "0.3", "--collect.patience", "9"])
     asked = [(noisy.config("collect", number).noise, noisy.config("collect", number).patience) for number in (1, 2)]
     assert asked == [(0.1, 9), (0.3, 9)]

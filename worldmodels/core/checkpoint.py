@@ -13,6 +13,7 @@ import json
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ TYPES = (
 
 def versions() -> dict[str, str]:
     """The versions that a result may depend on, for the record."""
-    names = ("worldmodels", "torch", "numpy", "cma", "gymnasium", "vizdoom", "dm_control", "mujoco")
+    names = ["worldmodels", "torch", "numpy", "cma", "gymnasium", "vizdoom", "dm_control", "mujoco"]
+    names += [extra for extra in ("mani_skill", "sapien") if find_spec(extra)]
     return {"python": platform.python_version()} | {name: version(name) for name in names}
 
 

@@ -25,7 +25,7 @@ NEEDED = "needed: uint8 (H, W, 3), and float32 (A,) in [-1, 1]"
 
 
 def make_env(env: str | EnvSpec, shrink: bool = True, **options: Any) -> gymnasium.Env:
-    """The environment called `env`: doom, carracing, dmc:DOMAIN-TASK, or any Gymnasium id that shows images.
+    """The environment called `env`: doom, carracing, dmc:DOMAIN-TASK, maniskill:TASK, or any Gymnasium id of images.
 
     Args:
         env: its name (`package:Id-v0` imports `package` first, as Gymnasium does), or an EnvSpec for action

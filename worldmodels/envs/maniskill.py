@@ -25,10 +25,12 @@ DRIVER = (
 CAMERA = "base_camera"
 SCENERY = {"table-workspace", "ground"}  # besides what is empty, and what can never move
 CONTROL = "pd_ee_delta_pose"
+REWARD = "normalized_dense"
 
 os.environ.setdefault("LP_NUM_THREADS", "1")  # lavapipe's: each worker has one core
 try:
     from mani_skill.envs.sapien_env import BaseEnv  # and with it all tasks, which register themselves
+    from mani_skill.utils.assets.data import is_data_source_downloaded
     from mani_skill.utils.registration import REGISTERED_ENVS
 except ImportError as error:
     raise UserError(f"maniskill environments need ManiSkill 3 ({error}); {INSTALL}") from error
@@ -46,7 +48,8 @@ class ManiSkill(gymnasium.Env):
         truth: tell the true state, the task's own, in `info["truth"]`.
 
     Raises:
-        UserError: if there is no such task, its robot cannot be led so, or nothing here can draw it.
+        UserError: if there is no such task, it has no dense reward, it lacks its assets, its robot cannot be led so, or
+            nothing here can draw it.
     """
 
     def __init__(self, name: str, background: Background | None = None, truth: bool = False) -> None:
@@ -109,17 +112,24 @@ def _made(name: str, shown: list[str]) -> BaseEnv:
     known = sorted({uid.rpartition("-v")[0] for uid in REGISTERED_ENVS})
     if name not in known:
         raise UserError(f"--env maniskill:{name} is unknown; {nearest(name, known)}")
-    uid = max(uid for uid in REGISTERED_ENVS if uid.rpartition("-v")[0] == name)
+    versions = [uid for uid in REGISTERED_ENVS if uid.rpartition("-v")[0] == name]
+    uid = max(versions, key=lambda uid: int(uid.rpartition("-v")[2]))
+    spec = REGISTERED_ENVS[uid]
+    if REWARD not in spec.cls.SUPPORTED_REWARD_MODES:
+        raise UserError(f"--env maniskill:{name} has no dense reward; take a task that has")
+    if missing := [asset for asset in spec.asset_download_ids if not is_data_source_downloaded(asset)]:
+        fetch = f"python -m mani_skill.utils.download_asset {missing[0]}"
+        raise UserError(f"--env maniskill:{name} needs its assets; please run '{fetch}'")
     asked: dict[str, Any] = {
         "num_envs": 1,
         "obs_mode": "+".join(shown),
         "control_mode": CONTROL,
-        "reward_mode": "normalized_dense",
+        "reward_mode": REWARD,
         "sim_backend": "physx_cpu",
         "render_backend": "cpu",
         "sensor_configs": {"height": OBS_SHAPE[0], "width": OBS_SHAPE[1]},
     }
-    if "panda" in (REGISTERED_ENVS[uid].cls.SUPPORTED_ROBOTS or ()):  # not one with a camera in its hand, which costs
+    if "panda" in (spec.cls.SUPPORTED_ROBOTS or ()):  # not one with a camera in its hand, which costs
         asked["robot_uids"] = "panda"
     try:
         made = gymnasium.make(uid, disable_env_checker=True, **asked).unwrapped
@@ -127,4 +137,6 @@ def _made(name: str, shown: list[str]) -> BaseEnv:
         if "physical device" in str(error):
             raise UserError(f"maniskill environments need Vulkan on the CPU ({error}); {DRIVER}") from error
         raise
+    except (AssertionError, KeyError, NotImplementedError) as error:  # what robots say that have no hand
+        raise UserError(f"--env maniskill:{name} cannot be led by changes of a hand's pose ({error})") from error
     return made

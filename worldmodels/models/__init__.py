@@ -160,25 +160,6 @@ def load_module(folder: Path, kind: str) -> tuple[Any, dict[str, Any]]:
     return module.eval(), tree
 
 
-def start_from(module: Trainable[Any], run: Path, kind: str) -> None:
-    """Has `module` begin with the weights of the V ("vision") or M ("memory") of another run; anew, if `run` is none.
-
-    Raises:
-        UserError: if that cannot be read, or is another kind of V or M, or of another size.
-    """
-    if run == Path():
-        return
-    other, _ = load_module(run / kind, kind)
-    held = other.family
-    if held != module.family:
-        raise UserError(f"--start-from {run} holds a {held}, not a {module.family}; give --{kind} {held}")
-    try:
-        checkpoint.check_weights(module, other.state_dict(), run / kind / FILE)
-    except UserError as error:
-        raise UserError(f"--start-from {run} has other settings than are asked for: {error}") from error
-    module.load_state_dict(other.state_dict())
-
-
 def _whole(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Weights in single precision, in which models compute and are trained; those to be handed on are kept in half."""
     return {name: value.float() if value.dtype == torch.float16 else value for name, value in weights.items()}

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from worldmodels.core.device import autocast
 from worldmodels.core.seeding import uniform
 from worldmodels.data.source import Wanted
+from worldmodels.models.heads import RewardHead
 from worldmodels.settings.models import MemorySettings, ModelSettings, name_of
 
 State = dict[str, Tensor]
@@ -172,6 +173,13 @@ class Trainable(nn.Module, abc.ABC, Generic[S]):
 
     def after_step(self) -> None:
         """Called after each gradient step."""
+
+    def take_over(self, other: Self) -> None:
+        """Begins with the weights of another of its kind and sizes, which may have learnt from data paid otherwise."""
+        self.load_state_dict(other.state_dict())
+        for mine, theirs in zip(self.modules(), other.modules(), strict=True):
+            if isinstance(mine, RewardHead) and isinstance(theirs, RewardHead):
+                mine.take_over(theirs)
 
 
 class Vision(Trainable[S]):

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 EPS = 1e-3
 BINS = 255
 LIMIT = 20.0
+UNLIKELY = 5.0  # nats by which values that were never met are less likely than the nearest that was
 
 
 class Dense(nn.Module):
@@ -75,6 +76,19 @@ class RewardHead(nn.Module):
             low, high = symlog(torch.tensor(reward_range, device="cpu")).tolist()
             high = max(high, low + 1e-3)  # a constant reward has no range
         self.register_buffer("bins", torch.linspace(low, high, BINS), persistent=False)
+
+    @torch.no_grad()
+    def take_over(self, other: "RewardHead") -> None:
+        """Begins with the weights of another, whose values may span another range: each value has the weights of the
+        nearest there, and those beyond are unlikely at first."""
+        self.load_state_dict(other.state_dict())
+        last = self.net[-1]
+        assert isinstance(last, nn.Linear)
+        at = (self.bins - other.bins[0]) / (other.bins[-1] - other.bins[0]) * (BINS - 1)
+        nearest = at.round().clamp(0, BINS - 1).long()
+        beyond = (at < -0.5) | (at > BINS - 0.5)
+        last.weight.copy_(last.weight[nearest])
+        last.bias.copy_(last.bias[nearest] - UNLIKELY * beyond)
 
     def forward(self, feat: Tensor) -> Tensor:
         """The expected reward (...,) after features (..., F)."""

@@ -251,17 +251,16 @@ class HRSSM(Vision[HRSSMSettings]):
     def _masked(self, clean: Tensor, batch: dict[str, Tensor], noise: Tensor, generator: torch.Generator) -> Unrolled:
         """The masked branch: the states that it infers from frames (B, T, 3, 64, 64) of which it sees a part."""
         rows, steps = clean.shape[:2]
-        visible = self._visible(clean, generator).to(clean.device)
-        visible = (
-            visible.unsqueeze(-1).repeat_interleave(3, -1).movedim(-1, -3)
-        )  # laid out as the frames: half the time
+        visible = self._visible(clean, batch["is_first"], generator).to(clean.device)
+        visible = visible.unsqueeze(-1).repeat_interleave(3, -1)
+        visible = visible.movedim(-1, -3)  # laid out as the frames: half the time
         embed = self.encoder((clean * visible).flatten(0, 1)).unflatten(0, (rows, steps))
         return self.rssm.unroll(embed, batch["arrival_action"], batch["is_first"].float(), noise)
 
-    def _visible(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+    def _visible(self, clean: Tensor, is_first: Tensor, generator: torch.Generator) -> Tensor:
         """What the masks leave of frames (B, T, 3, 64, 64): (T, 64, 64), or (B, T, 64, 64)."""
         if self.mask_ratio and self.settings.mask_spares == "motion":
-            return masks.cubes_that_spare_motion(clean, self.mask_ratio, generator)
+            return masks.cubes_that_spare_motion(clean, is_first, self.mask_ratio, generator)
         return masks.cubes(clean.shape[1], self.mask_ratio, clean.shape[-1], generator)
 
     @torch.no_grad()

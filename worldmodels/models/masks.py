@@ -18,23 +18,24 @@ def cubes(length: int, ratio: float, side: int, generator: torch.Generator) -> T
     return _visible(torch.rand(blocks, GRID * GRID, generator=generator), ratio, side)[:length]
 
 
-def cubes_that_spare_motion(frames: Tensor, ratio: float, generator: torch.Generator) -> Tensor:
+def cubes_that_spare_motion(frames: Tensor, is_first: Tensor, ratio: float, generator: torch.Generator) -> Tensor:
     """What stays visible of sequences (B, T, C, S, S), each with cubes of its own: float32 (B, T, S, S), 1 or 0.
 
     As many cells are hidden as of `cubes`, but the third of each block that changes most from frame to frame only after
-    all others (ours: something small that matters would be hidden as often as any wall).
+    all others (ours: something small that matters would be hidden as often as any wall). `is_first` (B, T) is 1 where
+    an episode begins, which is no motion.
     """
     length = frames.shape[1]
-    moved = _pooled(_change(frames))
+    moved = _pooled(_change(frames, is_first))
     luck = torch.rand(moved.shape, generator=generator).to(moved.device)
-    spared = torch.zeros_like(luck).scatter_(2, moved.topk(SPARED, 2).indices, 1.0)
+    spared = torch.zeros_like(luck).scatter_(2, moved.topk(SPARED, 2).indices, 1.0) * (moved > 0)
     return _visible(luck + spared, ratio, frames.shape[-1])[:, :length]
 
 
-def _change(frames: Tensor) -> Tensor:
-    """How much each pixel differs from the frame before, (B, T, S, S); of the first frame, from the one after."""
-    steps = (frames[:, 1:] - frames[:, :-1]).abs().mean(2)
-    return torch.cat([steps[:, :1], steps], 1) if frames.shape[1] > 1 else torch.zeros_like(frames[:, :, 0])
+def _change(frames: Tensor, is_first: Tensor) -> Tensor:
+    """How much each pixel differs from the frame before and from the one after, (B, T, S, S)."""
+    steps = (frames[:, 1:] - frames[:, :-1]).abs().mean(2) * (1 - is_first[:, 1:, None, None].float())
+    return F.pad(steps, (0, 0, 0, 0, 1, 0)) + F.pad(steps, (0, 0, 0, 0, 0, 1))
 
 
 def _pooled(change: Tensor) -> Tensor:

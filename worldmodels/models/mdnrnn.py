@@ -96,6 +96,17 @@ class MDNRNN(Memory[MDNRNNSettings]):
         memory.reward_std.fill_(max(std, 1e-3))  # a constant reward has no scale
         return memory
 
+    @torch.no_grad()
+    def take_over(self, other: Self) -> None:
+        """See Trainable. Rewards are expected as before, in units of the data that there is now."""
+        mean, std = self.reward_mean.clone(), self.reward_std.clone()
+        super().take_over(other)
+        if self.settings.reward == "head":
+            self.head.weight[-1] *= other.reward_std / std
+            self.head.bias[-1] = (self.head.bias[-1] * other.reward_std + other.reward_mean - mean) / std
+        self.reward_mean.copy_(mean)
+        self.reward_std.copy_(std)
+
     @property
     def wants(self) -> Sequences:
         """See Trainable."""

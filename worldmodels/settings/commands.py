@@ -89,8 +89,8 @@ class RunConfig(InPrecision, OnDevice, OnCluster, Stage):
 
     rounds: int = setting(1, most=100, free=True)
     """How often to go through all stages (the paper's iterative procedure). In each further round the C of the one
-    before plays, and V, M and C are trained anew on all episodes so far: in RUN/round2, RUN/round3 and so on, each a
-    run like any other."""
+    before plays, and V, M and C are trained, anew or by --warm-start, on all episodes so far: in RUN/round2, RUN/round3
+    and so on, each a run like any other."""
     round_episodes: int = setting(
         0,
         zero=True,
@@ -110,8 +110,7 @@ class RunConfig(InPrecision, OnDevice, OnCluster, Stage):
         free=True,
         only=Only("--rounds", lambda asked: asked.rounds > 1),
     )
-    """What further rounds learn for: this share of the first one's steps, updates or generations. With --warm-start a
-    small share is enough."""
+    """What further rounds learn for: this share of the first one's steps, updates or generations."""
 
 
 @dataclass(frozen=True, kw_only=True)

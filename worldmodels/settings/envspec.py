@@ -49,7 +49,7 @@ class EnvSpec:
     """An environment, and the background that it is shown in front of.
 
     Args:
-        name: doom, carracing, dmc:<domain>-<task>, or a Gymnasium id.
+        name: doom, carracing, dmc:<domain>-<task>, maniskill:<task>, or a Gymnasium id.
         action_repeat: how often each action is applied; rewards add up.
         distractor: what moves in the background.
         videos: folder of the clips, if that shows any.

@@ -166,9 +166,9 @@ def _further(
         "controller": _shortened(config, *of_first["controller"].length),
     }
     if config.warm_start:
-        begins = {"vision": last.run, "memory": last.run, "controller": controllers[0].folder}
-        if of_first["vision"].vision in of_first["memory"].model.CONTINUES:
-            del begins["memory"]  # which begins with what V has just learnt
+        begins: dict[str, Path] = {"vision": last.run, "memory": last.run, "controller": controllers[0].folder}
+        if of_first["vision"].vision in of_first["memory"].model.CONTINUES and not config.keep_vision:
+            begins["memory"] = Path()  # it begins with what V has just learnt
         asked |= {stage: asked[stage] | {"--start-from": place} for stage, place in begins.items()}
     places = [one for one in shared if one.known not in told] + _typed(told)
     parts = _round(places, owned | {stage: _instead(owned[stage], flags) for stage, flags in asked.items()}, number)
@@ -181,8 +181,9 @@ def _shortened(config: RunConfig, name: str, whole: int) -> dict[str, object]:
 
 
 def _instead(given: list[Given], asked: Mapping[str, object]) -> list[Given]:
-    """The flags of a stage, with those that are `asked` in place of what was typed."""
-    return [one for one in given if one.known not in asked] + _typed(asked)
+    """The flags of a stage, with those that are `asked` in place of what was typed; an empty path: without."""
+    flags = {name: value for name, value in asked.items() if value != Path()}
+    return [one for one in given if one.known not in asked] + _typed(flags)
 
 
 def _typed(values: Mapping[str, object]) -> list[Given]:

@@ -100,9 +100,9 @@ class Place:
     )
     """How often each action is applied before the next is asked for (dmc, carracing, and what of your own can)."""
     distractor: Distractor = setting("none", leads=True)
-    """What moves behind the actors: none, noise, stills (photographs, slowly panned), video (dmc, carracing, doom). Or
-    dcs, the Distracting Control Suite: camera, colours and sky change too (walker, cheetah, cartpole, reacher, finger
-    and ball_in_cup of dmc)."""
+    """What moves behind the actors: none, noise, stills (photographs, slowly panned), video (dmc, maniskill, carracing,
+    doom). Or dcs, the Distracting Control Suite: camera, colours and sky change too (walker, cheetah, cartpole,
+    reacher, finger and ball_in_cup of dmc)."""
     distractor_videos: Path = setting(Path(), free=True)
     """Folder of clips (mp4, avi, webm, mov, mkv, or a folder of jpg or png for each; sub-folders too): train/ and test/
     in it, or else the last quarter by name are for tests. The controller's final score, evaluate and probe show test
@@ -216,7 +216,9 @@ def defaults(config: Any) -> dict[str, Any]:
     """What the settings of a configuration, and of its model, are where nothing at all is said; as plain data."""
     declared = {field.name: field.default for part in parts_of(config) for field in dataclasses.fields(part)}
     return {
-        name: _plain(value) for name, value in declared.items() if isinstance(value, bool | int | float | str | tuple)
+        name: _plain(value)
+        for name, value in declared.items()
+        if isinstance(value, bool | int | float | str | tuple | Path)
     }
 
 

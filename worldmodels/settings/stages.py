@@ -92,8 +92,8 @@ class TrainConfig(InPrecision, OnDevice, Stage):
     final_learning_rate: float = setting(1e-4)
     """Adam's step size at the end; it falls geometrically in between."""
     start_from: Path = setting(Path())
-    """Another run, of the same environment and settings: V (stage 2) or M (stage 3) begins with its weights instead of
-    anew, while Adam and the learning rate begin anew."""
+    """Another run, whose V (stage 2) or M (stage 3) is of the same kind and sizes: that of this run begins with its
+    weights instead of anew, while Adam and the learning rate begin anew."""
     clip: float = setting(0.0, zero=True)
     """Each element of the gradient is clipped to [-clip, clip]; 0 for no clipping."""
     max_norm: float = setting(0.0, zero=True)
@@ -183,7 +183,8 @@ class ControllerConfig(InPrecision, OnDevice, OnCluster, Stage):
     """CMA-ES's first step size."""
     start_from: Path = setting(Path())
     """A controller's folder, or a run that holds exactly one: C begins with its numbers instead of anew, in another
-    world perhaps (evolved in dreams, now in reality). An actor's critic comes along, if its checkpoint lies beside."""
+    world perhaps (evolved in dreams, now in reality). An actor's critic comes along as it was at its last update, if
+    the checkpoint lies beside."""
     max_steps: int = setting(1000, most=MANY)
     """Steps after which an episode, dreamt or real, is truncated."""
     test_every: int = setting(10)

@@ -95,7 +95,7 @@ def learn(config: ControllerConfig, workers: Workers, failures: list[str]) -> Le
     if config.horizon and not model.moments:
         raise UserError(f"--horizon: {config.run}/memory kept no moments of episodes; run stage 3 again with --fresh")
     learner = _learner(config, spec, model, tried)
-    if config.start_from != Path():
+    if config.start_from != Path() and (config.fresh or not (config.folder / CHECKPOINT).exists()):
         _start(config, spec, learner)
     run = Run(config.folder, config, "controller", model=models.fingerprint(config.run))  # after what may be refused
     try:
@@ -160,6 +160,8 @@ def _start(config: ControllerConfig, spec: ControllerSpec, learner: Learner) -> 
     """
     given = f"--start-from {config.start_from}"
     other, params, about = load_controller(config.start_from, "--start-from")
+    if Path(about["folder"]) == config.folder.resolve():
+        raise UserError(f"{given} is where this command writes; give another --name")
     if bool(other.actor) != bool(spec.actor):
         theirs, ours = ("trained", "evolved") if other.actor else ("evolved", "trained")
         raise UserError(f"{given} was {theirs}, and this C is to be {ours}; leave it out, or give another --learner")
@@ -169,7 +171,11 @@ def _start(config: ControllerConfig, spec: ControllerSpec, learner: Learner) -> 
             typed = " ".join(theirs) if name == "inputs" else str(theirs)
             raise UserError(f"{given} has {flag(name)} {typed}; give that, too")
     if other.actor != spec.actor:
-        raise UserError(f"{given} has another network; give its --learner, --units, --layers and --actions, too")
+        differ = [f"{name} {value}" for name, value in vars(other.actor).items() if value != getattr(spec.actor, name)]
+        raise UserError(
+            f"{given} has another network ({', '.join(differ)}); give the --learner, --units, --layers and --actions "
+            "that it was trained with"
+        )
     numbers = len(learner.params)
     if len(params) != numbers:
         raise UserError(f"{given} has {len(params)} numbers, not {numbers}; leave it out")

@@ -33,6 +33,8 @@ class Finished(NamedTuple):
 def run_all(plan: Plan) -> None:
     """Does all that is not done yet, stage by stage."""
     _check_visions(plan)
+    if not plan.shared.fresh:
+        _check_starts(plan)
     if plan.shared.dry_run:
         _foresee(plan)
         return
@@ -173,13 +175,59 @@ def _files(plan: Plan, part: Part) -> Iterator[Path]:
     if part.stage == "collect" and Path(part.config.policy).is_dir():
         yield from Path(part.config.policy).rglob("controller.safetensors")
     yield from {"collect": [], "vision": models[:1]}.get(part.stage, models)
-    begun = getattr(part.config, "start_from", Path())
-    if begun != Path():
-        yield begun / ("controller.safetensors" if part.stage == "controller" else f"{part.stage}/model.safetensors")
+    yield from _begins_with(part)
     if part.stage in ("controller", "evaluate"):
         each = plan.config("controller", part.round).each() if part.stage == "controller" else []
         folders = [one.folder for one in each] or [part.config.run]
         yield from (folder / "controller.safetensors" for folder in folders)
+
+
+def _length(config: Any) -> float:
+    """How long a stage takes, in units of its own."""
+    if hasattr(config, "length"):
+        return float(config.length[1])
+    return float(getattr(config, "steps", 0) or config.episodes)
+
+
+def _begins_with(part: Part) -> list[Path]:
+    """What a stage takes weights from, by --start-from."""
+    begun = getattr(part.config, "start_from", Path())
+    if begun == Path():
+        return []
+    if part.stage == "controller":
+        return [*begun.rglob("controller.safetensors"), *begun.rglob("checkpoint.safetensors")]
+    return [begun / part.stage / "model.safetensors"]
+
+
+def _check_starts(plan: Plan) -> None:
+    """Raises UserError if what a stage of the first round is to begin with is not there, or if further rounds were
+    begun otherwise, or to learn for another time, than is asked for now."""
+    for part in plan.parts:
+        begins = getattr(part.config, "start_from", Path())
+        if part.round == 1 and begins != Path() and not any(path.is_file() for path in _begins_with(part)):
+            what = {"vision": "V", "memory": "M"}.get(part.stage, "controller")
+            raise UserError(f"--{part.stage}.start-from {begins} holds no {what}")
+        if part.round > 1 and part.stage in ("vision", "memory"):
+            _check_begun(part, plan.shared.warm_start)
+
+
+def _check_begun(part: Part, warm: bool) -> None:
+    place = part.run / part.stage
+    if place.is_symlink() or not (place / "model.safetensors").is_file():
+        return
+    try:
+        begun = json.loads(files.read_bytes(place / "config.json", 1 << 20))
+    except (ValueError, UserError):  # the stage itself tells what is wrong with it
+        return
+    advice = f"or move {part.run} away"
+    if (begun.get("start_from", ".") == ".") != (part.config.start_from == Path()):
+        how = "without --warm-start; leave it out," if warm else "with --warm-start; give that,"
+        raise UserError(f"{part.run} was begun {how} {advice}")
+    if begun.get("steps") != part.config.steps:
+        raise UserError(
+            f"{place} learnt for {begun.get('steps')} steps, not {part.config.steps}; give --round-share and "
+            f"--{part.stage}.steps as before, {advice}"
+        )
 
 
 def _foresee(plan: Plan) -> None:
@@ -207,7 +255,7 @@ def _foresee(plan: Plan) -> None:
     for index, part in enumerate(plan.parts):
         if part.round == 1:
             of_stage[part.stage] = estimates[part.stage](part.config) or 0.0
-        again = part.config.episodes / first.episodes if part.stage == "collect" else 1.0
+        again = _length(part.config) / _length(plan.config(part.stage))
         seconds.append(again * of_stage[part.stage])  # of further rounds, as far as the first one tells
         progress.tell(part=index, expected=seconds[-1])
     if not progress.is_told():

@@ -25,7 +25,7 @@ from worldmodels.settings.stages import MemoryConfig
 from worldmodels.show import films, pages, plots
 from worldmodels.show.record import Number, Record
 from worldmodels.training.run import Run
-from worldmodels.training.train import learn
+from worldmodels.training.train import learn, start_from
 from worldmodels.workers.local import Workers
 
 CHECKED = 4096  # held-out steps, about; a model whose state goes on is checked on whole episodes
@@ -40,6 +40,9 @@ def train_memory(config: MemoryConfig) -> None:
     rollouts = Rollouts(rollout_folder(config.data), config.spec.label)
     vision, _ = models.load_module(config.run / "vision", "vision")
     config = models.settled(config, vision)
+    torch.manual_seed(seeding.integer(config.seed, "memory", "weights"))
+    memory = models.class_of(config.memory, "memory").build(config.model, rollouts, vision)
+    start_from(memory, config, "memory")
     embeddings = Embeddings(config.data / "codes", rollouts, vision)
     device = prepare_device(config.device)
     if distributed.is_main():
@@ -47,9 +50,6 @@ def train_memory(config: MemoryConfig) -> None:
         embeddings.write(vision.to(device), device, config.precision)  # of episodes collected since V was trained
     distributed.barrier()
     built_on = {"vision": embeddings.vision_fingerprint, "rollouts": rollouts.fingerprint}
-    torch.manual_seed(seeding.integer(config.seed, "memory", "weights"))
-    memory = models.class_of(config.memory, "memory").build(config.model, rollouts, vision)
-    models.start_from(memory, config.start_from, "memory")
     rows = config.batch_size * distributed.world_size()
     source = Source("memory", config.seed, rollouts, rows, config.shuffle_buffer, CHECKED, embeddings, device)
     if config.real_episodes and config.model.termination and _die(rollouts) and distributed.is_main():

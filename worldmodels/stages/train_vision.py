@@ -17,7 +17,7 @@ from worldmodels.settings.stages import VisionConfig
 from worldmodels.show import pages, plots
 from worldmodels.show.record import Number, Record
 from worldmodels.training.run import Run
-from worldmodels.training.train import learn
+from worldmodels.training.train import learn, start_from
 
 EXAMPLES = 512  # held-out frames; sequences of them hold about as many
 
@@ -35,7 +35,7 @@ def train_vision(config: VisionConfig) -> None:
         files.check_writable(config.data / "codes")  # now, for codes are written hours later
     torch.manual_seed(seeding.integer(config.seed, "vision", "weights"))
     vision = models.class_of(config.vision, "vision").build(config.model, rollouts)
-    models.start_from(vision, config.start_from, "vision")
+    start_from(vision, config, "vision")
     rows = config.batch_size * distributed.world_size()
     source = Source("vision", config.seed, rollouts, rows, config.shuffle_buffer, EXAMPLES, device=device)
     run = Run(config.run / "vision", config, "vision", rollouts=rollouts.fingerprint)  # after all that may be refused

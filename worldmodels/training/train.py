@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from worldmodels import models
 from worldmodels.core import checkpoint, distributed, progress, schema, seeding
 from worldmodels.core.allocator import keep_freed_memory
 from worldmodels.core.device import autocast
@@ -19,7 +20,7 @@ from worldmodels.core.errors import UserError
 from worldmodels.data.source import Batch, Source
 from worldmodels.models.base import State, Trainable
 from worldmodels.settings.stages import TrainConfig
-from worldmodels.training.run import Run
+from worldmodels.training.run import CHECKPOINT, Run
 
 PARTLY_KNOWN = "ahead"  # of a batch: not a number where nobody knows
 LOG_EVERY = 25  # steps
@@ -50,6 +51,38 @@ def learn(module: Trainable[Any], source: Source, config: TrainConfig, run: Run)
     except UserError:
         run.abandon()
         raise
+
+
+def start_from(module: Trainable[Any], config: TrainConfig, kind: str) -> None:
+    """Has a new V ("vision") or M ("memory") begin with the weights of another run's, if --start-from names one.
+
+    Where there is a checkpoint to go on from, nothing is taken from there any more.
+
+    Raises:
+        UserError: if that cannot be read, is another kind of V or M or of other sizes, or is what this command writes.
+    """
+    source = config.start_from / kind
+    own = config.run / kind
+    if config.start_from == Path() or ((own / CHECKPOINT).exists() and not config.fresh):
+        return
+    given = f"--start-from {config.start_from}"
+    if source.resolve() == own.resolve():
+        raise UserError(f"{given} is where this command writes; give another --run")
+    try:
+        other, _ = models.load_module(source, kind)
+    except UserError as error:
+        raise UserError(f"{given}: {error}") from error
+    if other.family != module.family:
+        raise UserError(f"{given} holds a {other.family}, not a {module.family}; give --{kind} {other.family}")
+    if _sizes(other) != _sizes(module):
+        theirs = {name: value for name, value in other.config.items() if isinstance(value, bool | int | str)}
+        differ = [f"{name} {value}" for name, value in theirs.items() if module.config.get(name) != value]
+        raise UserError(f"{given} has weights of other sizes ({', '.join(differ)}); give what it was trained with")
+    module.take_over(other)
+
+
+def _sizes(module: torch.nn.Module) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in module.state_dict().items()}
 
 
 def fit(

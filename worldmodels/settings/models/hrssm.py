@@ -31,7 +31,7 @@ class HRSSMSettings(RecurrentSettings):
     """Share of each frame that is greyed out."""
     mask_spares: Literal["nothing", "motion"] = setting("nothing", only=Only("--mask", lambda model: model.mask))
     """What those cubes leave out as long as there is anything else: nothing (as published), or motion, the third of the
-    cells of each block in which most changes from frame to frame."""
+    cells of each block in which most changes from frame to frame (which a moving background does, too)."""
     bisimulation: bool = True
     """The bisimulation loss."""
     foresight: tuple[int, ...] = setting((), least=2, most=100_000)
