@@ -50,6 +50,14 @@ def test_the_card_tells_scores_and_settings(packed: PackConfig) -> None:
     assert str(packed.run) not in card.replace(str(packed.out), "")  # whose folders are nobody's business
 
 
+def test_what_was_packed_can_be_packed_again(packed: PackConfig, tmp_path: Path) -> None:
+    """It notes no settings, as its card alone had them: that is said, and hours of scoring are not lost over it."""
+    again = PackConfig(run=packed.out, out=tmp_path / "again", episodes=2, workers=0)
+    pack(again)
+    assert (again.out / CARD).read_text().count("nothing is noted here") == 3
+    assert np.array_equal(load_controller(again.out)[1], load_controller(packed.run)[1])
+
+
 def test_what_is_something_else_is_not_overwritten(packed: PackConfig, tmp_path: Path) -> None:
     pack(packed)  # its own folder is
     (tmp_path / "thesis.tex").write_text("years of work")

@@ -28,6 +28,7 @@ def pack(config: PackConfig) -> None:
     """Writes the folder, scores what is in it, and writes the card last."""
     models.load(config.run)  # V and M fit each other, or it ends here
     controllers = {folder.name: load_controller(folder) for folder in controllers_of(config.run)}
+    made = {part: _settings(config.run / part) for part in (*SETTINGS, *(f"controller/{name}" for name in controllers))}
     if config.out.exists() and any(config.out.iterdir()) and not (config.out / CARD).exists():
         raise UserError(f"--out {config.out} holds something else than a packed run; give another folder")
     files.check_writable(config.out)
@@ -43,7 +44,7 @@ def pack(config: PackConfig) -> None:
         there = dataclasses.replace(spec, run=config.out.resolve())
         save_controller(folder / FILE, there, params, {key: told[key] for key in told if key != "folder"})
         scores[name] = _score(config, folder, told)
-    files.write_text(config.out / CARD, _card(config, about, scores))
+    files.write_text(config.out / CARD, _card(config, about, scores, made))
     say(paths(card=config.out / CARD, run=config.out))
 
 
@@ -67,7 +68,12 @@ def _score(config: PackConfig, folder: Path, told: dict[str, Any]) -> dict[str, 
     )
 
 
-def _card(config: PackConfig, about: dict[str, Any], scores: dict[str, dict[str, Summary]]) -> str:
+def _card(
+    config: PackConfig,
+    about: dict[str, Any],
+    scores: dict[str, dict[str, Summary]],
+    made: dict[str, str],
+) -> str:
     """What it is, how good, how it was made."""
     lines = [
         f"# A world model of {about['env']}",
@@ -81,14 +87,15 @@ def _card(config: PackConfig, about: dict[str, Any], scores: dict[str, dict[str,
         lines += [f"## Scores of {name}", "", "| | return, mean ± std | 95 % of the mean | n |", "|---|---|---|---|"]
         lines += [f"| {who} | {score} | ± {score.ci:.1f} | {score.n} |" for who, score in each.items()]
         lines += [""]
-    for folder in (*SETTINGS, *(f"controller/{name}" for name in scores)):
-        lines += [f"## How {SETTINGS.get(folder, folder.split('/')[-1])} was made", "", *_settings(config.run / folder)]
+    for part, settings in made.items():
+        lines += [f"## How {SETTINGS.get(part, part.split('/')[-1])} was made", "", settings, ""]
     versions = ", ".join(f"{name} {number}" for name, number in checkpoint.versions().items())
     return "\n".join([*lines, "## Packed by", "", versions, ""])
 
 
-def _settings(folder: Path) -> list[str]:
-    """What was asked for, as the run noted it."""
-    asked = schema.read(folder / "config.json", schema.named(schema.anything))
+def _settings(folder: Path) -> str:
+    """What was asked for, as the run noted it; a packed run notes it on its card alone."""
+    record = folder / "config.json"
+    asked = schema.read(record, schema.named(schema.anything)) if record.exists() else {}
     told = [f"{name} {value}" for name, value in sorted(asked.items()) if name not in HIDDEN and value not in ("", [])]
-    return [", ".join(told) or "nothing is noted", ""]
+    return ", ".join(told) or "nothing is noted here"
