@@ -41,7 +41,7 @@ demo: $(READY)  ## an agent learns to survive in Doom inside its own dream, then
 	$(PY) -m worldmodels run --env doom --preset tiny --run runs/demo --data data/demo \
 		--dream --tau 1.15 --final-episodes 16
 
-test: $(READY)  ## the tests: eleven minutes on two cores
+test: $(READY)  ## the tests: twelve minutes on two cores
 	$(PY) -m pytest -n 2 --dist loadfile
 
 slow: $(READY)  ## those that take longer: campaigns of damage, the demo
