@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from worldmodels.core import files, progress
+from worldmodels.core import files, progress, schema
 from worldmodels.core.errors import UserError
 from worldmodels.core.report import lasting, say
 from worldmodels.settings.run_all import NOTES, Part, Plan
@@ -216,8 +216,9 @@ def _check_begun(part: Part, warm: bool) -> None:
     if place.is_symlink() or not (place / "model.safetensors").is_file():
         return
     try:
-        begun = json.loads(files.read_bytes(place / "config.json", 1 << 20))
-    except (ValueError, UserError):  # the stage itself tells what is wrong with it
+        begun = schema.parse(files.read_bytes(place / "config.json", 1 << 20))
+        schema.named(schema.anything)(begun)
+    except (schema.Wrong, UserError):  # the stage itself tells what is wrong with it
         return
     advice = f"or move {part.run} away"
     if (begun.get("start_from", ".") == ".") != (part.config.start_from == Path()):
