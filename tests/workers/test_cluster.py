@@ -177,6 +177,12 @@ def test_a_node_with_other_versions_is_told_of(workers: Workers, monkeypatch: py
         workers.map(square, [0])
 
 
+def test_a_node_may_have_an_extra_that_is_not_here(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+    fewer = {name: version for name, version in _versions().items() if name != "mujoco"}
+    monkeypatch.setattr("worldmodels.workers.cluster._versions", lambda: fewer)
+    assert workers.map(square, [3]) == [9]
+
+
 def test_files_are_found_by_tasks_on_nodes_that_do_not_share_the_disk(workers: Workers, tmp_path: Path) -> None:
     content = os.urandom(1000)
     (tmp_path / "a").mkdir()

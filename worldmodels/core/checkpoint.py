@@ -8,12 +8,13 @@ unnoticed. FIRST_FORMAT, which is still read, has a checksum over tensors and tr
 what does not fit the schema of its kind is told all the same.
 """
 
+import contextlib
+import functools
 import hashlib
 import json
 import platform
 from collections.abc import Mapping
-from importlib.metadata import version
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,17 @@ TYPES = (
 
 def versions() -> dict[str, str]:
     """The versions that a result may depend on, for the record."""
-    names = ["worldmodels", "torch", "numpy", "cma", "gymnasium", "vizdoom", "dm_control", "mujoco"]
-    names += [extra for extra in ("mani_skill", "sapien") if find_spec(extra)]
-    return {"python": platform.python_version()} | {name: version(name) for name in names}
+    names = ("worldmodels", "torch", "numpy", "cma", "gymnasium", "vizdoom", "dm_control", "mujoco")
+    return {"python": platform.python_version()} | {name: version(name) for name in names} | _versions_of_extras()
+
+
+@functools.cache  # what is absent is searched for everywhere
+def _versions_of_extras() -> dict[str, str]:
+    found = {}
+    for name in ("mani_skill", "sapien"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def save(path: Path, kind: str, tree: Mapping[str, Any]) -> None:

@@ -125,12 +125,17 @@ class ActorCritic(Pair[ActorCriticSettings]):
         Raises:
             UserError: naming the file `source`, if that was of another actor and critic, or is damaged.
         """
-        self._take_over(state, source)
+        self.check(state, source)
         self.load_networks(state, source)
+        self._load_slow(state, source)
         self.step = state["step"]
 
     def _take_over(self, state: dict[str, Any], source: Path) -> None:
         super()._take_over(state, source)
+        self._load_slow(state, source)
+
+    def _load_slow(self, state: dict[str, Any], source: Path) -> None:
+        """What follows the critic and the returns over many updates."""
         checkpoint.load_weights(self.slow, state["slow"], source)
         self.scale.quantiles = state["scale"].to(self._device)
 

@@ -8,7 +8,7 @@ from worldmodels.core.errors import UserError
 from worldmodels.data.episode import Episode
 from worldmodels.data.store import open_shard
 
-FIRST = 1  # the number of the first of them; 0 is what was just met
+FIRST = 1  # the number of the first of them
 
 
 class HeldOut:

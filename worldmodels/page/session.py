@@ -17,14 +17,14 @@ from worldmodels.data.store import evenly
 from worldmodels.dreams.dream import Dream
 from worldmodels.dreams.gym import FPS
 from worldmodels.page.contents import Contents, Pilot, Planning, dials, sample_end
-from worldmodels.page.held_out import HeldOut
+from worldmodels.page.held_out import FIRST, HeldOut
 from worldmodels.page.messages import HIDDEN, NEW_WORLDS, PLANNING, SAMPLED, WORLDS, YOU, Message
 from worldmodels.page.reality import Past, Reality, past_of, remembered
 from worldmodels.page.recording import Recording
 from worldmodels.show.films import MAX_FRAMES
 
 THUMBNAILS = 16
-OWN = 0  # the number of the episode that was just met
+OWN = FIRST - 1  # the number of the episode that was just met, before those that are held out
 
 
 @dataclass

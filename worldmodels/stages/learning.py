@@ -28,7 +28,7 @@ from worldmodels.settings.flags import flag
 from worldmodels.settings.models import ActorCriticSettings, PPOSettings
 from worldmodels.settings.stages import ControllerConfig
 from worldmodels.show import plots
-from worldmodels.training.run import CHECKPOINT, Run
+from worldmodels.training.run import CHECKPOINT, Run, goes_on
 from worldmodels.training.train import patient
 from worldmodels.workers.local import Workers
 
@@ -95,7 +95,7 @@ def learn(config: ControllerConfig, workers: Workers, failures: list[str]) -> Le
     if config.horizon and not model.moments:
         raise UserError(f"--horizon: {config.run}/memory kept no moments of episodes; run stage 3 again with --fresh")
     learner = _learner(config, spec, model, tried)
-    if config.start_from != Path() and (config.fresh or not (config.folder / CHECKPOINT).exists()):
+    if config.start_from != Path() and not goes_on(config.folder, config):
         _start(config, spec, learner)
     run = Run(config.folder, config, "controller", model=models.fingerprint(config.run))  # after what may be refused
     try:

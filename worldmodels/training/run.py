@@ -243,6 +243,11 @@ class Run:
                 )
 
 
+def goes_on(folder: Path, config: Stage) -> bool:
+    """Whether there is a state of the run in `folder` that this command goes on from."""
+    return (folder / CHECKPOINT).exists() and not config.fresh
+
+
 def _line(text: str) -> dict[str, Any] | None:
     """A line of metrics.jsonl, or None if it is none."""
     try:

@@ -20,7 +20,7 @@ from worldmodels.core.errors import UserError
 from worldmodels.data.source import Batch, Source
 from worldmodels.models.base import State, Trainable
 from worldmodels.settings.stages import TrainConfig
-from worldmodels.training.run import CHECKPOINT, Run
+from worldmodels.training.run import Run, goes_on
 
 PARTLY_KNOWN = "ahead"  # of a batch: not a number where nobody knows
 LOG_EVERY = 25  # steps
@@ -63,7 +63,7 @@ def start_from(module: Trainable[Any], config: TrainConfig, kind: str) -> None:
     """
     source = config.start_from / kind
     own = config.run / kind
-    if config.start_from == Path() or ((own / CHECKPOINT).exists() and not config.fresh):
+    if config.start_from == Path() or goes_on(own, config):
         return
     given = f"--start-from {config.start_from}"
     if source.resolve() == own.resolve():

@@ -220,7 +220,7 @@ def _serve(order: Order) -> Answer:
 def _carry_out(order: Order) -> Any:
     import ray
 
-    different = {name: theirs for name, theirs in _versions().items() if theirs != order.versions[name]}
+    different = {name: theirs for name, theirs in _versions().items() if theirs != order.versions.get(name, theirs)}
     if different:
         node = ray.util.get_node_ip_address()
         found = ", ".join(f"{n} {v}" for n, v in different.items())
