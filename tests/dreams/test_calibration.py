@@ -22,7 +22,7 @@ class Oracle:
     An action pays ten times the code it was taken at, plus itself; the world ends where the code is 0.
     """
 
-    action_size, code_size, noise_size, starts = 1, 1, 1, torch.tensor([[7.0]])
+    action_size, code_size, noise_size, members, starts = 1, 1, 1, 1, torch.tensor([[7.0]])
 
     def __init__(self) -> None:
         self.seen: list[tuple[float, float, float]] = []

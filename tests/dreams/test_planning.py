@@ -25,6 +25,7 @@ class Linear:
 
     action_size = 1
     noise_size = 1
+    members = 1
     rewardless = False
     end_shift = 0.0
 

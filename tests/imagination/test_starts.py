@@ -14,6 +14,7 @@ class Notebook:
 
     action_size = 1
     noise_size = 1
+    members = 1
     starts = torch.zeros(1, 1)
 
     def initial(self, rows: int) -> State:

@@ -24,6 +24,7 @@ class Pond:
     noise_size = 1
     starts = torch.zeros(1, 1)
     worlds = 0
+    members = 1
 
     def imagine(self, state: State, action: Tensor, noise: Tensor, tau: float = 1.0) -> Dreamed:
         x = pond(state["x"], action, noise)

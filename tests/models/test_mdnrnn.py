@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from worldmodels.models.base import hiding, shown
+from worldmodels.models.base import drawn_members, hiding, shown
 from worldmodels.models.fast import lstm
 from worldmodels.models.mdnrnn import MDNRNN, Given
 from worldmodels.models.mixture import nll
@@ -223,6 +223,43 @@ def test_each_sequence_in_training_has_a_part_hidden_and_nothing_else_has() -> N
     assert len(worlds) == 4 and all(world is worlds[0] for world in worlds)  # own codes are drawn in the same worlds
     assert float((worlds[0] == 0).float().mean()) == pytest.approx(0.3, abs=0.1)
     assert (worlds[0][1:] != worlds[0][:1]).any(1).all()
+
+
+def test_each_sequence_teaches_one_member_and_all_teach_their_memory() -> None:
+    torch.manual_seed(0)
+    memory = MDNRNN(MDNRNNSettings(hidden_size=16, members=3, self_fed=0.5), 4, 2)
+    data = batch(2, 12, 4, 2)  # fewer sequences than members
+    seed = next(s for s in range(99) if len(taught(2, 3, s)) == 1)
+    memory.train().loss(data, {}, torch.Generator().manual_seed(seed))[0].backward()
+    (only,) = taught(2, 3, seed)
+    for number, head in enumerate(memory.heads):
+        assert head.weight.grad is not None and bool(head.weight.grad.any()) == (number == only)
+    assert memory.cell.weight.grad is not None and memory.cell.weight.grad.any()
+
+
+def taught(rows: int, members: int, seed: int) -> set[float]:
+    """The members that a batch teaches; what is drawn before them is the noise of the codes."""
+    generator = torch.Generator().manual_seed(seed)
+    torch.randn(rows, 13, 4, generator=generator)
+    return set(drawn_members(members, rows, generator, torch.device("cpu"))["member"].flatten().tolist())
+
+
+def test_a_first_member_alone_is_as_if_there_were_no_others() -> None:
+    many = MDNRNN(MDNRNNSettings(hidden_size=16, members=3), 4, 2)
+    one = MDNRNN(MDNRNNSettings(hidden_size=16), 4, 2)
+    one.load_state_dict({name: value for name, value in many.state_dict().items() if "other" not in name})
+    h = torch.randn(5, 7, 16)
+    assert torch.equal(many.predict(h).code, one.predict(h).code)
+    whose = torch.tensor([[0.0], [2.0]] * 3 + [[1.0]])
+    for given in (h, h.double().float()):
+        with torch.set_grad_enabled(given is h):
+            found = many.predict(given, whose)
+        for row, number in enumerate(whose.flatten().int().tolist()):
+            alone = many.heads[number](given)[:, row]
+            assert found.end is not None and found.reward is not None
+            assert torch.allclose(found.code[:, row], alone[..., :60], atol=1e-5)
+            assert torch.allclose(found.end[:, row], alone[..., 60], atol=1e-5)
+            assert torch.allclose(found.reward[:, row], alone[..., 61], atol=1e-5)
 
 
 def test_only_training_is_self_fed() -> None:

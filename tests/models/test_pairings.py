@@ -22,6 +22,7 @@ from worldmodels.data.embeddings import Embeddings
 from worldmodels.dreams.capture import Captured
 from worldmodels.dreams.dream import Dream
 from worldmodels.dreams.gym import DreamEnv
+from worldmodels.dreams.worlds import worlds_of
 from worldmodels.evolution.evaluators import DreamEvaluator
 from worldmodels.models import base
 from worldmodels.models.hrssm import HRSSM
@@ -88,6 +89,7 @@ def test_a_dream_is_the_model_stepped_by_hand(model) -> None:
     noise = Noise(seeds, model.noise_size + 1)
     starts = model.starts[[int(rng(s, "start").integers(len(model.starts))) for s in seeds]]
     state = model.observe(model.initial(2), torch.zeros(2, 1), starts, torch.ones(2, 1), noise.draw()[:, :-1])
+    state |= worlds_of(model, seeds, dropout=0.0)
     for t in range(10):
         parts = tuple(model.feat_sizes)
         assert torch.equal(dream.features(parts), model.features(state, parts))
@@ -169,11 +171,11 @@ def test_each_dream_can_be_a_world_of_its_own(pair: World, model) -> None:
         return
     dream = Dream(model, dropout=0.3)
     dream.begin([1, 2, 1, 3], copies=2)
-    assert set(dream.state) == {*model.initial(1), "world"}
+    assert set(dream.state) == {*model.initial(1), "world", "member"}
     world = dream.state["world"]
     assert torch.equal(world[0], world[2]) and torch.equal(world[:4], world[4:]) and (world[0] != world[1]).any()
     assert float((world == 0).float().mean()) == pytest.approx(0.3, abs=0.15)
-    state = {name: value[:1].repeat(2, 1) for name, value in dream.state.items() if name != "world"}
+    state = {name: value[:1].repeat(2, 1) for name, value in dream.state.items() if name in model.initial(1)}
     noise = torch.full((2, model.noise_size), 0.4)
     plain = model.imagine(state, torch.ones(2, 1), noise)
     odd = model.imagine(state | {"world": world[:2]}, torch.ones(2, 1), noise)
@@ -185,6 +187,39 @@ def test_each_dream_can_be_a_world_of_its_own(pair: World, model) -> None:
     changed = {"z": state["z"][:1] + 3 * hidden} | {name: value[:1] for name, value in state.items() if name != "z"}
     one = model.imagine(changed | {"world": world[:1]}, torch.ones(1, 1), noise[:1])
     assert torch.allclose(one.state["h"], odd.state["h"][:1], atol=1e-6)
+
+
+def test_each_dream_is_one_members(pair: World, model) -> None:
+    """Of an ensemble; all of them go by one memory, and what follows from it each expects in its own way."""
+    dream = Dream(model)
+    seeds = list(range(40))
+    dream.begin(seeds, copies=2)
+    assert model.members == pair.memory.model.members
+    if model.members == 1:
+        assert "member" not in dream.state
+        return
+    member = dream.state["member"]
+    assert torch.equal(member[:40], member[40:]) and set(member.flatten().tolist()) == {0, 1}
+    state = {name: value[:1].repeat(3, 1) for name, value in dream.state.items() if name != "member"}
+    noise = torch.full((3, model.noise_size), 0.4)
+    whose = torch.tensor([[0.0], [1.0], [1.0]])
+    following = model.imagine(state | {"member": whose}, torch.ones(3, 1), noise)
+    assert torch.equal(following.state["member"], whose)
+    assert torch.allclose(following.state["h"][0], following.state["h"][1], atol=1e-6)
+    expected = "stats" if "stats" in state else "z"
+    assert torch.allclose(following.state[expected][1], following.state[expected][2], atol=1e-6)
+    assert not torch.allclose(following.state[expected][0], following.state[expected][1], atol=1e-3)
+    assert torch.allclose(
+        model.imagine(state, torch.ones(3, 1), noise).state[expected], following.state[expected][:1], atol=1e-6
+    )  # where nobody says whose, it is the first's
+    one = Dream(model, member=1)
+    one.begin(seeds)
+    assert (one.state["member"] == 1).all()
+    env = DreamEnv(model, 2, ("h",), member=1)
+    env.reset(seed=0)
+    assert (env.dream.state["member"] == 1).all()
+    with pytest.raises(ValueError, match="member 2 is not among the 2 that this M has, from 0 on"):
+        DreamEnv(model, 2, ("h",), member=2)
 
 
 def test_it_is_evolved_scored_and_filmed(pair: World, tmp_path: Path) -> None:

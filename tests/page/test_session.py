@@ -101,7 +101,7 @@ def test_temperature_changes_the_dream_and_not_reality(begin: Begin, contents: C
 def test_each_episode_can_be_dreamt_in_a_world_of_its_own(begin: Begin, contents: Contents) -> None:
     (told,) = ask(begin(), "world", value="new")
     assert told.kind == "trouble" and "trained without --dropout" in told.head["text"]
-    assert begin().hello()[0].head["worlds"] == []
+    assert begin().hello()[0].head["worlds"] == ["own"]
     stands_it = immortal(contents)
     assert stands_it.model
     stands_it.model.worlds = sum(stands_it.model.feat_sizes[part] for part in ("z", "h"))
@@ -114,6 +114,24 @@ def test_each_episode_can_be_dreamt_in_a_world_of_its_own(begin: Begin, contents
         pictures.append(played(session, [1], 6).pictures["dream"])
     assert (pictures[0] == pictures[2]).all() and (pictures[1] == pictures[3]).all()
     assert (pictures[0] != pictures[1]).any()
+
+
+def test_a_member_of_an_ensemble_can_be_chosen(begin: Begin, pairs: dict[tuple[str, str], World]) -> None:
+    session = begin(opened(PlayConfig(run=pairs["vae", "rssm"].run)))
+    assert session.hello()[0].head["worlds"] == ["own", "new", "member 1", "member 2"]
+    dream = session._dream
+    assert dream
+    for world, member in (("member 2", 1), ("member 1", 0)):
+        (fresh,) = ask(session, "world", value=world)
+        assert fresh.head["fresh"] and dream.state["member"].tolist() == [[member]]
+    ask(session, "world", value="own")
+    whose = set()
+    for _ in range(12):
+        ask(session, "begin", new=True)
+        whose.add(float(dream.state["member"]))
+    assert whose == {0, 1}
+    (told,) = ask(session, "world", value="member 3")
+    assert told.kind == "trouble" and "knows no world 'member 3'" in told.head["text"]
 
 
 def test_a_controller_acts_until_you_do(begin: Begin, contents: Contents) -> None:

@@ -15,7 +15,7 @@ from worldmodels.core.seeding import Noise, integer, rng
 from worldmodels.data.embeddings import EmbeddedEpisode
 from worldmodels.dreams.dream import Dream
 from worldmodels.dreams.play import Player, by_itself
-from worldmodels.models.base import WorldModel
+from worldmodels.models.base import WorldModel, in_turn
 from worldmodels.models.perceive import perceive, rows_at
 
 AGES = (0, 60, 120, 180, 240, 300, 400, 600, 900)  # steps; the last age has no end
@@ -72,11 +72,12 @@ def one_step(
     embeds = [torch.from_numpy(e.embed).float() for e in episodes]
     actions = [torch.from_numpy(e.action) for e in episodes]
     noise = Noise([integer(seed, "one step", i) for i in range(count)], model.noise_size, model.starts.device)
+    members = in_turn(model.members, count, model.starts.device)
     ends = []  # (E,) each
     rewards = []
     for t, state in zip(range(longest), perceive(model, embeds, actions, noise), strict=False):
         action = rows_at(actions, t).to(model.starts.device)
-        dreamt = model.imagine(state, action, noise.draw())
+        dreamt = model.imagine(state | members, action, noise.draw())
         ends.append(dreamt.end.cpu().numpy())
         rewards.append(dreamt.reward.cpu().numpy())
     return (

@@ -11,7 +11,7 @@ from torch import Tensor
 from worldmodels.core.seeding import Noise, rng
 from worldmodels.dreams.moments import shifted
 from worldmodels.dreams.worlds import check_worlds, worlds_of
-from worldmodels.models.base import WORLD, Dreamed, State, WorldModel
+from worldmodels.models.base import Dreamed, State, WorldModel
 from worldmodels.models.perceive import Eyes
 
 
@@ -28,6 +28,7 @@ class Dream:
             decides so.
         midway: dreams begin at moments of real episodes, not where those began.
         dropout: share of z and h that is hidden from M, in every dream another (worlds.py).
+        member: whose dreams they are, of an ensemble; None: any one's.
 
     Raises:
         UserError: if M was not trained to stand that.
@@ -40,12 +41,14 @@ class Dream:
         sample_end: bool = False,
         midway: bool = False,
         dropout: float = 0.0,
+        member: int | None = None,
     ) -> None:
         check_worlds(model, dropout)
         self.model = model
         self.tau = tau
         self.sample_end = sample_end
         self.dropout = dropout
+        self.member = member
         self._midway = midway
         self.device = model.starts.device
         self._episode = torch.zeros(0, dtype=torch.long, device=self.device)  # which one each row dreams
@@ -136,7 +139,8 @@ class Dream:
         return self._in_worlds(state, seeds, episode)
 
     def _in_worlds(self, state: State, seeds: list[int], episode: Tensor) -> State:
-        return state | {WORLD: worlds_of(self.model, self.dropout, seeds)[episode]} if self.dropout else state
+        worlds = worlds_of(self.model, seeds, self.dropout, self.member)
+        return state | {name: value[episode] for name, value in worlds.items()}
 
     def _chosen(self, seeds: list[int], count: int) -> Tensor:
         """Which of `count` beginnings each seed has."""

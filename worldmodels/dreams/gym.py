@@ -42,7 +42,7 @@ class DreamEnv(VectorEnv):
         max_steps: steps after which an episode is truncated.
         sample_end: of Dream.
         midway: of Dream; a few hundred `max_steps` go well with it.
-        dropout: of Dream.
+        dropout, member: of Dream.
         autoreset_mode: how a row goes on whose episode is over. NEXT_STEP: the next step begins another,
             ignores that row's action and pays 0. SAME_STEP: the step that ends it begins another, and
             `info["final_obs"]` holds what was seen last. DISABLED: it waits for
@@ -65,11 +65,14 @@ class DreamEnv(VectorEnv):
         render_mode: str | None = None,
         midway: bool = False,
         dropout: float = 0.0,
+        member: int | None = None,
     ) -> None:
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout {dropout} is no share; it must be from 0 to below 1")
         if dropout and not model.worlds:
             raise ValueError(f"dropout {dropout}: this M was trained without; train it with --dropout")
+        if member is not None and not 0 <= member < model.members:
+            raise ValueError(f"member {member} is not among the {model.members} that this M has, from 0 on")
         if midway and not model.moments:
             raise ValueError("midway: this M kept no moments of real episodes to begin at; train it anew")
         if not 0 < tau < np.inf:
@@ -87,7 +90,7 @@ class DreamEnv(VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._inputs = inputs
-        self.dream = Dream(model, tau, sample_end, midway, dropout)
+        self.dream = Dream(model, tau, sample_end, midway, dropout, member)
         self._steps = np.zeros(self.num_envs, np.int64)
         self._done = np.zeros(self.num_envs, bool)
         self._seed: int | None = None

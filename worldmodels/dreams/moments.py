@@ -15,7 +15,7 @@ from torch import Tensor
 from worldmodels.core.seeding import Noise, integer, rng
 from worldmodels.data.embeddings import EmbeddedEpisode, Embeddings
 from worldmodels.data.store import Shard
-from worldmodels.models.base import State, WorldModel
+from worldmodels.models.base import State, WorldModel, in_turn
 from worldmodels.models.perceive import perceive
 
 EPISODES = 256
@@ -87,7 +87,7 @@ def end_shift(
         return 0.0
     noise = Noise([integer(seed, "end shift", i) for i in range(len(left))], model.noise_size, model.starts.device)
     doing = torch.from_numpy(np.stack([_going_on(episodes[e].action, t) for e, t in pairs])).to(model.starts.device)
-    state = found.states
+    state = found.states | in_turn(model.members, len(left), model.starts.device)
     ends = []
     for t in range(AHEAD):
         dreamt = model.imagine(state, doing[:, t], noise.draw(), tau)

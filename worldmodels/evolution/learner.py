@@ -98,6 +98,8 @@ class Evolution:
         seeds = episode_seeds(self._config.seed, "train", self._config.episodes, generation)
         scores = self._world.evaluate(candidates, seeds)
         fitness = scores.returns.mean(1)
+        if self._config.caution:
+            fitness = fitness - self._config.caution * scores.returns.std(1)
         self._search.tell(fitness)
         return self._line(fitness, scores.lengths, time.monotonic() - began)
 

@@ -14,7 +14,7 @@ from worldmodels.acting.actor import Actor
 from worldmodels.core import checkpoint, schema
 from worldmodels.core.errors import UserError
 from worldmodels.core.report import say
-from worldmodels.models.base import WORLD, State, WorldModel, drawn_worlds
+from worldmodels.models.base import WORLD, State, WorldModel, drawn_members, drawn_worlds
 from worldmodels.models.heads import RewardHead
 from worldmodels.settings.models import ActorCriticSettings, PPOSettings
 from worldmodels.training.train import load_moments
@@ -130,10 +130,11 @@ class Pair(Generic[S]):
 
     def in_worlds(self, state: State, generator: torch.Generator) -> State:
         """What dreams begin with, each in a world of its own."""
-        if not self._dropout:
-            return state
         rows = len(next(iter(state.values())))
-        return state | {WORLD: drawn_worlds(self._dropout, rows, self._model.worlds, generator, self._device)}
+        begun = state | drawn_members(self._model.members, rows, generator, self._device)
+        if self._dropout:
+            begun[WORLD] = drawn_worlds(self._dropout, rows, self._model.worlds, generator, self._device)
+        return begun
 
     def networks(self) -> dict[str, Any]:
         """Both, with their optimizers, as plain data and tensors."""

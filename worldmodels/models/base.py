@@ -24,6 +24,8 @@ S = TypeVar("S", bound=ModelSettings)
 M = TypeVar("M", bound=MemorySettings)
 WORLD = "world"
 """Of a state: what z and h are multiplied by before M is shown them, in the dreams of dropout worlds."""
+MEMBER = "member"
+"""Of a state: which of an ensemble's members says what follows, (B, 1); without it, the first does."""
 POINT_STD = 0.1  # of codes whose own standard deviation is 1
 
 
@@ -50,6 +52,7 @@ class WorldModel(Protocol):
     default_inputs: tuple[str, ...]  # the parts that serve a controller best
     rows_per_core: int  # of a dream, side by side: as many as are fastest, or nearly, and leave work for other cores
     worlds: int  # how many numbers (Z + H) a dropout world may hide from it; 0 if it was not trained to stand that
+    members: int  # of an ensemble, each of which expects something else; 1 if it is none
     rewardless: bool  # whether its dreams pay nothing, so that nothing can be learnt in them
     precision: str  # of its matrix products: bf16 or fp32
     starts: Tensor  # (S, E) embeddings of first observations of real episodes: where dreams begin
@@ -263,6 +266,7 @@ class Pairing(nn.Module, WorldModel):
         self.action_size = memory.action_size
         self.code_size = vision.code_size
         self.worlds = 0
+        self.members = 1
         self.rewardless = memory.settings.reward == "none"
         self.moments: State = {}
         self.end_shift = 0.0
@@ -285,7 +289,32 @@ def drawn_worlds(share: float, rows: int, size: int, generator: torch.Generator,
 
 def world_of(state: State) -> State:
     """The part of a state that dreams hand on unchanged: which world they are in, if it is not M's own."""
-    return {WORLD: state[WORLD]} if WORLD in state else {}
+    return {name: state[name] for name in (WORLD, MEMBER) if name in state}
+
+
+def in_turn(members: int, rows: int, device: torch.device) -> State:
+    """The part of a state that says whose dreams `rows` rows are: the first is the first member's, and so on around."""
+    return {MEMBER: (torch.arange(rows, device=device) % members).float().unsqueeze(1)} if members > 1 else {}
+
+
+def drawn_members(members: int, rows: int, generator: torch.Generator, device: torch.device) -> State:
+    """The same, at random."""
+    if members == 1:
+        return {}
+    return {MEMBER: torch.randint(members, (rows, 1), generator=generator).float().to(device)}
+
+
+def by_member(experts: Sequence[Callable[[Tensor], Tensor]], h: Tensor, member: Tensor | None) -> Tensor:
+    """What each row's own expert makes of h (..., B, H); of all rows the first, if `member`, (B, 1), is not told.
+
+    Where gradients pass, each expert learns from its own rows alone.
+    """
+    said = experts[0](h)
+    if member is None:
+        return said
+    for number, expert in enumerate(experts[1:], 1):
+        said = torch.where(member == number, expert(h), said)
+    return said
 
 
 def shown(z: Tensor, h: Tensor, world: Tensor | None) -> tuple[Tensor, Tensor]:

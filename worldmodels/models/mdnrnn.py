@@ -1,6 +1,7 @@
 """M: the mixture-density recurrent network of World Models (CLASSIC 1.4, 2.5, 2.7; paper, appendix A.2), and the
 pairing of a V with it as one WorldModel."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -11,6 +12,7 @@ from worldmodels.core.errors import UserError
 from worldmodels.core.seeding import uniform
 from worldmodels.data.sequences import Sequences
 from worldmodels.models.base import (
+    MEMBER,
     WORLD,
     Dreamed,
     Experience,
@@ -18,10 +20,13 @@ from worldmodels.models.base import (
     Pairing,
     State,
     Vision,
+    by_member,
+    drawn_members,
     drawn_worlds,
     end_loss,
     end_of,
     in_its_precision,
+    in_turn,
     normal,
     sample_code,
     shown,
@@ -50,6 +55,7 @@ class Given(NamedTuple):
     h: Tensor  # (B, H), memory before
     c: Tensor  # (B, H)
     world: Tensor | None = None  # (B, Z + H), what z and h are multiplied by where a part of them is hidden
+    member: Tensor | None = None  # (B, 1), which member each sequence teaches
 
 
 class MDNRNN(Memory[MDNRNNSettings]):
@@ -75,7 +81,9 @@ class MDNRNN(Memory[MDNRNNSettings]):
         self.input_size = code_size + action_size + settings.restart_input
         heads = settings.termination + (settings.reward == "head")
         self.cell = nn.Linear(self.input_size + hidden_size, 4 * hidden_size)  # all gates; one bias, as TensorFlow's
-        self.head = nn.Linear(hidden_size, 3 * settings.mixtures * code_size + heads)
+        said = 3 * settings.mixtures * code_size + heads
+        self.head = nn.Linear(hidden_size, said)
+        self.other_heads = nn.ModuleList(nn.Linear(hidden_size, said) for _ in range(settings.members - 1))
         self.register_buffer("reward_mean", torch.zeros(()))
         self.register_buffer("reward_std", torch.ones(()))
         nn.init.xavier_uniform_(self.cell.weight)
@@ -102,8 +110,9 @@ class MDNRNN(Memory[MDNRNNSettings]):
         mean, std = self.reward_mean.clone(), self.reward_std.clone()
         super().take_over(other)
         if self.settings.reward == "head":
-            self.head.weight[-1] *= other.reward_std / std
-            self.head.bias[-1] = (self.head.bias[-1] * other.reward_std + other.reward_mean - mean) / std
+            for head in self.heads:
+                head.weight[-1] *= other.reward_std / std
+                head.bias[-1] = (head.bias[-1] * other.reward_std + other.reward_mean - mean) / std
         self.reward_mean.copy_(mean)
         self.reward_std.copy_(std)
 
@@ -123,18 +132,20 @@ class MDNRNN(Memory[MDNRNNSettings]):
         gates.add_(self.cell.bias)  # as an argument of F.linear, the bias would be written out for every row
         return lstm.step_(gates, c)
 
-    def predict(self, h: Tensor) -> Prediction:
-        """What is expected after memory `h` (..., H)."""
+    @property
+    def heads(self) -> list[nn.Linear]:
+        """One for each member."""
+        return [self.head, *(head for head in self.other_heads if isinstance(head, nn.Linear))]
+
+    def predict(self, h: Tensor, member: Tensor | None = None) -> Prediction:
+        """What is expected after memory `h` (..., B, H), by each row's `member` (B, 1); without, by the first."""
         count = 3 * self.settings.mixtures * self.code_size
         if torch.is_grad_enabled():  # whose backward would have to put the parts of one product together
-            weight, other_weight = self.head.weight.tensor_split([count])
-            bias, other_bias = self.head.bias.tensor_split([count])
-            code = F.linear(h, weight, bias)
-            rest = F.linear(h, other_weight, other_bias).float()
+            parts = [[_part(head, rows) for head in self.heads] for rows in (slice(count), slice(count, None))]
+            code, rest = (by_member(experts, h, member) for experts in parts)
         else:
-            out = self.head(h)
-            code = out[..., :count]
-            rest = out[..., count:].float()
+            code, rest = by_member(self.heads, h, member).tensor_split([count], -1)
+        rest = rest.float()
         end = rest[..., 0] if self.settings.termination else None
         reward = rest[..., -1] if self.settings.reward == "head" else None
         return Prediction(code, end, reward)
@@ -162,10 +173,16 @@ class MDNRNN(Memory[MDNRNNSettings]):
         if self.training and self.settings.dropout:
             size = self.code_size + self.hidden_size
             given = given._replace(world=drawn_worlds(self.settings.dropout, rows, size, generator, z.device))
+        members = self.settings.members
+        if members > 1:
+            drawn = (
+                drawn_members(members, rows, generator, z.device) if self.training else in_turn(members, rows, z.device)
+            )
+            given = given._replace(member=drawn[MEMBER])
         if self.training and self.settings.self_fed:
             z = self._partly_own(z, given, generator)
         hs, h, c = self._unroll(z, given)
-        code, end, reward = self.predict(hs)
+        code, end, reward = self.predict(hs, given.member)
         ended = batch["terminated"].float().T
         error = nll(code, target.transpose(0, 1), self.settings.mixtures)
         total = (error * (1 - ended)).sum() / (1 - ended).sum().clamp_min(1)
@@ -195,7 +212,8 @@ class MDNRNN(Memory[MDNRNNSettings]):
         for _ in range(self.settings.passes):
             hs, _, _ = self._unroll(fed, given)
             noise = uniform(generator, steps * rows, 2 * size).to(z.device)
-            expected = sample(self.predict(hs).code.flatten(0, 1), noise, 1.0, self.settings.mixtures)
+            code = self.predict(hs, given.member).code
+            expected = sample(code.flatten(0, 1), noise, 1.0, self.settings.mixtures)
             following = expected.unflatten(0, (steps, rows)).transpose(0, 1)[:, :-1]
             fed = torch.where(own, torch.cat([z[:, :1], following.to(z.dtype)], 1), z)
         return fed
@@ -216,6 +234,11 @@ class MDNRNN(Memory[MDNRNNSettings]):
             return lstm.sequence(gates, weight_h, (1 - first).T.unsqueeze(-1), given.h, given.c, of_h)
 
 
+def _part(head: nn.Linear, rows: slice) -> Callable[[Tensor], Tensor]:
+    """Some of what a head says, as a product of its own."""
+    return lambda h: F.linear(h, head.weight[rows], head.bias[rows])
+
+
 class ClassicWorldModel(Pairing):
     """Any V with an MDN-RNN (models/base.py says what the methods promise).
 
@@ -229,6 +252,7 @@ class ClassicWorldModel(Pairing):
         super().__init__(vision, memory, starts, precision)
         self.noise_size = 2 * memory.code_size
         self.worlds = memory.code_size + memory.hidden_size if memory.settings.dropout else 0
+        self.members = memory.settings.members
         self.rows_per_core = 256
         # as the paper's two models
         self.default_inputs = ("z", "c", "h") if memory.settings.restart_input else ("z", "h")
@@ -261,7 +285,7 @@ class ClassicWorldModel(Pairing):
         settings = memory.settings
         z, before = shown(state["z"], state["h"], state.get(WORLD))
         h, c = memory.step(z, action, state["first"], before, state["c"])
-        expected = memory.predict(h)
+        expected = memory.predict(h, state.get(MEMBER))
         if expected.reward is None:
             reward = torch.full_like(h[:, 0], float(settings.reward == "alive"))
         else:

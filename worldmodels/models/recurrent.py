@@ -12,6 +12,7 @@ from worldmodels.core.errors import UserError
 from worldmodels.core.seeding import uniform
 from worldmodels.data.chunks import Chunks
 from worldmodels.models.base import (
+    MEMBER,
     WORLD,
     Dreamed,
     Experience,
@@ -19,10 +20,12 @@ from worldmodels.models.base import (
     Pairing,
     State,
     Vision,
+    drawn_members,
     drawn_worlds,
     end_loss,
     end_of,
     in_its_precision,
+    in_turn,
     sample_code,
     world_of,
 )
@@ -68,7 +71,7 @@ class RSSMMemory(Memory[RSSMSettings]):
         self.explains = explains
         self.reward_range = reward_range
         self.losses = losses
-        self.rssm = RSSM(settings, embed_size, action_size)
+        self.rssm = RSSM(settings, embed_size, action_size, members=settings.members)
         width = self.rssm.latent.size + settings.hidden_size
         bins = reward_range if losses == "mended" else None
         self.reward_head = RewardHead(width, settings.units, settings.layers, bins)
@@ -103,8 +106,8 @@ class RSSMMemory(Memory[RSSMSettings]):
         return memory
 
     def start_from(self, begun: Recurrence) -> None:
-        """Takes over the recurrent model and the heads that V was trained with."""
-        self.rssm.load_state_dict(begun.rssm.state_dict())
+        """Takes over the recurrent model and the heads that V was trained with; its prior is the first member's."""
+        self.rssm.load_state_dict(self.rssm.state_dict() | begun.rssm.state_dict())
         self.reward_head.load_state_dict(begun.reward_head.state_dict())
         self.end_head.load_state_dict(begun.end_head.state_dict())
 
@@ -144,7 +147,8 @@ class RSSMMemory(Memory[RSSMSettings]):
             size = rssm.latent.size + rssm.hidden_size
             world = drawn_worlds(self.settings.dropout, rows, size, generator, embed.device)
         states = rssm.unroll(embed, batch["arrival_action"], is_first, noise, world)
-        total, kl = balanced_kl(rssm.latent, states.posterior, rssm.prior(states.h), self.settings.free_nats)
+        prior = rssm.prior(states.h, self._taught(rows, generator, embed.device))
+        total, kl = balanced_kl(rssm.latent, states.posterior, prior, self.settings.free_nats)
         metrics = {"kl": kl}
         mu, logstd = self.code(states.feat if self.explains else states.feat.detach())
         nll = 0.5 * ((code - mu) * (-logstd).exp()) ** 2 + logstd + HALF_LOG_2PI
@@ -158,6 +162,12 @@ class RSSMMemory(Memory[RSSMSettings]):
             metrics["termination"] = end_loss(logit, batch["terminated"].float(), self.settings.termination_weight)
             total = total + metrics["termination"]
         return total, {name: value.detach() for name, value in metrics.items()}, carry
+
+    def _taught(self, rows: int, generator: torch.Generator, device: torch.device) -> Tensor | None:
+        """Which member each sequence teaches, or tests: (B, 1, 1), if there are several."""
+        members = self.settings.members
+        drawn = drawn_members(members, rows, generator, device) if self.training else in_turn(members, rows, device)
+        return drawn[MEMBER].unsqueeze(1) if drawn else None
 
 
 class RSSMWorldModel(Pairing):
@@ -175,6 +185,7 @@ class RSSMWorldModel(Pairing):
         hidden_size = memory.settings.hidden_size
         self.noise_size = latent.noise_size
         self.worlds = latent.size + hidden_size if memory.settings.dropout else 0
+        self.members = memory.settings.members
         self.rows_per_core = 256 if hidden_size >= 512 else 512  # small nets need more to hide the calls
         self.feat_sizes = {"z": latent.size, "probs": latent.size, "h": hidden_size}
         if not memory.explains:  # HRSSM's, as V's training left it
@@ -195,7 +206,7 @@ class RSSMWorldModel(Pairing):
     def imagine(self, state: State, action: Tensor, noise: Tensor, tau: float = 1.0) -> Dreamed:
         rssm = self.memory.rssm
         h = rssm.advance(state["z"], action, state["h"], state.get(WORLD))
-        stats = rssm.prior(h)
+        stats = rssm.prior(h, state.get(MEMBER))
         z = rssm.latent.sample(stats, noise, tau)
         reward, logit = self.expected(z, h)
         end, terminated = end_of(logit, self.memory.settings.termination_weight)

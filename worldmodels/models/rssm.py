@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodels.models.base import shown
+from worldmodels.models.base import by_member, shown
 from worldmodels.models.fast.activations import tanh
 from worldmodels.models.heads import EPS, Dense, RewardHead
 from worldmodels.models.latent import Categorical, Gaussian, Latent
@@ -36,10 +36,16 @@ class RSSM(nn.Module):
         embed_size: E.
         action_size: A.
         projection_size: of the projection that HRSSM's latent reconstruction compares.
+        members: of an ensemble, each of which expects another z.
     """
 
     def __init__(
-        self, settings: RecurrentSettings, embed_size: int, action_size: int, projection_size: int = 32
+        self,
+        settings: RecurrentSettings,
+        embed_size: int,
+        action_size: int,
+        projection_size: int = 32,
+        members: int = 1,
     ) -> None:
         super().__init__()
         hidden_size = settings.hidden_size
@@ -54,7 +60,10 @@ class RSSM(nn.Module):
         self.input = Dense(size + action_size, units)
         self.gates = nn.Linear(units + hidden_size, 3 * hidden_size, bias=False)
         self.gates_norm = nn.LayerNorm(3 * hidden_size, EPS)
-        self.prior_net = nn.Sequential(Dense(hidden_size, units), nn.Linear(units, stats_size))
+        self.prior_net, *others = (
+            nn.Sequential(Dense(hidden_size, units), nn.Linear(units, stats_size)) for _ in range(members)
+        )
+        self.other_priors = nn.ModuleList(others)
         self.posterior_in = Dense(hidden_size + embed_size, units)
         self.posterior_out = nn.Linear(units, stats_size)
         self.start = nn.Parameter(torch.zeros(hidden_size))
@@ -75,10 +84,9 @@ class RSSM(nn.Module):
         z, seen = shown(z, h, world)
         return self._gru(self.input(torch.cat([z, action], -1)), h, seen)
 
-    def prior(self, h: Tensor) -> Tensor:
-        """What z is expected to be: stats (..., D)."""
-        stats: Tensor = self.prior_net(h)
-        return stats.float()
+    def prior(self, h: Tensor, member: Tensor | None = None) -> Tensor:
+        """What z is expected to be, by each row's `member` (..., 1), else by the first: stats (..., D)."""
+        return by_member([self.prior_net, *self.other_priors], h, member).float()
 
     def posterior(self, h: Tensor, embed: Tensor) -> Tensor:
         """What z is, given what is seen: stats (..., D) from h (..., H) and embed (..., E)."""

@@ -19,9 +19,9 @@ SPEEDS = (0.25, 0.5, 1, 2, 4)
 DECIDED = "decided"  # a dream ends when M is sure,
 SAMPLED = "sampled"  # or with the chance that it predicts
 ENDS = (DECIDED, SAMPLED)
-OWN_WORLD = "own"  # M's own world,
-NEW_WORLDS = "new"  # or in each episode another, in which a part of what M is shown is hidden
-WORLDS = (OWN_WORLD, NEW_WORLDS)
+OWN_WORLD = "own"  # M's own world; an ensemble's: in each episode that of any one member,
+NEW_WORLDS = "new"  # or in each episode another, in which a part of what M is shown is hidden,
+MEMBER = "member"  # or that of one member of an ensemble: "member 2"
 HIDDEN = 0.1  # the share of it
 YOU = "you"
 PLANNING = "planning in the dream"
@@ -31,7 +31,7 @@ REQUESTS: dict[str, schema.Check] = {
     "who": schema.fields(do=schema.anything, name=schema.text(300)),
     "tau": schema.fields(do=schema.anything, value=schema.number(LOWEST_TAU, HIGHEST_TAU)),
     "ends": schema.fields(do=schema.anything, value=schema.one_of(*ENDS)),
-    "world": schema.fields(do=schema.anything, value=schema.one_of(*WORLDS)),
+    "world": schema.fields(do=schema.anything, value=schema.text(100)),
     "speed": schema.fields(do=schema.anything, value=schema.one_of(*SPEEDS)),
     "run": schema.fields(do=schema.anything, on=schema.flag),
     "step": schema.fields(do=schema.anything),

@@ -18,7 +18,7 @@ from worldmodels.dreams.dream import Dream
 from worldmodels.dreams.gym import FPS
 from worldmodels.page.contents import Contents, Pilot, Planning, dials, sample_end
 from worldmodels.page.held_out import FIRST, HeldOut
-from worldmodels.page.messages import HIDDEN, NEW_WORLDS, PLANNING, SAMPLED, WORLDS, YOU, Message
+from worldmodels.page.messages import HIDDEN, MEMBER, NEW_WORLDS, OWN_WORLD, PLANNING, SAMPLED, YOU, Message
 from worldmodels.page.reality import Past, Reality, past_of, remembered
 from worldmodels.page.recording import Recording
 from worldmodels.show.films import MAX_FRAMES
@@ -92,7 +92,7 @@ class Session:
             "real": self._real is not None,
             "who": [YOU, *self._contents.controllers, *([PLANNING] if self._contents.plans else [])],
             "films": True,
-            "worlds": list(WORLDS) if self._contents.model and self._contents.model.worlds else [],
+            "worlds": list(self._worlds()),
             "episodes": self._episodes(),
         }
         return [Message("hello", head | dials(self._contents.env.name, self._action_size)), self._frame(fresh=True)]
@@ -177,10 +177,11 @@ class Session:
         return []
 
     def _world_asked(self, value: str) -> list[Message]:
-        if value == NEW_WORLDS and not (self._dream and self._dream.model.worlds):
-            raise UserError("this M was trained without --dropout, so it knows no worlds but its own")
+        worlds = self._worlds()
+        if value not in worlds:
+            raise UserError(f"this M knows no world {value!r}: it was trained without --dropout or --members for that")
         if self._dream:
-            self._dream.dropout = HIDDEN if value == NEW_WORLDS else 0.0
+            self._dream.dropout, self._dream.member = worlds[value]
             self._begin()
         return [self._frame(fresh=True)]
 
@@ -273,6 +274,16 @@ class Session:
                 self._lived = Life(steps, sum(self._real.lead_to(past)))
             except UserError as error:
                 self._lived.over = str(error)
+
+    def _worlds(self) -> dict[str, tuple[float, int | None]]:
+        """What worlds can be dreamt in: which share of z and h is hidden there, and which member's they are."""
+        model = self._contents.model
+        worlds: dict[str, tuple[float, int | None]] = {OWN_WORLD: (0.0, None)}
+        if model and model.worlds:
+            worlds[NEW_WORLDS] = (HIDDEN, None)
+        if model and model.members > 1:
+            worlds |= {f"{MEMBER} {number + 1}": (0.0, number) for number in range(model.members)}
+        return worlds
 
     # What there is to set out from.
 

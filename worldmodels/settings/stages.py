@@ -179,6 +179,9 @@ class ControllerConfig(InPrecision, OnDevice, OnCluster, Stage):
     """Candidates per generation."""
     episodes: int = setting(16, most=100_000, only=EVOLVED)
     """Episodes per candidate; all candidates of a generation meet the same seeds."""
+    caution: float = setting(0.0, zero=True, only=EVOLVED)
+    """How many standard deviations between its episodes are taken from a candidate's mean return: in worlds that differ
+    (--dream-dropout, an M with --members), what is good in some and bad in others then counts for less."""
     sigma0: float = setting(0.1, only=EVOLVED)
     """CMA-ES's first step size."""
     start_from: Path = setting(Path())

@@ -38,8 +38,8 @@ function greeted(hello) {
   choices("who", hello.who, (name) => (THEMSELVES.includes(name) ? name : `C, ${name}`), (name) => line.ask("who", { name }));
   choices("ends", hello.ends.all, meaning, (value) => line.ask("ends", { value }));
   check("ends", hello.ends.value);
-  byId("worlds-of").hidden = !hello.worlds?.length;
-  choices("world", hello.worlds ?? [], worldly, (value) => line.ask("world", { value }));
+  byId("worlds-of").hidden = !(hello.worlds?.length > 1);
+  choices("world", hello.worlds ?? [], (world) => worldly(world, hello.worlds), (value) => line.ask("world", { value }));
   check("world", "own");
   byId("speed").replaceChildren(...hello.speeds.map((speed) => new Option(`× ${speed}`, speed, false, speed === 1)));
   Object.assign(byId("tau"), { min: hello.tau.least, max: hello.tau.most, value: hello.tau.value });
@@ -204,8 +204,9 @@ function meaning(end) {
   return { decided: "when M is sure", sampled: "with the predicted chance" }[end];
 }
 
-function worldly(world) {
-  return { own: "M's own", new: "another in each episode" }[world];
+function worldly(world, among) {
+  const own = among.includes("member 1") ? "in each episode another member's" : "M's own";
+  return { own, new: "in each episode another: a tenth of what M knows is hidden" }[world] ?? `${world}'s`;
 }
 
 /** Fills an element with radio buttons; the first is chosen. */

@@ -33,12 +33,15 @@ class MemorySettings(ModelSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DropoutSettings(MemorySettings):
-    """What an M is asked that can dream dropout worlds (dreams/worlds.py)."""
+class WorldsSettings(MemorySettings):
+    """What an M is asked whose dreams can each be a world of their own (dreams/worlds.py)."""
 
     dropout: float = setting(0.0, zero=True)
     """Share of z and of its memory h that is hidden from it in training: other numbers of them in every sequence. It
     can then dream worlds each of which is a little different (--dream-dropout of stage 4)."""
+    members: int = setting(1, most=64)
+    """An ensemble: so many members expect, each in its own way, what follows from one memory h. In training each
+    sequence teaches one of them; each dream is one member's, from its beginning to its end."""
 
     def __post_init__(self) -> None:
         if self.dropout >= 1:

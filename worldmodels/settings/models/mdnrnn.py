@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from worldmodels.settings.flags import Only, setting
-from worldmodels.settings.models.base import DropoutSettings
+from worldmodels.settings.models.base import WorldsSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class MDNRNNSettings(DropoutSettings):
+class MDNRNNSettings(WorldsSettings):
     """M of World Models."""
 
     hidden_size: int = setting(256, most=65_536)

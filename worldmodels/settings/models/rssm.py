@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from worldmodels.settings.flags import setting
-from worldmodels.settings.models.base import DropoutSettings
+from worldmodels.settings.models.base import WorldsSettings
 from worldmodels.settings.models.recurrent import PAPER, SMALL, RecurrentSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class RSSMSettings(RecurrentSettings, DropoutSettings):
+class RSSMSettings(RecurrentSettings, WorldsSettings):
     """M of the robust family. On codes of an HRSSM it goes on from V's own, and has its sizes."""
 
     CONTINUES: ClassVar[tuple[str, ...]] = ("hrssm",)
