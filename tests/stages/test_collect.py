@@ -6,9 +6,12 @@ import pytest
 
 from tests.conftest import World
 from worldmodels.core.errors import UserError
+from worldmodels.data.embeddings import EmbeddedEpisode
 from worldmodels.data.store import Rollouts
+from worldmodels.dreams.moments import moments
 from worldmodels.settings.command_line import parse
 from worldmodels.settings.stages import CollectConfig
+from worldmodels.stages import train_memory as stage_3
 from worldmodels.stages.collect import collect
 
 
@@ -109,6 +112,32 @@ def test_episodes_that_pay_nothing_are_given_up(tmp_path: Path) -> None:
     assert all((reward[-9:] <= 0).all() and reward[-10] > 0 for reward in rewards)
     with pytest.raises(UserError, match="was collected with --patience 9, not 0; give that again"):
         collect(dataclasses.replace(config, patience=0))
+
+
+def test_dreams_begin_where_the_controller_was_that_played_last(
+    world: World, goes_right: Path, tiny: CollectConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collect(tiny)
+    collect(dataclasses.replace(tiny, policy="still"))
+    folder = tiny.data / "rollouts"
+    assert len(Rollouts(folder, "doom").latest) == 4  # blind policies are one round, however many
+    acts = dataclasses.replace(tiny, policy=str(goes_right / "controller/right"), noise=0.0, episodes=3)
+    collect(acts)
+    collect(dataclasses.replace(acts, episodes=5))  # the same goes on
+    found = Rollouts(folder, "doom")
+    assert [shard.attributes["round"] for shard in found.shards] == [2, 2, 2, 1, 1, 1, 1]
+    assert found.latest == found.shards[:3]
+    met: list[list[EmbeddedEpisode]] = []
+    monkeypatch.setattr(
+        stage_3, "moments", lambda model, episodes, *more: met.append(episodes) or moments(model, episodes, *more)
+    )
+    here = tiny.data / "run"
+    here.mkdir()
+    (here / "vision").symlink_to(world.run / "vision")
+    stage_3.train_memory(dataclasses.replace(world.memory, run=here, data=tiny.data, real_episodes=0))
+    its, blind = met  # where dreams begin; where their ends are calibrated
+    assert all((episode.action == 1).all() for episode in its)
+    assert len(blind) == 4 and any((episode.action != 1).any() for episode in blind)
 
 
 def test_returns_and_policy_are_on_record(world: World) -> None:

@@ -55,6 +55,7 @@ ABOUT = schema.fields(
         "failures": schema.each(schema.text(2000)),
         "patience": schema.whole(0),
         "levels": schema.each(schema.whole(0, 255), least=2),
+        "round": schema.whole(1),
     },
     schema.anything,
     env=schema.text(),
@@ -284,6 +285,12 @@ class Rollouts:
         return int(sum(shard.lengths.sum() for shard in self.shards))
 
     @property
+    def latest(self) -> list[Shard]:
+        """The shards of the last round of collecting: all, if there was but one."""
+        last = rounds(self.shards)
+        return [shard for shard in self.shards if rounds([shard]) == last]
+
+    @property
     def dark(self) -> str:
         """What is odd about the values of all pictures, if they never use their range of 0 to 255; else nothing."""
         levels = [shard.attributes.get("levels", (0, 255)) for shard in self.shards]  # older shards do not tell
@@ -330,6 +337,14 @@ class Rollouts:
     def held_out(self) -> Iterator[Episode]:
         """The last episode of every shard."""
         return (shard.episode(-1) for shard in self.shards)
+
+
+def rounds(shards: Sequence[Shard]) -> int:
+    """How many rounds of collecting these are of: each controller makes another, after what was there before it.
+
+    Shards of older versions do not tell, and count as of the first.
+    """
+    return max(int(shard.attributes.get("round", 1)) for shard in shards)
 
 
 def evenly(count: int, limit: int) -> list[int]:

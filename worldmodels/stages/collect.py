@@ -24,7 +24,7 @@ from worldmodels.core.files import check_writable, is_same, link, sweep, write_b
 from worldmodels.core.report import paths, played_anew, say, summarise
 from worldmodels.core.seeding import integer
 from worldmodels.data.episode import Episode
-from worldmodels.data.store import Rollouts, Shard, open_shard, pack_shard, rollout_folder
+from worldmodels.data.store import Rollouts, Shard, open_shard, pack_shard, rollout_folder, rounds
 from worldmodels.envs.clips import train_clips
 from worldmodels.envs.reused import numbers_in_an_action, reused
 from worldmodels.settings.flags import flag
@@ -57,6 +57,7 @@ class Task:
     policy: str
     trained: Trained | None  # who acts, if it is no policy
     episodes: range
+    round: int = 1  # of collecting (data/store.py: rounds)
 
 
 def collect(config: CollectConfig) -> float | None:
@@ -78,7 +79,8 @@ def collect(config: CollectConfig) -> float | None:
     _prepare(config, policy, folder)
     for path in others:
         link(folder / path.name, path)
-    _play([task for task in tasks if not _is_there(task)], config)
+    number = 1 if trained is None else 1 + _rounds_before(folder, policy)
+    _play([replace(task, round=number) for task in tasks if not _is_there(task)], config)
     _report(config, folder)
     return None
 
@@ -121,6 +123,13 @@ def _check(config: CollectConfig, folder: Path, others: list[Path], tasks: list[
     for path in lying:
         if path.name not in own and not (path.name in wanted and is_same(path, wanted[path.name])):
             raise UserError(f"{path} is not of --also {config.also}, nor of this policy; move it away, or give --fresh")
+
+
+def _rounds_before(folder: Path, policy: str) -> int:
+    """How many rounds of collecting those have made who are there beside `policy`."""
+    shards = [open_shard(path) for path in sorted(folder.glob("*.h5"))]
+    others = [shard for shard in shards if shard.attributes["policy"] != policy]
+    return rounds(others) if others else 0
 
 
 def _estimate(config: CollectConfig, policy: str, tasks: list[Task]) -> float:
@@ -225,6 +234,7 @@ def _attributes(task: Task, failures: list[str]) -> dict[str, Any]:
         "patience": config.patience,
         "shard_size": config.shard_size,
         "noise": config.noise if task.trained else 0.0,
+        "round": task.round,
         "clips": sorted(train_clips(config.spec)),
         "videos": config.spec.videos,
         "failures": failures,

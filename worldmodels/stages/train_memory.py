@@ -73,7 +73,8 @@ def _save(
     """M, and what dreams begin with: first pictures, moments of episodes, and how ends are to be calibrated there."""
     starts = embeddings.starts()
     paired = models.pair(copy.deepcopy(vision), copy.deepcopy(memory), starts, device, config.precision)
-    episodes = some_episodes(embeddings)
+    # Where C was when it last played: where it fails, it is to be trained.
+    episodes = some_episodes(embeddings, embeddings.rollouts.latest)
     found = moments(paired, episodes, config.seed)
     shards = embeddings.rollouts.shards
     blind = [shard for shard in shards if _is_blind(shard)]
