@@ -208,7 +208,8 @@ class ControllerConfig(InPrecision, OnDevice, OnCluster, Stage):
     horizon: int = setting(0, zero=True, most=MANY, only=DREAMT)
     """Steps of a dream that begins in the midst of a real episode, so that M remembers what really happened until then,
     and has little time to drift; where controllers have played, of an episode of the last one. 0: dreams begin where
-    episodes began, and last for up to --max-steps (the paper). actor-critic is trained in --imagine, and tested in these."""
+    episodes began, and last for up to --max-steps (the paper). actor-critic is trained in --imagine, and tested in
+    these."""
     dream_dropout: float = setting(0.0, zero=True, only=DREAMT)
     """Each dream is a world of its own: this share of z and h is hidden from M in it, from its beginning to its end. M
     must have been trained with --dropout. The final score in dreams is that of M's own world."""
