@@ -360,6 +360,11 @@ def test_a_further_round_learns_from_what_the_last_one_played(by_run: Made, tmp_
     assert "--start-from runs/doom" in page
     assert len(re.findall(r"^our controller in the real doom +[\d.]+ ±", printed, re.M)) == 1  # of the second round
     assert "all of runs/doom is done already" in run(tmp_path, f"{RUN} {ROUNDS}")
+    lines = re.findall(r"^([12]) +(\d+) +[\d.]+ ± [\d.]+ \((\d)\) +[\d.]+ ± [\d.]+ \((\d)\)$", printed, re.M)
+    learnt_from = [Rollouts(tmp_path / f"data/doom/{place}rollouts", "doom") for place in ("", "round2/")]
+    counts = [str(these.num_steps + these.num_episodes) for these in learnt_from]
+    assert lines == [("1", counts[0], "2", "4"), ("2", counts[1], "2", "4")]
+    assert (tmp_path / "runs/doom/rounds.png").stat().st_size > 1000
     for given, message in (
         (ROUNDS.replace("--warm-start ", ""), "runs/doom/round2 was begun with --warm-start; give that, or move"),
         (

@@ -11,6 +11,7 @@ from worldmodels.core.files import atomic
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib import ticker
 
 History = list[dict[str, float]]
 SIZE = (7.0, 4.0)
@@ -139,6 +140,18 @@ def bars(path: Path, scores: dict[str, tuple[float, float]], title: str) -> None
     axis.barh(list(scores), means, xerr=errors, capsize=3, color=colours)
     axis.invert_yaxis()
     axis.set(xlabel="return (mean, 95 % confidence interval)", title=title)
+    _save(figure, path)
+
+
+def by_round(path: Path, series: dict[str, list[tuple[int, float, float]]], title: str) -> None:
+    """Scores round by round, with their 95 % confidence intervals: series -> (round, mean, half width) each."""
+    figure, axis = plt.subplots(figsize=SIZE)
+    for name, points in series.items():
+        rounds, means, errors = zip(*points, strict=True)
+        axis.errorbar(rounds, means, yerr=errors, marker="o", ms=4, capsize=3, label=name)
+    axis.set(xlabel="round", ylabel="return (mean, 95 % confidence interval)", title=title)
+    axis.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    _legend_beside(axis)
     _save(figure, path)
 
 

@@ -19,6 +19,7 @@ from worldmodels.core.report import lasting, say
 from worldmodels.settings.run_all import NOTES, Part, Plan
 from worldmodels.settings.shared import COMPUTES, plain
 from worldmodels.show.overview import Overview
+from worldmodels.stages import rounds
 from worldmodels.workers.child import run_stage
 
 
@@ -56,6 +57,9 @@ def run_all(plan: Plan) -> None:
             notes.finish(index, time.monotonic() - began)
     if not ahead:
         say(f"all of {plan.run} is done already; --fresh starts anew")
+    runs = list(dict.fromkeys(part.run for part in plan.parts))
+    if len(runs) > 1:
+        rounds.tell(runs)
 
 
 def _tried(plan: Plan, notes: "_Notes") -> list[float | None]:
