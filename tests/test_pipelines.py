@@ -352,6 +352,8 @@ def test_a_further_round_learns_from_what_the_last_one_played(by_run: Made, tmp_
     (added,) = new.keys() - old.keys()
     assert added.startswith("controller-") and all(new[name].samefile(path) for name, path in old.items())
     assert Rollouts(tmp_path / "data/doom/round2/rollouts", "doom").shards[0].attributes["policy"] == added[:19]
+    codes = {path.relative_to(tmp_path / "data/doom"): path for path in (tmp_path / "data/doom/codes").rglob("*.h5")}
+    assert codes and all((tmp_path / "data/doom/round2" / name).samefile(path) for name, path in codes.items())
     again = tmp_path / "runs/doom/round2"
     assert (again / "vision").samefile(tmp_path / "runs/doom/vision")
     assert found["runs/doom/memory/model.safetensors"] != found["runs/doom/round2/memory/model.safetensors"]

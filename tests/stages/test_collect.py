@@ -81,9 +81,15 @@ def test_short_episodes_are_collected_again(tiny: CollectConfig, monkeypatch: py
 
 def test_what_is_linked_is_of_the_other_folder_or_told_of(tiny: CollectConfig) -> None:
     collect(tiny)
+    codes = tiny.data / "codes/of a V"
+    codes.mkdir(parents=True)
+    for name in (names(tiny)[0], "another.h5"):
+        (codes / name).write_bytes(b"codes")
     new = dataclasses.replace(tiny, data=tiny.data / "new", also=tiny.data, policy="still")
     collect(new)
     collect(new)  # and nothing is in its own way
+    (linked,) = (new.data / "codes/of a V").iterdir()  # what a V made of a shard comes along with that
+    assert linked.samefile(codes / names(tiny)[0])
     assert len(names(new)) == 4 and all((new.data / "rollouts" / name).samefile(tiny.data / "rollouts" / name)
         for name in names(tiny))  # fmt: skip
     collect(dataclasses.replace(tiny, max_steps=9, fresh=True))

@@ -79,6 +79,7 @@ def collect(config: CollectConfig) -> float | None:
     _prepare(config, policy, folder)
     for path in others:
         link(folder / path.name, path)
+    _link_codes(config, others)
     number = 1 if trained is None else 1 + _rounds_before(folder, policy)
     _play([replace(task, round=number) for task in tasks if not _is_there(task)], config)
     _report(config, folder)
@@ -123,6 +124,16 @@ def _check(config: CollectConfig, folder: Path, others: list[Path], tasks: list[
     for path in lying:
         if path.name not in own and not (path.name in wanted and is_same(path, wanted[path.name])):
             raise UserError(f"{path} is not of --also {config.also}, nor of this policy; move it away, or give --fresh")
+
+
+def _link_codes(config: CollectConfig, shards: list[Path]) -> None:
+    """What Vs have made of the shards of --also comes along, so that it need not be made anew."""
+    for shard in shards:
+        for made in sorted((config.also / "codes").glob(f"*/{glob.escape(shard.name)}")):
+            here = config.data / "codes" / made.parent.name / made.name
+            if not here.exists():
+                here.parent.mkdir(parents=True, exist_ok=True)
+                link(here, made)
 
 
 def _rounds_before(folder: Path, policy: str) -> int:
