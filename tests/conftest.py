@@ -155,10 +155,11 @@ def pairs(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[
         if not vision.run.exists():
             vision.run.mkdir()
             (vision.run / "vision").symlink_to((world.run if v == "vae" else hrssm.run) / "vision")
-        hiding = dataclasses.replace(world.memory.model, dropout=0.1, members=2)
+        members = 1 if (v, m) == ("hrssm", "rssm") else 2
+        hiding = dataclasses.replace(world.memory.model, dropout=0.1, members=members)
         memory = dataclasses.replace(world.memory, run=vision.run, model=hiding)
         if m == "rssm":
-            rssm = RSSMSettings(reward="alive", sequence_length=10, dropout=0.1, members=2, **SMALL)
+            rssm = RSSMSettings(reward="alive", sequence_length=10, dropout=0.1, members=members, **SMALL)
             memory = dataclasses.replace(memory, memory="rssm", model=rssm, clip=0.0)
         train_memory(memory)
         made[v, m] = World(world.collect, vision, memory)

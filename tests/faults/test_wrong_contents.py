@@ -30,6 +30,7 @@ CHECKPOINTS = {"model": "memory", "state of training": "memory run", "state of a
 CHECKPOINTS |= dict.fromkeys(("state of an actor", "state of PPO"), "controller run")
 MAY_LACK = ("env", "mean_old_old", "restart_input", "reward", "mixtures", "termination", "termination_weight")
 MAY_LACK += ("focus", "self_fed", "passes", "authors_pixels", "end_shift", "moments")  # written by later versions only
+MAY_LACK += ("dropout", "members")
 MAY_LACK += ("z", "h", "c", "first")  # of moments: whoever pairs M with V refuses them (tests/dreams/test_moments.py)
 """What a model's file may lack: its settings have defaults, and the first files held no env."""
 UNUSED = ("param_groups", "_get_value", "_value")

@@ -251,11 +251,11 @@ def test_a_first_member_alone_is_as_if_there_were_no_others() -> None:
     h = torch.randn(5, 7, 16)
     assert torch.equal(many.predict(h).code, one.predict(h).code)
     whose = torch.tensor([[0.0], [2.0]] * 3 + [[1.0]])
-    for given in (h, h.double().float()):
-        with torch.set_grad_enabled(given is h):
-            found = many.predict(given, whose)
+    for learns in (True, False):
+        with torch.set_grad_enabled(learns):
+            found = many.predict(h, whose)
         for row, number in enumerate(whose.flatten().int().tolist()):
-            alone = many.heads[number](given)[:, row]
+            alone = many.heads[number](h)[:, row]
             assert found.end is not None and found.reward is not None
             assert torch.allclose(found.code[:, row], alone[..., :60], atol=1e-5)
             assert torch.allclose(found.end[:, row], alone[..., 60], atol=1e-5)

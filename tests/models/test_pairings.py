@@ -19,15 +19,20 @@ from worldmodels.acting.controller_spec import ControllerSpec
 from worldmodels.core.errors import UserError
 from worldmodels.core.seeding import Noise, rng
 from worldmodels.data.embeddings import Embeddings
+from worldmodels.data.store import Rollouts
 from worldmodels.dreams.capture import Captured
 from worldmodels.dreams.dream import Dream
 from worldmodels.dreams.gym import DreamEnv
+from worldmodels.dreams.planning import Planner
 from worldmodels.dreams.worlds import worlds_of
 from worldmodels.evolution.evaluators import DreamEvaluator
 from worldmodels.models import base
 from worldmodels.models.hrssm import HRSSM
+from worldmodels.models.recurrent import RSSMMemory
+from worldmodels.models.rssm import Recurrence
 from worldmodels.settings.envspec import EnvSpec
 from worldmodels.settings.models import HRSSMSettings
+from worldmodels.settings.planning import ByPlan
 from worldmodels.settings.stages import MemoryConfig, VisionConfig
 from worldmodels.stages.train_controller import train_controller
 from worldmodels.stages.train_memory import train_memory
@@ -171,7 +176,7 @@ def test_each_dream_can_be_a_world_of_its_own(pair: World, model) -> None:
         return
     dream = Dream(model, dropout=0.3)
     dream.begin([1, 2, 1, 3], copies=2)
-    assert set(dream.state) == {*model.initial(1), "world", "member"}
+    assert set(dream.state) == {*model.initial(1), "world", *(["member"] if model.members > 1 else [])}
     world = dream.state["world"]
     assert torch.equal(world[0], world[2]) and torch.equal(world[:4], world[4:]) and (world[0] != world[1]).any()
     assert float((world == 0).float().mean()) == pytest.approx(0.3, abs=0.15)
@@ -220,6 +225,41 @@ def test_each_dream_is_one_members(pair: World, model) -> None:
     assert (env.dream.state["member"] == 1).all()
     with pytest.raises(ValueError, match="member 2 is not among the 2 that this M has, from 0 on"):
         DreamEnv(model, 2, ("h",), member=2)
+    with pytest.raises(UserError, match="member 2 is not among the 2"):
+        Dream(model, member=2)
+
+
+def test_plans_are_dreamt_by_any_member_and_the_same_for_all(pairs, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = models.load(pairs["vae", "rssm"].run, precision="fp32")
+    planner = Planner(model, ByPlan(plan="cem", plan_horizon=2, plan_candidates=4, plan_rollouts=3))
+    seen = []
+    dreamt = planner._dream.dreamt
+    monkeypatch.setattr(planner._dream, "dreamt", lambda state, *more: seen.append(state) or dreamt(state, *more))
+    state = {name: value.repeat(2, 1) for name, value in model.initial(1).items()}
+    for seed in range(8):
+        planner.decide(state, planner.idle(2), [np.random.default_rng([seed, row]) for row in range(2)])
+    whose = torch.stack([one["member"].reshape(4, 3) for one in seen])  # of each row's 4 plans in 3 dreams
+    assert (whose == whose[:, :1]).all() and set(whose.flatten().tolist()) == {0, 1}
+
+
+def test_an_ensemble_on_an_hrssm_begins_with_what_v_expects(pairs) -> None:
+    pair = pairs["hrssm", "rssm"]
+    vision, _ = models.load_module(pair.run / "vision", "vision")
+    settings = models.settled(pair.memory, vision).model
+    many = dataclasses.replace(settings, members=3)
+    memory = RSSMMemory.build(many, Rollouts(pair.data / "rollouts", "doom"), vision)
+    begun = vision.recurrence
+    assert isinstance(begun, Recurrence)
+    h = torch.randn(4, many.hidden_size)
+    assert torch.equal(memory.rssm.prior(h), begun.rssm.prior(h))
+    for other in memory.rssm.other_priors:
+        assert torch.equal(other[0](h), begun.rssm.prior_net[0](h)) and not torch.allclose(
+            other(h), begun.rssm.prior(h)
+        )
+    taught = memory.train()._taught(5, torch.Generator().manual_seed(0), h.device)
+    assert taught is not None and taught.shape == (5, 1, 1) and set(taught.flatten().tolist()) <= {0, 1, 2}
+    tested = memory.eval()._taught(5, torch.Generator(), h.device)
+    assert tested is not None and tested.flatten().tolist() == [0, 1, 2, 0, 1]
 
 
 def test_it_is_evolved_scored_and_filmed(pair: World, tmp_path: Path) -> None:

@@ -145,8 +145,7 @@ def test_so_is_one_of_an_hrssm_and_an_rssm_whose_newer_settings_are_as_they_were
         train_vision(dataclasses.replace(here, model=dataclasses.replace(pair.vision.model, layers=3)))
     with pytest.raises(UserError, match=r"was begun with --depth 4, not 5"):
         train_vision(dataclasses.replace(here, model=dataclasses.replace(pair.vision.model, depth=5)))
-    newer = {"dropout": 0.1, "members": 2}
-    old = OLD_MEMORY | SMALL | {"memory": "rssm", "restart_input": False} | newer
+    old = OLD_MEMORY | SMALL | {"memory": "rssm", "restart_input": False, "dropout": 0.1}  # the last is newer
     written_before(pair, tmp_path, "memory", old)
     train_memory(dataclasses.replace(pair.memory, run=tmp_path))
     assert metrics(tmp_path / "memory") == metrics(pair.run / "memory")

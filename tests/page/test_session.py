@@ -100,7 +100,7 @@ def test_temperature_changes_the_dream_and_not_reality(begin: Begin, contents: C
 
 def test_each_episode_can_be_dreamt_in_a_world_of_its_own(begin: Begin, contents: Contents) -> None:
     (told,) = ask(begin(), "world", value="new")
-    assert told.kind == "trouble" and "trained without --dropout" in told.head["text"]
+    assert told.kind == "trouble" and "has no world 'new', but own; others come of --dropout" in told.head["text"]
     assert begin().hello()[0].head["worlds"] == ["own"]
     stands_it = immortal(contents)
     assert stands_it.model
@@ -131,7 +131,7 @@ def test_a_member_of_an_ensemble_can_be_chosen(begin: Begin, pairs: dict[tuple[s
         whose.add(float(dream.state["member"]))
     assert whose == {0, 1}
     (told,) = ask(session, "world", value="member 3")
-    assert told.kind == "trouble" and "knows no world 'member 3'" in told.head["text"]
+    assert told.kind == "trouble" and "has no world 'member 3', but own, new, member 1, member 2;" in told.head["text"]
 
 
 def test_a_controller_acts_until_you_do(begin: Begin, contents: Contents) -> None:

@@ -132,7 +132,7 @@ def test_dreams_begin_where_the_controller_was_that_played_last(
     collect(dataclasses.replace(acts, episodes=5))  # the same goes on
     found = Rollouts(folder, "doom")
     assert [shard.attributes["round"] for shard in found.shards] == [2, 2, 2, 1, 1, 1, 1]
-    assert found.latest == found.shards[:3]
+    assert found.latest == found.shards[:2]  # the third holds one episode, which is for tests
     met: list[list[EmbeddedEpisode]] = []
     monkeypatch.setattr(
         stage_3, "moments", lambda model, episodes, *more: met.append(episodes) or moments(model, episodes, *more)

@@ -286,9 +286,10 @@ class Rollouts:
 
     @property
     def latest(self) -> list[Shard]:
-        """The shards of the last round of collecting: all, if there was but one."""
-        last = rounds(self.shards)
-        return [shard for shard in self.shards if rounds([shard]) == last]
+        """The shards of the last round of collecting that has episodes to train on: all, if there was but one round."""
+        trained_on = [shard for shard in self.shards if len(shard.split(held_out=False))]
+        last = last_round(trained_on)
+        return [shard for shard in trained_on if last_round([shard]) == last]
 
     @property
     def dark(self) -> str:
@@ -339,12 +340,12 @@ class Rollouts:
         return (shard.episode(-1) for shard in self.shards)
 
 
-def rounds(shards: Sequence[Shard]) -> int:
-    """How many rounds of collecting these are of: each controller makes another, after what was there before it.
+def last_round(shards: Iterable[Shard]) -> int:
+    """The last round of collecting that these are of: each controller makes one, after what was there before it.
 
-    Shards of older versions do not tell, and count as of the first.
+    Shards of older versions do not tell, and count as of the first. 0 if there are no shards.
     """
-    return max(int(shard.attributes.get("round", 1)) for shard in shards)
+    return max((int(shard.attributes.get("round", 1)) for shard in shards), default=0)
 
 
 def evenly(count: int, limit: int) -> list[int]:

@@ -28,10 +28,10 @@ class Dream:
             decides so.
         midway: dreams begin at moments of real episodes, not where those began.
         dropout: share of z and h that is hidden from M, in every dream another (worlds.py).
-        member: whose dreams they are, of an ensemble; None: any one's.
+        member: whose dreams they are, of an ensemble, counted from 0; None: each seed is that of one of them.
 
     Raises:
-        UserError: if M was not trained to stand that.
+        UserError: if M was not trained with dropout, or has no such member.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Dream:
         dropout: float = 0.0,
         member: int | None = None,
     ) -> None:
-        check_worlds(model, dropout)
+        check_worlds(model, dropout, member)
         self.model = model
         self.tau = tau
         self.sample_end = sample_end

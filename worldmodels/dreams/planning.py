@@ -29,7 +29,7 @@ from torch import Tensor
 
 from worldmodels.core.seeding import SMALLEST
 from worldmodels.dreams.dream import Dream
-from worldmodels.models.base import State, WorldModel, in_turn
+from worldmodels.models.base import MEMBER, State, WorldModel
 from worldmodels.settings.planning import ByPlan
 
 # Of icem, as its authors have them.
@@ -132,8 +132,9 @@ class Planner:
         rows, count, horizon, _ = plans.shape
         dreams = noise.shape[1]
         state = {name: value.repeat_interleave(count * dreams, 0) for name, value in state.items()}
-        members = in_turn(self._model.members, dreams, self._dream.device)
-        state |= {name: value.repeat(rows * count, 1) for name, value in members.items()}
+        if self._model.members > 1:  # the last number of a dream's luck would draw its end, and no end is drawn here
+            whose = (noise[:, :, 0, -1] * self._model.members).floor()
+            state[MEMBER] = whose.repeat(1, count).flatten().unsqueeze(1)
         action = plans.repeat_interleave(dreams, 1).flatten(0, 1)
         alive = torch.ones(len(action), device=action.device)
         lived = torch.zeros_like(alive)

@@ -14,8 +14,10 @@ from worldmodels.core.seeding import rng
 from worldmodels.models.base import MEMBER, WORLD, State, WorldModel, hiding
 
 
-def check_worlds(model: WorldModel, dropout: float) -> None:
-    """Raises UserError if M cannot stand that a share of what it is shown is hidden."""
+def check_worlds(model: WorldModel, dropout: float, member: int | None = None) -> None:
+    """Raises UserError if M cannot stand that a share of what it is shown is hidden, or has no such member."""
+    if member is not None and not 0 <= member < model.members:
+        raise UserError(f"member {member} is not among the {model.members} that this M has, from 0 on")
     if dropout and not model.worlds:
         raise UserError(
             f"--dream-dropout {dropout:g}: M was not trained with --dropout; train it anew with that, or leave this out"

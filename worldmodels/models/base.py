@@ -288,7 +288,7 @@ def drawn_worlds(share: float, rows: int, size: int, generator: torch.Generator,
 
 
 def world_of(state: State) -> State:
-    """The part of a state that dreams hand on unchanged: which world they are in, if it is not M's own."""
+    """The part of a state that dreams hand on unchanged: in which world they are, and whose they are, if it says so."""
     return {name: state[name] for name in (WORLD, MEMBER) if name in state}
 
 
@@ -298,7 +298,7 @@ def in_turn(members: int, rows: int, device: torch.device) -> State:
 
 
 def drawn_members(members: int, rows: int, generator: torch.Generator, device: torch.device) -> State:
-    """The same, at random."""
+    """The part of a state that says whose dreams `rows` rows are, at random."""
     if members == 1:
         return {}
     return {MEMBER: torch.randint(members, (rows, 1), generator=generator).float().to(device)}

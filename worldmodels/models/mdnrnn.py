@@ -1,8 +1,8 @@
 """M: the mixture-density recurrent network of World Models (CLASSIC 1.4, 2.5, 2.7; paper, appendix A.2), and the
 pairing of a V with it as one WorldModel."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, Self
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -79,11 +79,11 @@ class MDNRNN(Memory[MDNRNNSettings]):
         self.action_size = action_size
         self.hidden_size = hidden_size = settings.hidden_size
         self.input_size = code_size + action_size + settings.restart_input
-        heads = settings.termination + (settings.reward == "head")
+        flags = settings.termination + (settings.reward == "head")
         self.cell = nn.Linear(self.input_size + hidden_size, 4 * hidden_size)  # all gates; one bias, as TensorFlow's
-        said = 3 * settings.mixtures * code_size + heads
-        self.head = nn.Linear(hidden_size, said)
-        self.other_heads = nn.ModuleList(nn.Linear(hidden_size, said) for _ in range(settings.members - 1))
+        width = 3 * settings.mixtures * code_size + flags
+        self.head = nn.Linear(hidden_size, width)
+        self.other_heads = nn.ModuleList(nn.Linear(hidden_size, width) for _ in range(settings.members - 1))
         self.register_buffer("reward_mean", torch.zeros(()))
         self.register_buffer("reward_std", torch.ones(()))
         nn.init.xavier_uniform_(self.cell.weight)
@@ -135,7 +135,7 @@ class MDNRNN(Memory[MDNRNNSettings]):
     @property
     def heads(self) -> list[nn.Linear]:
         """One for each member."""
-        return [self.head, *(head for head in self.other_heads if isinstance(head, nn.Linear))]
+        return [self.head, *cast(Iterable[nn.Linear], self.other_heads)]
 
     def predict(self, h: Tensor, member: Tensor | None = None) -> Prediction:
         """What is expected after memory `h` (..., B, H), by each row's `member` (B, 1); without, by the first."""

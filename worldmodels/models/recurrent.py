@@ -2,10 +2,10 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodels.core.errors import UserError
@@ -106,8 +106,15 @@ class RSSMMemory(Memory[RSSMSettings]):
         return memory
 
     def start_from(self, begun: Recurrence) -> None:
-        """Takes over the recurrent model and the heads that V was trained with; its prior is the first member's."""
-        self.rssm.load_state_dict(self.rssm.state_dict() | begun.rssm.state_dict())
+        """Takes over the recurrent model and the heads that V was trained with.
+
+        V's prior is the first member's; the others begin with all of it but its last layer.
+        """
+        for other in self.rssm.other_priors:
+            first, _ = cast(nn.Sequential, other)
+            first.load_state_dict(begun.rssm.prior_net[0].state_dict())
+        own = {name: value for name, value in self.rssm.state_dict().items() if name.startswith("other_priors.")}
+        self.rssm.load_state_dict(own | begun.rssm.state_dict())
         self.reward_head.load_state_dict(begun.reward_head.state_dict())
         self.end_head.load_state_dict(begun.end_head.state_dict())
 

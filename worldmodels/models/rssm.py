@@ -70,7 +70,7 @@ class RSSM(nn.Module):
         self.projection = nn.Linear(size + hidden_size, projection_size, bias=False)
 
     def initial(self, rows: int) -> tuple[Tensor, Tensor]:
-        """h (B, H) and z (B, Z) before anything was seen: learned, and the likeliest z there."""
+        """h (B, H) and z (B, Z) before anything was seen: learned, and the likeliest z there, by the first prior."""
         h = torch.tanh(self.start).expand(rows, -1)
         return h, self.latent.mode(self.prior(h))
 

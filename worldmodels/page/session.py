@@ -179,7 +179,8 @@ class Session:
     def _world_asked(self, value: str) -> list[Message]:
         worlds = self._worlds()
         if value not in worlds:
-            raise UserError(f"this M knows no world {value!r}: it was trained without --dropout or --members for that")
+            known = ", ".join(worlds)
+            raise UserError(f"this M has no world {value!r}, but {known}; others come of --dropout and --members")
         if self._dream:
             self._dream.dropout, self._dream.member = worlds[value]
             self._begin()

@@ -181,7 +181,8 @@ class ControllerConfig(InPrecision, OnDevice, OnCluster, Stage):
     """Episodes per candidate; all candidates of a generation meet the same seeds."""
     caution: float = setting(0.0, zero=True, only=EVOLVED)
     """How many standard deviations between its episodes are taken from a candidate's mean return: in worlds that differ
-    (--dream-dropout, an M with --members), what is good in some and bad in others then counts for less."""
+    (--dream-dropout, an M with --members), what is good in some and bad in others then counts for less. Tests, by which
+    the best is kept, go by the mean alone."""
     sigma0: float = setting(0.1, only=EVOLVED)
     """CMA-ES's first step size."""
     start_from: Path = setting(Path())
@@ -212,7 +213,7 @@ class ControllerConfig(InPrecision, OnDevice, OnCluster, Stage):
     these."""
     dream_dropout: float = setting(0.0, zero=True, only=DREAMT)
     """Each dream is a world of its own: this share of z and h is hidden from M in it, from its beginning to its end. M
-    must have been trained with --dropout. The final score in dreams is that of M's own world."""
+    must have been trained with --dropout. The final score in dreams is that of M itself."""
     lockstep: int = setting(8, most=256)
     """Real environments that one worker steps side by side."""
     deadline: float = setting(
@@ -231,6 +232,8 @@ class ControllerConfig(InPrecision, OnDevice, OnCluster, Stage):
             raise UserError("--learner ppo learns by how likely dreams are to end; leave out --no-sample-end")
         if self.dream and not self.tau:
             object.__setattr__(self, "tau", (record_of(self.env).tau,))
+        if self.caution and self.episodes == 1:
+            raise UserError(f"--caution {self.caution:g} goes by how episodes differ; give more than --episodes 1")
         if self.dream_dropout >= 1:
             raise UserError(f"--dream-dropout {self.dream_dropout:g} hides everything; give less than 1")
         if self.name and (Path(self.name).name != self.name or self.name == ".."):

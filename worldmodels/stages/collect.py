@@ -24,7 +24,7 @@ from worldmodels.core.files import check_writable, is_same, link, sweep, write_b
 from worldmodels.core.report import paths, played_anew, say, summarise
 from worldmodels.core.seeding import integer
 from worldmodels.data.episode import Episode
-from worldmodels.data.store import Rollouts, Shard, open_shard, pack_shard, rollout_folder, rounds
+from worldmodels.data.store import Rollouts, Shard, last_round, open_shard, pack_shard, rollout_folder
 from worldmodels.envs.clips import train_clips
 from worldmodels.envs.reused import numbers_in_an_action, reused
 from worldmodels.settings.flags import flag
@@ -57,7 +57,7 @@ class Task:
     policy: str
     trained: Trained | None  # who acts, if it is no policy
     episodes: range
-    round: int = 1  # of collecting (data/store.py: rounds)
+    round: int = 1  # of collecting (data/store.py: last_round)
 
 
 def collect(config: CollectConfig) -> float | None:
@@ -80,7 +80,7 @@ def collect(config: CollectConfig) -> float | None:
     for path in others:
         link(folder / path.name, path)
     _link_codes(config, others)
-    number = 1 if trained is None else 1 + _rounds_before(folder, policy)
+    number = _round(folder, policy) if trained else 1
     _play([replace(task, round=number) for task in tasks if not _is_there(task)], config)
     _report(config, folder)
     return None
@@ -136,11 +136,11 @@ def _link_codes(config: CollectConfig, shards: list[Path]) -> None:
                 link(here, made)
 
 
-def _rounds_before(folder: Path, policy: str) -> int:
-    """How many rounds of collecting those have made who are there beside `policy`."""
+def _round(folder: Path, policy: str) -> int:
+    """Which round of collecting a controller makes: that which it has begun, or one more than there were."""
     shards = [open_shard(path) for path in sorted(folder.glob("*.h5"))]
-    others = [shard for shard in shards if shard.attributes["policy"] != policy]
-    return rounds(others) if others else 0
+    own = [shard for shard in shards if shard.attributes["policy"] == policy]
+    return last_round(own) or 1 + last_round(shards)
 
 
 def _estimate(config: CollectConfig, policy: str, tasks: list[Task]) -> float:

@@ -26,11 +26,10 @@ from worldmodels.settings.shared import usual
 from worldmodels.settings.stages import ControllerConfig
 from worldmodels.show import films, pages
 from worldmodels.show.record import Record
-from worldmodels.stages.scores import doubt, really, report
+from worldmodels.stages.scores import OUR_PLANNER, doubt, really, report
 from worldmodels.workers import make_workers
 from worldmodels.workers.local import Workers
 
-OURS = "our planner ({}) in the real {}"
 HUNG = 20.0  # times as long as an episode should take at most: a task that takes longer counts as hung
 
 
@@ -60,7 +59,7 @@ def evaluate_planner(config: EvaluateConfig) -> dict[str, Summary]:
     if trouble:
         say(f"note: there will be no film: {trouble}")
     failures = list[str]()
-    name = OURS.format(config.plan, place.env.name)
+    name = f"{OUR_PLANNER} ({config.plan}) in the real {place.env.name}"
     longest = place.max_steps * seconds_a_decision(place.model, config.planning())
     with make_workers(config.workers, config.ray, 900.0 + HUNG * longest) as workers:
         played = _beside(config, place, workers, failures)

@@ -60,6 +60,8 @@ def export(config: ExportConfig) -> None:
     written = {name: content for name, (content, _) in graphs.items()} | {folder.TENSORS: to_bytes(tensors)}
     sizes = [folder.write(path, manifest, written, flag == "--web") for flag, path in asked.items()]
     say(_told(sizes[0], {name: apart for name, (_, apart) in graphs.items()}))
+    if model.members > 1:
+        say(f"note: of the {model.members} members of M, this is the first one's dream")
     say(paths(**{flag.strip("-"): path for flag, path in asked.items()}))
     if config.web != Path():
         say(f"to look at it: python -m http.server --directory {config.web}, and http://localhost:8000/ in a browser")

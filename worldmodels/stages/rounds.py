@@ -6,23 +6,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from worldmodels.core.report import paths, say, table
+from worldmodels.show import plots
 from worldmodels.show.pages import Section, sections, text
+from worldmodels.stages.scores import OUR_PLANNER, OURS_REALLY, THERE
 
 PLOT = "rounds.png"
 DREAMT = "in dreams"
 REALLY = "really"
-WORLDS = {"controller": DREAMT, "evaluate": REALLY}
-"""What the tables of these stages tell of C: how it does where it learnt, and where it had not learnt."""
 
 
 class Score(NamedTuple):
-    """How a controller did in one world."""
+    """How one acted in one world."""
 
     round: int
-    name: str  # of the controller
+    name: str  # of the controller, or of the search for plans; "" if nobody else acts
     world: str  # DREAMT or REALLY
     mean: float
-    ci: float  # half the width of the 95 % interval of the mean
+    ci: float  # half the width of the 95 % interval of the mean; 0 if one episode tells none
     told: str  # mean and spread, with how many episodes
 
     @property
@@ -40,12 +40,10 @@ def tell(runs: list[Path]) -> None:
     scores = [score for number, run in enumerate(runs, 1) for score in _scores(number, run)]
     if not scores:
         return
-    from worldmodels.show import plots  # late: matplotlib, which the process that starts stages has no need of
-
-    worlds = [world for world in WORLDS.values() if any(score.world == world for score in scores)]
+    worlds = [world for world in (DREAMT, REALLY) if any(score.world == world for score in scores)]
     columns = [f"{world}, mean ± std (n)" for world in worlds]
     frames = dict(enumerate(map(_frames, runs), 1))
-    say(table(f"Rounds of {runs[0]}", ("round", "pictures learnt from", *columns), _rows(scores, worlds, frames)))
+    say(table(f"Rounds of {runs[0]}", ("round", "pictures so far", *columns), _rows(scores, worlds, frames)))
     series: dict[str, list[tuple[int, float, float]]] = {}
     for score in scores:
         series.setdefault(score.series, []).append((score.round, score.mean, score.ci))
@@ -55,7 +53,7 @@ def tell(runs: list[Path]) -> None:
 
 
 def _rows(scores: list[Score], worlds: list[str], frames: dict[int, str]) -> Iterator[list[str]]:
-    """A line for each controller of each round."""
+    """A line for each who acted in each round."""
     told = {(score.round, score.name, score.world): score.told for score in scores}
     for number, name in dict.fromkeys((score.round, score.name) for score in scores):
         cells = [told.get((number, name, world), "") for world in worlds]
@@ -63,26 +61,32 @@ def _rows(scores: list[Score], worlds: list[str], frames: dict[int, str]) -> Ite
 
 
 def _frames(run: Path) -> str:
-    """How many pictures a round had to learn from."""
-    rows = [row for section in sections(run) if section.stage == "collect" for row in section.kept["tables"][0]["rows"]]
-    return next((text(value) for label, value, *_ in rows if label == "frames"), "")
+    """How many pictures there were by then."""
+    collected = [one for one in sections(run) if one.stage == "collect"]
+    rows = [row for one in collected for kept in one.kept["tables"][:1] for row in kept["rows"]]
+    return next((text(row[1]) for row in rows if len(row) > 1 and row[0] == "frames"), "")
 
 
 def _scores(number: int, run: Path) -> Iterator[Score]:
-    """Those of a round; its controllers are named if there are several."""
-    found = [section for section in sections(run) if section.stage in WORLDS and section.name]
-    several = len({section.name for section in found}) > 1
-    for section in found:
-        for cell in _cells(section):
-            name = section.name if several else ""
-            told = f"{cell['mean']:.1f} ± {cell['std']:.1f} ({cell['n']})"
-            yield Score(number, name, WORLDS[section.stage], cell["mean"], cell["ci"], told)
+    """Those of a round; those who act are named if there are several."""
+    found = [one for one in sections(run) if one.stage in ("controller", "evaluate") and one.name]
+    several = len({one.name for one in found}) > 1
+    for one in found:
+        world = DREAMT if one.stage == "controller" else REALLY
+        for cell in _cells(one, run):
+            name = one.name if several else ""
+            yield Score(number, name, world, cell["mean"], cell.get("ci") or 0.0, _told(cell))
 
 
-def _cells(section: Section) -> Iterator[dict[str, Any]]:
-    """The scores of C among what a stage told: in dreams what it learnt in, in reality all."""
-    for kept in section.kept["tables"]:
-        for label, *cells in kept["rows"]:
-            here = str(label).endswith(": there") or str(label).startswith("our controller in the real")
-            if here and cells and isinstance(cells[0], dict) and "mean" in cells[0]:
-                yield cells[0]
+def _cells(section: Section, run: Path) -> Iterator[dict[str, Any]]:
+    """The scores among what a stage told: in dreams where C learnt, really of who acted."""
+    ours = OURS_REALLY if section.folder.parent == run / "controller" else OUR_PLANNER
+    for row in (row for kept in section.kept["tables"] for row in kept["rows"] if len(row) > 1):
+        here = text(row[0]).endswith(THERE) or text(row[0]).startswith(ours)
+        if here and isinstance(row[1], dict) and row[1].get("mean") is not None:
+            yield row[1]
+
+
+def _told(cell: dict[str, Any]) -> str:
+    """Mean and spread, with how many episodes, as far as they are known: one episode has no spread."""
+    return text(cell) if cell.get("n") is None else f"{text(cell)} ({cell['n']:.0f})"

@@ -19,7 +19,6 @@ from worldmodels.core.report import lasting, say
 from worldmodels.settings.run_all import NOTES, Part, Plan
 from worldmodels.settings.shared import COMPUTES, plain
 from worldmodels.show.overview import Overview
-from worldmodels.stages import rounds
 from worldmodels.workers.child import run_stage
 
 
@@ -59,6 +58,8 @@ def run_all(plan: Plan) -> None:
         say(f"all of {plan.run} is done already; --fresh starts anew")
     runs = list(dict.fromkeys(part.run for part in plan.parts))
     if len(runs) > 1:
+        from worldmodels.stages import rounds  # late: torch, which the process that starts stages has no need of
+
         rounds.tell(runs)
 
 

@@ -14,6 +14,10 @@ from worldmodels.show.record import Number, Record
 from worldmodels.workers.local import Workers
 
 OURS = "our controller"
+OURS_REALLY = f"{OURS} in the real"
+OUR_PLANNER = "our planner"
+THERE = ": there"
+"""How the name of C's score in the dreams that it learnt in ends."""
 
 
 def really(
@@ -30,7 +34,7 @@ def really(
     """
     with progress.bar(total=len(seeds), unit="episode", desc=f"real {spec.env.name}") as bar:
         scores = RealEvaluator(workers, spec, failures=failures).evaluate(params[None], seeds, bar.update)
-    return {f"{OURS} in the real {spec.env.name}": Played.of(scores)}
+    return {f"{OURS_REALLY} {spec.env.name}": Played.of(scores)}
 
 
 def report(

@@ -19,6 +19,7 @@ from worldmodels.settings.stages import ControllerConfig
 from worldmodels.show import films, pages, plots
 from worldmodels.show.record import Record
 from worldmodels.stages.learning import FITNESS, MANNERS, Learnt, learn
+from worldmodels.stages.scores import THERE
 from worldmodels.workers import make_workers
 from worldmodels.workers.local import Workers
 
@@ -97,7 +98,7 @@ def _report(
     for i, result in enumerate(results):
         if config.dream:
             where = f"{did} in dreams at τ {config.tau[i]:g}"
-            scores[f"{where}: there"] = result.trained
+            scores[f"{where}{THERE}"] = result.trained
         else:
             where = f"{did} in the real environment"
         if result.real:

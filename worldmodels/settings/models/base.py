@@ -41,7 +41,8 @@ class WorldsSettings(MemorySettings):
     can then dream worlds each of which is a little different (--dream-dropout of stage 4)."""
     members: int = setting(1, most=64)
     """An ensemble: so many members expect, each in its own way, what follows from one memory h. In training each
-    sequence teaches one of them; each dream is one member's, from its beginning to its end."""
+    sequence teaches one of them; each dream is one member's, from its beginning to its end. A step of a dream computes
+    what all expect: with five members it takes about twice as long."""
 
     def __post_init__(self) -> None:
         if self.dropout >= 1:
