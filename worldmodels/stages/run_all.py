@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from worldmodels.core import files, progress, schema
+from worldmodels.core import files, progress
 from worldmodels.core.errors import UserError
 from worldmodels.core.report import lasting, say
 from worldmodels.settings.run_all import NOTES, Part, Plan
@@ -217,6 +217,8 @@ def _check_starts(plan: Plan) -> None:
 
 
 def _check_begun(part: Part, warm: bool) -> None:
+    from worldmodels.core import schema  # late: torch
+
     place = part.run / part.stage
     if place.is_symlink() or not (place / "model.safetensors").is_file():
         return
