@@ -2,6 +2,8 @@
 
 pip install 'worldmodels[examples]'
 python examples/ppo_in_a_dream.py --run runs/doom --env doom
+
+With pretrained/doom it takes five minutes of a core, and survives 809 ± 446 steps in the real game (100 episodes).
 """
 
 from pathlib import Path
