@@ -304,6 +304,12 @@ def drawn_members(members: int, rows: int, generator: torch.Generator, device: t
     return {MEMBER: torch.randint(members, (rows, 1), generator=generator).float().to(device)}
 
 
+def taught(members: int, rows: int, training: bool, generator: torch.Generator, device: torch.device) -> Tensor | None:
+    """Which member each of `rows` sequences teaches, at random, or tests, in turn: (B, 1); None if there is but one."""
+    whose = drawn_members(members, rows, generator, device) if training else in_turn(members, rows, device)
+    return whose.get(MEMBER)
+
+
 def by_member(experts: Sequence[Callable[[Tensor], Tensor]], h: Tensor, member: Tensor | None) -> Tensor:
     """What each row's own expert makes of h (..., B, H); of all rows the first, if `member`, (B, 1), is not told.
 

@@ -21,15 +21,14 @@ from worldmodels.models.base import (
     State,
     Vision,
     by_member,
-    drawn_members,
     drawn_worlds,
     end_loss,
     end_of,
     in_its_precision,
-    in_turn,
     normal,
     sample_code,
     shown,
+    taught,
     world_of,
 )
 from worldmodels.models.fast import lstm
@@ -173,12 +172,7 @@ class MDNRNN(Memory[MDNRNNSettings]):
         if self.training and self.settings.dropout:
             size = self.code_size + self.hidden_size
             given = given._replace(world=drawn_worlds(self.settings.dropout, rows, size, generator, z.device))
-        members = self.settings.members
-        if members > 1:
-            drawn = (
-                drawn_members(members, rows, generator, z.device) if self.training else in_turn(members, rows, z.device)
-            )
-            given = given._replace(member=drawn[MEMBER])
+        given = given._replace(member=taught(self.settings.members, rows, self.training, generator, z.device))
         if self.training and self.settings.self_fed:
             z = self._partly_own(z, given, generator)
         hs, h, c = self._unroll(z, given)

@@ -20,13 +20,12 @@ from worldmodels.models.base import (
     Pairing,
     State,
     Vision,
-    drawn_members,
     drawn_worlds,
     end_loss,
     end_of,
     in_its_precision,
-    in_turn,
     sample_code,
+    taught,
     world_of,
 )
 from worldmodels.models.heads import RewardHead, mlp, within
@@ -172,9 +171,8 @@ class RSSMMemory(Memory[RSSMSettings]):
 
     def _taught(self, rows: int, generator: torch.Generator, device: torch.device) -> Tensor | None:
         """Which member each sequence teaches, or tests: (B, 1, 1), if there are several."""
-        members = self.settings.members
-        drawn = drawn_members(members, rows, generator, device) if self.training else in_turn(members, rows, device)
-        return drawn[MEMBER].unsqueeze(1) if drawn else None
+        member = taught(self.settings.members, rows, self.training, generator, device)
+        return None if member is None else member.unsqueeze(1)
 
 
 class RSSMWorldModel(Pairing):

@@ -80,8 +80,9 @@ def collect(config: CollectConfig) -> float | None:
     for path in others:
         link(folder / path.name, path)
     _link_codes(config, others)
-    number = _round(folder, policy) if trained else 1
-    _play([replace(task, round=number) for task in tasks if not _is_there(task)], config)
+    missing = [task for task in tasks if not _is_there(task)]
+    number = _round(folder, policy) if trained and missing else 1
+    _play([replace(task, round=number) for task in missing], config)
     _report(config, folder)
     return None
 

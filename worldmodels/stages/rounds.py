@@ -37,12 +37,13 @@ def tell(runs: list[Path]) -> None:
     Args:
         runs: the folder of each round, in order.
     """
-    scores = [score for number, run in enumerate(runs, 1) for score in _scores(number, run)]
+    kept = {number: sections(run) for number, run in enumerate(runs, 1)}
+    scores = [score for number, found in kept.items() for score in _scores(number, found)]
     if not scores:
         return
     worlds = [world for world in (DREAMT, REALLY) if any(score.world == world for score in scores)]
     columns = [f"{world}, mean ± std (n)" for world in worlds]
-    frames = dict(enumerate(map(_frames, runs), 1))
+    frames = {number: _frames(found) for number, found in kept.items()}
     say(table(f"Rounds of {runs[0]}", ("round", "pictures so far", *columns), _rows(scores, worlds, frames)))
     series: dict[str, list[tuple[int, float, float]]] = {}
     for score in scores:
@@ -60,27 +61,27 @@ def _rows(scores: list[Score], worlds: list[str], frames: dict[int, str]) -> Ite
         yield [f"{number} {name}".strip(), frames[number], *cells]
 
 
-def _frames(run: Path) -> str:
+def _frames(kept: list[Section]) -> str:
     """How many pictures there were by then."""
-    collected = [one for one in sections(run) if one.stage == "collect"]
+    collected = [one for one in kept if one.stage == "collect"]
     rows = [row for one in collected for kept in one.kept["tables"][:1] for row in kept["rows"]]
     return next((text(row[1]) for row in rows if len(row) > 1 and row[0] == "frames"), "")
 
 
-def _scores(number: int, run: Path) -> Iterator[Score]:
+def _scores(number: int, kept: list[Section]) -> Iterator[Score]:
     """Those of a round; those who act are named if there are several."""
-    found = [one for one in sections(run) if one.stage in ("controller", "evaluate") and one.name]
+    found = [one for one in kept if one.stage in ("controller", "evaluate") and one.name]
     several = len({one.name for one in found}) > 1
     for one in found:
         world = DREAMT if one.stage == "controller" else REALLY
-        for cell in _cells(one, run):
+        for cell in _cells(one):
             name = one.name if several else ""
             yield Score(number, name, world, cell["mean"], cell.get("ci") or 0.0, _told(cell))
 
 
-def _cells(section: Section, run: Path) -> Iterator[dict[str, Any]]:
+def _cells(section: Section) -> Iterator[dict[str, Any]]:
     """The scores among what a stage told: in dreams where C learnt, really of who acted."""
-    ours = OURS_REALLY if section.folder.parent == run / "controller" else OUR_PLANNER
+    ours = OURS_REALLY if section.folder.parent.name == "controller" else OUR_PLANNER
     for row in (row for kept in section.kept["tables"] for row in kept["rows"] if len(row) > 1):
         here = text(row[0]).endswith(THERE) or text(row[0]).startswith(ours)
         if here and isinstance(row[1], dict) and row[1].get("mean") is not None:
