@@ -14,20 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodels.data.sequences import Sequences
-from worldmodels.models.base import (
-    POINT_STD,
-    Dreamed,
-    Experience,
-    Memory,
-    Pairing,
-    State,
-    Vision,
-    end_loss,
-    end_of,
-    in_its_precision,
-    normal,
-    sample_code,
-)
+from worldmodels.models.base import Dreamed, Experience, Memory, Pairing, State, Vision, in_its_precision
+from worldmodels.models.codes import POINT_STD, normal, sample_code
+from worldmodels.models.heads import end_loss, end_of
 from worldmodels.settings.models import MemorySettings
 
 

@@ -13,7 +13,8 @@ from tests.conftest import PAIRS, World
 from worldmodels import models
 from worldmodels.core.seeding import Noise, rng
 from worldmodels.dreams.planning import Planner, Plans, coloured, shifted
-from worldmodels.models.base import Dreamed, State, normal
+from worldmodels.models.base import Dreamed, State
+from worldmodels.models.codes import normal
 from worldmodels.settings.planning import ByPlan
 
 SEARCHES = ("cem", "icem", "mppi")

@@ -3,10 +3,10 @@ import math
 import pytest
 import torch
 
-from worldmodels.models.base import drawn_members, hiding, shown
 from worldmodels.models.fast import lstm
 from worldmodels.models.mdnrnn import MDNRNN, Given
 from worldmodels.models.mixture import nll
+from worldmodels.models.worlds import drawn_members, hiding, shown
 from worldmodels.settings.models import MDNRNNSettings
 
 

@@ -24,12 +24,12 @@ from worldmodels.dreams.capture import Captured
 from worldmodels.dreams.dream import Dream
 from worldmodels.dreams.gym import DreamEnv
 from worldmodels.dreams.planning import Planner
-from worldmodels.dreams.worlds import worlds_of
 from worldmodels.evolution.evaluators import DreamEvaluator
 from worldmodels.models import base
 from worldmodels.models.hrssm import HRSSM
 from worldmodels.models.recurrent import RSSMMemory
 from worldmodels.models.rssm import Recurrence
+from worldmodels.models.worlds import worlds_of
 from worldmodels.settings.envspec import EnvSpec
 from worldmodels.settings.models import HRSSMSettings
 from worldmodels.settings.planning import ByPlan

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from worldmodels.models.base import hiding
 from worldmodels.models.rssm import RSSM
+from worldmodels.models.worlds import hiding
 from worldmodels.settings.models import RecurrentSettings
 
 

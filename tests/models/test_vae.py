@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from worldmodels.models.base import sample_code
+from worldmodels.models.codes import sample_code
 from worldmodels.models.vae import VAE
 from worldmodels.settings.models import VAESettings
 

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from worldmodels.models.base import normal
+from worldmodels.models.codes import normal
 
 LEAST_STD = 0.1
 MOST_STD = 1.0

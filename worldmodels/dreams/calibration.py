@@ -15,8 +15,9 @@ from worldmodels.core.seeding import Noise, integer, rng
 from worldmodels.data.embeddings import EmbeddedEpisode
 from worldmodels.dreams.dream import Dream
 from worldmodels.dreams.play import Player, by_itself
-from worldmodels.models.base import WorldModel, in_turn
+from worldmodels.models.base import WorldModel
 from worldmodels.models.perceive import perceive, rows_at
+from worldmodels.models.worlds import in_turn
 
 AGES = (0, 60, 120, 180, 240, 300, 400, 600, 900)  # steps; the last age has no end
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from worldmodels.core.seeding import Noise, rng
 from worldmodels.dreams.moments import shifted
-from worldmodels.dreams.worlds import check_worlds, worlds_of
 from worldmodels.models.base import Dreamed, State, WorldModel
 from worldmodels.models.perceive import Eyes
+from worldmodels.models.worlds import check_worlds, worlds_of
 
 
 class Dream:
@@ -27,7 +27,7 @@ class Dream:
         sample_end: an episode ends with the predicted probability, calibrated for dreams; otherwise when the model
             decides so.
         midway: dreams begin at moments of real episodes, not where those began.
-        dropout: share of z and h that is hidden from M, in every dream another (worlds.py).
+        dropout: share of z and h that is hidden from M, in every dream another (models/worlds.py).
         member: whose dreams they are, of an ensemble, counted from 0; None: each seed is that of one of them.
 
     Raises:

@@ -29,7 +29,8 @@ from torch import Tensor
 
 from worldmodels.core.seeding import SMALLEST
 from worldmodels.dreams.dream import Dream
-from worldmodels.models.base import MEMBER, State, WorldModel
+from worldmodels.models.base import State, WorldModel
+from worldmodels.models.worlds import MEMBER
 from worldmodels.settings.planning import ByPlan
 
 # Of icem, as its authors have them.

@@ -14,8 +14,9 @@ from worldmodels.acting.actor import Actor
 from worldmodels.core import checkpoint, schema
 from worldmodels.core.errors import UserError
 from worldmodels.core.report import say
-from worldmodels.models.base import WORLD, State, WorldModel, drawn_members, drawn_worlds
+from worldmodels.models.base import State, WorldModel
 from worldmodels.models.heads import RewardHead
+from worldmodels.models.worlds import WORLD, drawn_members, drawn_worlds
 from worldmodels.settings.models import ActorCriticSettings, PPOSettings
 from worldmodels.training.train import load_moments
 
@@ -45,7 +46,7 @@ class Pair(Generic[S]):
         seed: that all luck comes from.
         tau: temperature of the dreams.
         shift: nats, added to the logit of dreamt ends.
-        dropout: share of z and h that is hidden from M, in every dream another (dreams/worlds.py).
+        dropout: share of z and h that is hidden from M, in every dream another (models/worlds.py).
 
     Attributes:
         step: updates so far.

@@ -4,16 +4,13 @@ import abc
 import dataclasses
 import functools
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from worldmodels.core.device import autocast
-from worldmodels.core.seeding import uniform
 from worldmodels.data.source import Wanted
 from worldmodels.models.heads import RewardHead
 from worldmodels.settings.models import MemorySettings, ModelSettings, name_of
@@ -22,11 +19,6 @@ State = dict[str, Tensor]
 """Where a model is in time. Every tensor is batch first; only the model looks inside."""
 S = TypeVar("S", bound=ModelSettings)
 M = TypeVar("M", bound=MemorySettings)
-WORLD = "world"
-"""Of a state: what z and h are multiplied by before M is shown them, in the dreams of dropout worlds."""
-MEMBER = "member"
-"""Of a state: which of an ensemble's members says what follows, (B, 1); without it, the first does."""
-POINT_STD = 0.1  # of codes whose own standard deviation is 1
 
 
 class Dreamed(NamedTuple):
@@ -274,99 +266,3 @@ class Pairing(nn.Module, WorldModel):
     @in_its_precision
     def encode(self, obs: Tensor) -> Tensor:
         return self.vision.encode(obs)
-
-
-def hiding(share: float, drawn: Tensor) -> Tensor:
-    """What numbers are multiplied by, of which a share is hidden: 0, or what keeps their mean; as many as the uniform
-    ones that were drawn."""
-    return (drawn >= share).to(drawn.dtype) / (1 - share)
-
-
-def drawn_worlds(share: float, rows: int, size: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """A world for each row, (B, Z + H), in which that share of its `size` numbers is hidden."""
-    return hiding(share, uniform(generator, rows, size).to(device))
-
-
-def world_of(state: State) -> State:
-    """The part of a state that dreams hand on unchanged: in which world they are, and whose they are, if it says so."""
-    return {name: state[name] for name in (WORLD, MEMBER) if name in state}
-
-
-def in_turn(members: int, rows: int, device: torch.device) -> State:
-    """The part of a state that says whose dreams `rows` rows are: the first is the first member's, and so on around."""
-    return {MEMBER: (torch.arange(rows, device=device) % members).float().unsqueeze(1)} if members > 1 else {}
-
-
-def drawn_members(members: int, rows: int, generator: torch.Generator, device: torch.device) -> State:
-    """The part of a state that says whose dreams `rows` rows are, at random."""
-    if members == 1:
-        return {}
-    return {MEMBER: torch.randint(members, (rows, 1), generator=generator).float().to(device)}
-
-
-def taught(members: int, rows: int, training: bool, generator: torch.Generator, device: torch.device) -> Tensor | None:
-    """Which member each of `rows` sequences teaches, at random, or tests, in turn: (B, 1); None if there is but one."""
-    whose = drawn_members(members, rows, generator, device) if training else in_turn(members, rows, device)
-    return whose.get(MEMBER)
-
-
-def by_member(experts: Sequence[Callable[[Tensor], Tensor]], h: Tensor, member: Tensor | None) -> Tensor:
-    """What each row's own expert makes of h (..., B, H); of all rows the first, if `member`, (B, 1), is not told.
-
-    Where gradients pass, each expert learns from its own rows alone.
-    """
-    said = experts[0](h)
-    if member is None:
-        return said
-    for number, expert in enumerate(experts[1:], 1):
-        said = torch.where(member == number, expert(h), said)
-    return said
-
-
-def shown(z: Tensor, h: Tensor, world: Tensor | None) -> tuple[Tensor, Tensor]:
-    """z (..., Z) and memory h (..., H) as M is shown them in a world (..., Z + H) in which a part of them is hidden."""
-    if world is None:
-        return z, h
-    of_z, of_h = world.split([z.shape[-1], h.shape[-1]], -1)
-    return z * of_z, h * of_h
-
-
-def normal(drawn: Tensor) -> Tensor:
-    """Standard normal numbers from uniform ones."""
-    return torch.erfinv(drawn * 2 - 1) * math.sqrt(2)  # a fifth of ndtri's time
-
-
-def sample_code(embed: Tensor, noise: Tensor) -> Tensor:
-    """A code z (..., Z) from an embedding and standard normal noise (..., Z).
-
-    Whether the embedding is a point or a distribution, its width says, beside that of the noise.
-
-    Args:
-        embed: a point (..., Z), or [mu, logvar] (..., 2Z). A point gets noise of POINT_STD: of exact points an M's
-            likelihood could grow without bound.
-        noise: as many numbers as a code has.
-
-    Raises:
-        ValueError: if the embedding is neither as wide as the noise nor twice as wide.
-    """
-    width = embed.shape[-1]
-    code_size = noise.shape[-1]
-    if width == code_size:
-        return embed + POINT_STD * noise
-    if width != 2 * code_size:
-        raise ValueError(f"an embedding of {width} numbers is neither a point nor a distribution of {code_size}")
-    mu, logvar = embed.chunk(2, -1)
-    return mu + (logvar / 2).exp() * noise
-
-
-def end_loss(logit: Tensor, ended: Tensor, weight: float) -> Tensor:
-    """Cross-entropy of predicted ends (...,), in mean; steps that did end (`ended` = 1) weigh `weight` times."""
-    return F.binary_cross_entropy_with_logits(logit, ended, 1 + (weight - 1) * ended)
-
-
-def end_of(logit: Tensor, weight: float) -> tuple[Tensor, Tensor]:
-    """A predicted end's calibrated probability, and the model's decision whether it comes.
-
-    Ends weighed more in training (`end_loss`), so their odds are too high by that weight; the paper decides by them.
-    """
-    return torch.sigmoid(logit - math.log(weight)), logit > 0

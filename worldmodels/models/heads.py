@@ -1,6 +1,7 @@
 """Small networks that read features: multi-layer perceptrons, and Dreamer's two-hot reward (HRSSM 1.3), which is its
 critic, too."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -113,3 +114,16 @@ def two_hot(x: Tensor, bins: Tensor) -> Tensor:
     weights = torch.zeros(*x.shape, len(bins), dtype=x.dtype, device=x.device)
     weights.scatter_(-1, (above - 1).unsqueeze(-1), (1 - share).unsqueeze(-1))
     return weights.scatter_(-1, above.unsqueeze(-1), share.unsqueeze(-1))
+
+
+def end_loss(logit: Tensor, ended: Tensor, weight: float) -> Tensor:
+    """Cross-entropy of predicted ends (...,), in mean; steps that did end (`ended` = 1) weigh `weight` times."""
+    return F.binary_cross_entropy_with_logits(logit, ended, 1 + (weight - 1) * ended)
+
+
+def end_of(logit: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+    """A predicted end's calibrated probability, and the model's decision whether it comes.
+
+    Ends weighed more in training (`end_loss`), so their odds are too high by that weight; the paper decides by them.
+    """
+    return torch.sigmoid(logit - math.log(weight)), logit > 0

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from worldmodels.models.base import normal
+from worldmodels.models.codes import normal
 from worldmodels.models.fast.activations import softmax
 
 UNIMIX = 0.01

@@ -11,28 +11,12 @@ from torch.nn import functional as F
 from worldmodels.core.errors import UserError
 from worldmodels.core.seeding import uniform
 from worldmodels.data.sequences import Sequences
-from worldmodels.models.base import (
-    MEMBER,
-    WORLD,
-    Dreamed,
-    Experience,
-    Memory,
-    Pairing,
-    State,
-    Vision,
-    by_member,
-    drawn_worlds,
-    end_loss,
-    end_of,
-    in_its_precision,
-    normal,
-    sample_code,
-    shown,
-    taught,
-    world_of,
-)
+from worldmodels.models.base import Dreamed, Experience, Memory, Pairing, State, Vision, in_its_precision
+from worldmodels.models.codes import normal, sample_code
 from worldmodels.models.fast import lstm
+from worldmodels.models.heads import end_loss, end_of
 from worldmodels.models.mixture import nll, sample
+from worldmodels.models.worlds import MEMBER, WORLD, by_member, drawn_worlds, shown, taught, world_of
 from worldmodels.settings.models import MDNRNNSettings
 
 LARGEST_CODE = 1024  # that it is asked to model

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from worldmodels.models.base import normal
+from worldmodels.models.codes import normal
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 BLOCK = 128  # rows whose intermediate results stay in a processor's cache

@@ -11,27 +11,13 @@ from torch.nn import functional as F
 from worldmodels.core.errors import UserError
 from worldmodels.core.seeding import uniform
 from worldmodels.data.chunks import Chunks
-from worldmodels.models.base import (
-    MEMBER,
-    WORLD,
-    Dreamed,
-    Experience,
-    Memory,
-    Pairing,
-    State,
-    Vision,
-    drawn_worlds,
-    end_loss,
-    end_of,
-    in_its_precision,
-    sample_code,
-    taught,
-    world_of,
-)
-from worldmodels.models.heads import RewardHead, mlp, within
+from worldmodels.models.base import Dreamed, Experience, Memory, Pairing, State, Vision, in_its_precision
+from worldmodels.models.codes import sample_code
+from worldmodels.models.heads import RewardHead, end_loss, end_of, mlp, within
 from worldmodels.models.latent import balanced_kl
 from worldmodels.models.mixture import HALF_LOG_2PI
 from worldmodels.models.rssm import RSSM, Recurrence
+from worldmodels.models.worlds import MEMBER, WORLD, drawn_worlds, taught, world_of
 from worldmodels.settings.models import RecurrentSettings, RSSMSettings
 
 SIZES = tuple(field.name for field in dataclasses.fields(RecurrentSettings) if field.name != "free_nats")

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodels.models.base import by_member, shown
 from worldmodels.models.fast.activations import tanh
 from worldmodels.models.heads import EPS, Dense, RewardHead
 from worldmodels.models.latent import Categorical, Gaussian, Latent
+from worldmodels.models.worlds import by_member, shown
 from worldmodels.settings.models import RecurrentSettings
 
 
@@ -77,7 +77,7 @@ class RSSM(nn.Module):
     def advance(self, z: Tensor, action: Tensor, h: Tensor, world: Tensor | None = None) -> Tensor:
         """The next memory, from z (..., Z), the action (..., A) taken there, and h (..., H).
 
-        `world` (..., Z + H) hides a part of z and h (base.py: shown). Actions beyond 1 are scaled back, and their
+        `world` (..., Z + H) hides a part of z and h (worlds.py: shown). Actions beyond 1 are scaled back, and their
         gradient by as much: it does not end there.
         """
         action = action / action.detach().abs().clamp_min(1)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from worldmodels.data.frames import Frames
-from worldmodels.models.base import Experience, State, Vision, sample_code
+from worldmodels.models.base import Experience, State, Vision
+from worldmodels.models.codes import sample_code
 from worldmodels.models.fast.convolutions import Halving
 from worldmodels.models.pictures import PictureDecoder, to_input, to_obs
 from worldmodels.settings.models import VAESettings

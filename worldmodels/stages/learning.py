@@ -15,7 +15,6 @@ from worldmodels.core import progress, schema, seeding
 from worldmodels.core.device import prepare_device
 from worldmodels.core.errors import UserError
 from worldmodels.core.report import Summary, say, summarise
-from worldmodels.dreams.worlds import check_worlds
 from worldmodels.evolution.cma_es import FULL_COVARIANCE_LIMIT
 from worldmodels.evolution.evaluators import DreamEvaluator, Evaluator, RealEvaluator
 from worldmodels.evolution.learner import Evolution, Learner
@@ -24,6 +23,7 @@ from worldmodels.imagination.learner import ActorCritic
 from worldmodels.imagination.ppo import PPO
 from worldmodels.imagination.starts import starts
 from worldmodels.models.base import WorldModel
+from worldmodels.models.worlds import check_worlds
 from worldmodels.settings.flags import flag
 from worldmodels.settings.models import ActorCriticSettings, PPOSettings
 from worldmodels.settings.stages import ControllerConfig

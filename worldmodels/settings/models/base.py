@@ -34,7 +34,7 @@ class MemorySettings(ModelSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class WorldsSettings(MemorySettings):
-    """What an M is asked whose dreams can each be a world of their own (dreams/worlds.py)."""
+    """What an M is asked whose dreams can each be a world of their own (models/worlds.py)."""
 
     dropout: float = setting(0.0, zero=True)
     """Share of z and of its memory h that is hidden from it in training: other numbers of them in every sequence. It
