@@ -337,7 +337,7 @@ def test_run_equals_its_stages_by_hand_however_often_it_is_stopped(by_hand: Made
     assert time.monotonic() - began < 10
 
 
-ROUNDS = "--rounds 2 --round-episodes 3 --keep-vision --warm-start --round-share 0.5"
+ROUNDS = "--rounds 2 --round-episodes 3 --keep-vision --round-share 0.5"
 
 
 @pytest.mark.timeout(1200)
@@ -368,7 +368,7 @@ def test_a_further_round_learns_from_what_the_last_one_played(by_run: Made, tmp_
     assert lines == [("1", counts[0], "2", "4"), ("2", counts[1], "2", "4")]
     assert (tmp_path / "runs/doom/rounds.png").stat().st_size > 1000
     for given, message in (
-        (ROUNDS.replace("--warm-start ", ""), "runs/doom/round2 was begun with --warm-start; give that, or move"),
+        (f"{ROUNDS} --no-warm-start", "runs/doom/round2 was begun with --warm-start; leave out --no-warm-start, or"),
         (
             ROUNDS.replace("0.5", "0.25"),
             "give --round-share and --memory.steps as before, or move runs/doom/round2 away",

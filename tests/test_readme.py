@@ -33,7 +33,7 @@ def blocks(language: str) -> list[str]:
 def test_its_commands_parse() -> None:
     lines = [line for block in blocks("bash") for line in block.splitlines()]
     commands = [line for line in lines if line.startswith(("python ", "worldmodels "))]
-    assert len(commands) == 13
+    assert len(commands) == 14
     for line in commands:
         _, script, *flags = shlex.split(line.replace("worldmodels ", "python "), comments=True)
         assert (ROOT / script).exists() or script in OURS

@@ -94,8 +94,10 @@ def test_reward_moments_are_those_of_all_rewards(tmp_path: Path) -> None:
 
 def test_damaged_foreign_and_misplaced_shards_are_named(tmp_path: Path) -> None:
     rollouts(tmp_path, shards=2, episodes=2)
-    with pytest.raises(UserError, match=r"0\.h5 comes from env doom, not carracing"):
+    with pytest.raises(UserError, match=r"0\.h5 comes from env doom, not carracing; give another --data"):
         Rollouts(tmp_path, "carracing")
+    with pytest.raises(UserError, match=r"comes from env doom, not doom x4; give --action-repeat 1 or another --data"):
+        Rollouts(tmp_path, "doom x4")
     whole = (tmp_path / "1.h5").read_bytes()
     (tmp_path / "1.h5").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"1\.h5 is damaged"):

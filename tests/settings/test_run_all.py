@@ -43,9 +43,10 @@ def test_evaluation_dreams_as_the_controller_does_unless_told_otherwise() -> Non
 
 def test_each_further_round_is_a_run_of_its_own_in_the_first_ones_folder() -> None:
     line = "--env carracing --dream --run r --policy uniform --collect.episodes 9 --vision.steps 7 --seed 2"
-    plan = parse_all([*line.split(), "--rounds", "3", "--round-episodes", "5"])
-    assert plan.parts[:5] == parse_all(line.split()).parts
-    assert [part.round for part in plan.parts] == [1] * 5 + [2] * 5 + [3] * 5
+    anew = ["--no-warm-start", "--round-share", "1", "--no-keep-vision"]
+    plan = parse_all([*line.split(), "--rounds", "3", "--round-episodes", "5", *anew])
+    assert plan.parts[:4] == parse_all(line.split()).parts[:4]
+    assert [part.round for part in plan.parts] == [1] * 4 + [2] * 4 + [3] * 5  # the last one alone is evaluated
     words = "--env carracing --run r/round3 --data data/carracing/round3 --seed 2"
     also = "--policy r/round2/controller/tau1 --also data/carracing/round2 --episodes 5"
     assert plan.config("collect", 3) == parse(CollectConfig, f"{words} {also}".split())
@@ -53,25 +54,41 @@ def test_each_further_round_is_a_run_of_its_own_in_the_first_ones_folder() -> No
     assert str(plan.config("collect", 2).also) == "data/carracing" and str(plan.run) == "r"
     assert plan.parts[-1].name == "evaluate of round 3"
     assert plan.parts[-1].config.run == Path("r/round3/controller/tau1")
-    assert parse_all([*line.split(), "--rounds", "2"]).config("collect", 2).episodes == 9
+    asked = [parse_all(["--rounds", "2", *words]).config("collect", 2).episodes for words in ([], anew)]
+    assert asked == [320, 1600]  # of Doom's
     kept = parse_all([*line.split(), "--rounds", "2", "--keep-vision"])
-    assert [part.stage for part in kept.parts[4:]] == ["evaluate", "collect", "memory", "controller", "evaluate"]
-    warm = parse_all([*line.split(), "--rounds", "3", "--warm-start", "--round-share", "0.25", "--learner", "ppo"])
+    assert [part.stage for part in kept.parts[4:]] == ["collect", "memory", "controller", "evaluate"]
+    words = ["--rounds", "3", "--no-keep-vision", "--round-share", "0.25", "--learner", "ppo"]
+    warm = parse_all([*line.split(), *words])
     asked = [warm.config(stage, 3) for stage in ("vision", "memory", "controller")]
     assert [str(one.start_from) for one in asked] == ["r/round2", "r/round2", "r/round2/controller/ppo-tau1"]
     whole = warm.config("controller").model.updates
     assert (asked[0].steps, asked[1].steps) == (2, round(warm.config("memory").steps / 4))
     assert asked[2].model.updates == whole / 4 and warm.config("controller").start_from == Path()
-    goes_on = parse_all(["--vision", "hrssm", "--memory", "rssm", "--rounds", "2", "--warm-start"])
+    goes_on = parse_all(["--vision", "hrssm", "--memory", "rssm", "--rounds", "2"])
     asked = [goes_on.config(stage, 2).start_from for stage in ("vision", "memory")]
     assert asked == [Path("runs/doom"), Path()]
-    line = ["--vision", "hrssm", "--memory", "rssm", "--rounds", "2", "--warm-start", "--memory.start-from", "x"]
+    line = ["--vision", "hrssm", "--memory", "rssm", "--rounds", "2", "--memory.start-from", "x"]
     assert [parse_all(line).config("memory", number).start_from for number in (1, 2)] == [Path("x"), Path()]
     kept = parse_all([*line, "--keep-vision"])  # V learns nothing more, so M goes on from what it was
     assert kept.config("memory", 2).start_from == Path("runs/doom")
     noisy = parse_all(["--rounds", "2", "--noise", "0.3", "--collect.patience", "9"])
     asked = [(noisy.config("collect", number).noise, noisy.config("collect", number).patience) for number in (1, 2)]
     assert asked == [(0.1, 9), (0.3, 9)]
+
+
+def test_what_drove_by_dreams_alone_is_one_short_line() -> None:
+    """The settings of docs/results.md, but for how often it was tested on the way."""
+    plan = parse_all(["--env", "carracing", "--dream", "--learner", "ppo", "--rounds", "24"])
+    collect, vision, memory, c = (plan.config(stage) for stage in ("collect", "vision", "memory", "controller"))
+    assert (collect.episodes, collect.patience, collect.max_steps, collect.action_repeat) == (600, 12, 250, 4)
+    assert (vision.steps, memory.steps, c.model.updates, c.model.hold, c.horizon) == (6000, 2000, 200, 1, 60)
+    later = [plan.config(stage, 24) for stage in ("collect", "memory", "controller")]
+    assert (later[0].episodes, later[1].steps, later[2].model.updates) == (100, 400, 40)
+    assert [str(one.start_from) for one in later[1:]] == [
+        "runs/carracing/round23", "runs/carracing/round23/controller/ppo-tau1",
+    ]  # fmt: skip
+    assert [part.stage for part in plan.parts if part.round == 24] == ["collect", "memory", "controller", "evaluate"]
 
 
 def test_another_learner_is_asked_for_once() -> None:

@@ -48,6 +48,11 @@ def test_paper_presets_hold_the_papers_numbers() -> None:
     assert (doom.model.hidden_size, doom.model.mixtures, doom.steps, doom.batch_size) == (512, 5, 24_400, 100)
     m = doom.model
     assert (m.restart_input, m.reward, m.termination_weight, doom.clip) == (True, "alive", 10.0, 1.0)
+    car = parse(ControllerConfig, ["--env", "carracing", "--preset", "paper"])
+    assert (car.action_repeat, car.max_steps) == (1, 1000)
+    assert parse(ControllerConfig, ["--env", "carracing"]).max_steps == 250
+    words = ["--env", "carracing", "--preset", "paper", "--action-repeat", "2"]
+    assert parse(ControllerConfig, words).max_steps == 500
     car = parse(MemoryConfig, ["--env", "carracing", "--preset", "paper"])
     assert (car.model.hidden_size, car.steps, car.model.reward, car.model.termination) == (256, 4000, "none", False)
     for env, code in (("doom", 64), ("carracing", 32)):

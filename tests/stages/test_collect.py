@@ -112,7 +112,7 @@ def test_episodes_that_pay_nothing_are_given_up(tmp_path: Path) -> None:
     words = ["--env", "carracing", "--policy", "still", "--episodes", "2", "--shard-size", "2", "--max-steps", "60"]
     config = parse(CollectConfig, [*words, "--data", str(tmp_path), "--workers", "0", "--patience", "9"])
     collect(config)
-    (shard,) = Rollouts(tmp_path / "rollouts", "carracing").shards
+    (shard,) = Rollouts(tmp_path / "rollouts", config.spec.label).shards
     rewards = [shard.episode(index).reward for index in range(2)]
     assert shard.truncated.all() and max(shard.lengths) < 60 and shard.attributes["patience"] == 9
     assert all((reward[-9:] <= 0).all() and reward[-10] > 0 for reward in rewards)

@@ -46,6 +46,21 @@ def test_each_round_has_a_line_and_who_plans_another(tmp_path: Path, capsys: pyt
     assert any(line.startswith("2 icem 8.0 ± 0.0 (2)") for line in lines(capsys, runs))
 
 
+def test_what_was_not_evaluated_has_the_final_score_of_stage_4(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [tmp_path, tmp_path / "round2"]
+    final = {"evolved in dreams at τ 1: there": [5, 7], "evolved in dreams at τ 1: real": [1, 2]}
+    for run in runs:
+        kept(run / "controller/tau1/controller.json", "controller", final)
+    kept(runs[1] / "controller/tau1/evaluate.json", "evaluate", {"our controller in the real doom": [3, 5]})
+    told = lines(capsys, runs)
+    assert [line for line in told if line[:2] in ("1 ", "2 ")] == [
+        "1 6.0 ± 1.4 (2) 1.5 ± 0.7 (2)",
+        "2 6.0 ± 1.4 (2) 4.0 ± 1.4 (2)",
+    ]
+
+
 def test_one_episode_has_no_spread_and_a_table_may_be_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tell([tmp_path, tmp_path / "round2"])  # nothing is known yet
     assert not (tmp_path / "rounds.png").exists()

@@ -27,6 +27,7 @@ from worldmodels.core.checkpoint import fingerprint, versions
 from worldmodels.core.errors import UserError
 from worldmodels.data import hdf5
 from worldmodels.data.episode import OBS_SHAPE, Episode
+from worldmodels.settings.envspec import to_agree
 
 FRAMES_PER_CHUNK = 32
 DIM = 64  # of 255; a collection without a brighter value is told of
@@ -267,9 +268,9 @@ class Rollouts:
             raise UserError(f"{folder} holds no rollouts; run pipelines/01_collect.py {flags} first{hint}")
         for shard in self.shards:
             if shard.attributes["env"] != env:
-                raise UserError(
-                    f"{shard.path} comes from env {shard.attributes['env']}, not {env}; give another --data"
-                )
+                found = shard.attributes["env"]
+                wanted = " or ".join(filter(None, [to_agree(found, env), "another --data"]))
+                raise UserError(f"{shard.path} comes from env {found}, not {env}; give {wanted}")
 
     @property
     def fingerprint(self) -> str:

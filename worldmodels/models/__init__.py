@@ -17,7 +17,7 @@ from worldmodels.core import checkpoint, schema
 from worldmodels.core.device import product_dtype, resolved
 from worldmodels.core.errors import UserError
 from worldmodels.models.base import Memory, State, Trainable, Vision, WorldModel
-from worldmodels.settings.envspec import PARTS, STRENGTHS, Distractor
+from worldmodels.settings.envspec import PARTS, STRENGTHS, Distractor, to_agree
 from worldmodels.settings.models import OURS, named
 from worldmodels.settings.shared import usual
 from worldmodels.settings.stages import MemoryConfig
@@ -203,7 +203,8 @@ def load(
     vision, about = load_module(run / "vision", "vision")
     memory, extra = load_module(run / "memory", "memory")
     if env not in (None, about["env"]):
-        raise UserError(f"{run} was trained in {about['env']}, not in {env}; give that, or another --run")
+        wanted = to_agree(about["env"], str(env)) or "that"
+        raise UserError(f"{run} was trained in {about['env']}, not in {env}; give {wanted}, or another --run")
     expected = extra["vision_fingerprint"]
     found = checkpoint.fingerprint(vision.state_dict())
     if expected != found:

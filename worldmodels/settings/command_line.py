@@ -213,9 +213,10 @@ def _defaults(kind: type, typed: Typed, name: str) -> dict[str, Any]:
     repeat = value_of(typed, "--action-repeat", "")
     if re.fullmatch("[+]?0*[1-9][0-9]{0,3}", repeat) and int(repeat) <= MOST_REPEATS:
         changes["action_repeat"] = int(repeat)
-        steps = preset_of(kind, env, preset).get("max_steps")
-        if steps:  # as long in the environment's time
-            changes["max_steps"] = max(1, steps * usual_repeat(env) // int(repeat))
+        usually = preset_of(kind, env, preset)
+        if "max_steps" in usually:  # as long in the environment's time
+            frames = usually["max_steps"] * usually.get("action_repeat", 1)
+            changes["max_steps"] = max(1, frames // int(repeat))
     return {"default": usual(kind, env, preset, name, **changes)}
 
 

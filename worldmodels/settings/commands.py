@@ -89,8 +89,8 @@ class RunConfig(InPrecision, OnDevice, OnCluster, Stage):
 
     rounds: int = setting(1, most=100, free=True)
     """How often to go through all stages (the paper's iterative procedure). In each further round the C of the one
-    before plays, and V, M and C are trained, anew or by --warm-start, on all episodes so far: in RUN/round2, RUN/round3
-    and so on, each a run like any other."""
+    before plays, and V, M and C learn on from all episodes so far: in RUN/round2, RUN/round3 and so on, each a run like
+    any other. Only the last one is evaluated; of the others tells stage 4's final score."""
     round_episodes: int = setting(
         0,
         zero=True,
@@ -98,14 +98,15 @@ class RunConfig(InPrecision, OnDevice, OnCluster, Stage):
         free=True,
         only=Only("--rounds", lambda asked: asked.rounds > 1),
     )
-    """Episodes that C plays for each further round, beside those of before. 0: as many as were played for the first."""
+    """Episodes that C plays for each further round, beside those of before. 0: --round-share of those that were played
+    for the first."""
     keep_vision: bool = setting(False, free=True, only=Only("--rounds", lambda asked: asked.rounds > 1))
     """Further rounds see by the first one's V, which is not trained anew."""
-    warm_start: bool = setting(False, free=True, only=Only("--rounds", lambda asked: asked.rounds > 1))
-    """In further rounds V, M and C begin with the weights of the round before, instead of anew (an rssm with those of
-    its HRSSM, as always)."""
+    warm_start: bool = setting(True, free=True, only=Only("--rounds", lambda asked: asked.rounds > 1))
+    """In further rounds V, M and C begin with the weights of the round before (an rssm with those of its HRSSM, as
+    always); --no-warm-start: anew, as the paper, and then with --round-share 1."""
     round_share: float = setting(
-        1.0,
+        0.2,
         most=1.0,
         free=True,
         only=Only("--rounds", lambda asked: asked.rounds > 1),

@@ -1,5 +1,6 @@
 """Which environment, in full: its name and what is done to it. Plain data: it travels to workers and into files."""
 
+import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -42,6 +43,16 @@ STRENGTHS: dict[Intensity, Strength] = {
 def usual_repeat(name: str) -> int:
     """How often an action is applied where nothing else is said. Raises UserError as `record_of`."""
     return record_of(name).action_repeat or 1
+
+
+def to_agree(found: str, asked: str) -> str:
+    """The flag by which what is asked becomes what was found, if their labels (EnvSpec.label) differ in nothing but how
+    often an action is applied; else ""."""
+    repeats = re.compile(r" x(\d+)")
+    if repeats.sub("", found) != repeats.sub("", asked):
+        return ""
+    (repeat,) = repeats.findall(found) or ["1"]
+    return f"--action-repeat {repeat}"
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,10 @@ def preset_of(kind: type, env: str, preset: str, model: type[ModelSettings] | No
     stage = kind.__name__.removesuffix("Config").lower()
     own = record.settings(stage, preset)
     _refuse_unknown(record, stage, own, _known(kind, model))
-    chosen = {"env": env, "preset": preset} | OTHER.settings(stage, preset) | own
+    chosen = {"env": env, "preset": preset} | OTHER.settings(stage, preset)
     if record.action_repeat and stage in STAGES:
         chosen["action_repeat"] = record.action_repeat
+    chosen |= own
     if model:
         chosen |= {**model.PRESETS.get("all", {}), **model.PRESETS.get(preset, {})}
     return chosen

@@ -127,7 +127,8 @@ def parse_all(argv: list[str], called: str = "") -> Plan:
     _refuse_worlds(parts)
     for number in range(2, config.rounds + 1):
         parts += _further(number, config, parts, shared, owned)
-    return Plan(tuple(argv), config, tuple(parts))
+    lasting = [part for part in parts if part.stage != "evaluate" or part.round == config.rounds]
+    return Plan(tuple(argv), config, tuple(lasting))
 
 
 def _round(shared: list[Given], owned: dict[str, list[Given]], number: int = 1) -> list[Part]:
@@ -157,7 +158,7 @@ def _further(
     if len(controllers) > 1:
         taus = " ".join(f"{one.tau[0]:g}" for one in controllers)
         raise UserError(f"--tau {taus}: of several controllers none is to play for the next round; give --rounds 1")
-    episodes = config.round_episodes or first.config.episodes
+    episodes = config.round_episodes or max(2, round(config.round_share * first.config.episodes))
     told = {"--run": first.run / f"round{number}", "--data": first.data / f"round{number}"}
     asked: dict[str, dict[str, object]] = {
         "collect": {"--policy": controllers[0].folder, "--also": last.data, "--episodes": episodes},

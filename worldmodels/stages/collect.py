@@ -27,6 +27,7 @@ from worldmodels.data.episode import Episode
 from worldmodels.data.store import Rollouts, Shard, last_round, open_shard, pack_shard, rollout_folder
 from worldmodels.envs.clips import train_clips
 from worldmodels.envs.reused import numbers_in_an_action, reused
+from worldmodels.settings.envspec import to_agree
 from worldmodels.settings.flags import flag
 from worldmodels.settings.stages import CollectConfig
 from worldmodels.show import pages
@@ -305,8 +306,9 @@ def _policy(config: CollectConfig) -> tuple[str, Trained | None]:
         raise UserError(f"--policy {config.policy} is neither a folder nor a policy; {known}")
     spec, params, _ = load_controller(Path(config.policy), "--policy")
     if spec.env.label != config.spec.label:
+        wanted = to_agree(spec.env.label, config.spec.label) or "that --env, or another --policy"
         raise UserError(
-            f"--policy {config.policy} was trained in {spec.env.label}, not in {config.spec.label}",
+            f"--policy {config.policy} was trained in {spec.env.label}, not in {config.spec.label}; give {wanted}"
         )
     version = models.fingerprint(spec.run)
     params = params.astype(np.float32)

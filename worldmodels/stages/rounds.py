@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from worldmodels.core.report import paths, say, table
 from worldmodels.show import plots
 from worldmodels.show.pages import Section, sections, text
-from worldmodels.stages.scores import OUR_PLANNER, OURS_REALLY, THERE
+from worldmodels.stages.scores import OUR_PLANNER, OURS_REALLY, REAL, THERE
 
 PLOT = "rounds.png"
 DREAMT = "in dreams"
@@ -69,23 +69,30 @@ def _frames(kept: list[Section]) -> str:
 
 
 def _scores(number: int, kept: list[Section]) -> Iterator[Score]:
-    """Those of a round; those who act are named if there are several."""
+    """Those of a round; those who act are named if there are several. Where evaluation scored one really, that
+    counts, and not the final score of stage 4, which is of fewer episodes."""
     found = [one for one in kept if one.stage in ("controller", "evaluate") and one.name]
     several = len({one.name for one in found}) > 1
+    evaluated = {one.name for one in found if one.stage == "evaluate"}
     for one in found:
-        world = DREAMT if one.stage == "controller" else REALLY
-        for cell in _cells(one):
-            name = one.name if several else ""
-            yield Score(number, name, world, cell["mean"], cell.get("ci") or 0.0, _told(cell))
+        for world, cell in _cells(one):
+            if world == DREAMT or one.stage == "evaluate" or one.name not in evaluated:
+                name = one.name if several else ""
+                yield Score(number, name, world, cell["mean"], cell.get("ci") or 0.0, _told(cell))
 
 
-def _cells(section: Section) -> Iterator[dict[str, Any]]:
-    """The scores among what a stage told: in dreams where C learnt, really of who acted."""
-    ours = OURS_REALLY if section.folder.parent.name == "controller" else OUR_PLANNER
+def _cells(section: Section) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The scores among what a stage told, and in which world: in dreams where C learnt, really of who acted."""
+    learns = section.stage == "controller"
+    acts = OURS_REALLY if section.folder.parent.name == "controller" else OUR_PLANNER
     for row in (row for kept in section.kept["tables"] for row in kept["rows"] if len(row) > 1):
-        here = text(row[0]).endswith(THERE) or text(row[0]).startswith(ours)
-        if here and isinstance(row[1], dict) and row[1].get("mean") is not None:
-            yield row[1]
+        if not isinstance(row[1], dict) or row[1].get("mean") is None:
+            continue
+        name = text(row[0])
+        if learns and name.endswith(THERE):
+            yield DREAMT, row[1]
+        elif name.endswith(REAL) if learns else name.startswith(acts):
+            yield REALLY, row[1]
 
 
 def _told(cell: dict[str, Any]) -> str:

@@ -229,7 +229,7 @@ def _check_begun(part: Part, warm: bool) -> None:
         return
     advice = f"or move {part.run} away"
     if (begun.get("start_from", ".") == ".") != (part.config.start_from == Path()):
-        how = "without --warm-start; leave it out," if warm else "with --warm-start; give that,"
+        how = "with --no-warm-start; give that," if warm else "with --warm-start; leave out --no-warm-start,"
         raise UserError(f"{part.run} was begun {how} {advice}")
     if begun.get("steps") != part.config.steps:
         raise UserError(
@@ -261,10 +261,11 @@ def _foresee(plan: Plan) -> None:
     seconds: list[float] = []
     of_stage: dict[str, float] = {}
     for index, part in enumerate(plan.parts):
-        if part.round == 1:
+        if part.round == 1 or part.stage == "evaluate":
             of_stage[part.stage] = estimates[part.stage](part.config) or 0.0
-        again = _length(part.config) / _length(plan.config(part.stage))
-        seconds.append(again * of_stage[part.stage])  # of further rounds, as far as the first one tells
+            seconds.append(of_stage[part.stage])
+        else:  # of further rounds, as far as the first one tells
+            seconds.append(of_stage[part.stage] * _length(part.config) / _length(plan.config(part.stage)))
         progress.tell(part=index, expected=seconds[-1])
     if not progress.is_told():
         say(f"all stages: about {lasting(sum(seconds))}, less where episodes end early")

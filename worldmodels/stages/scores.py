@@ -17,7 +17,8 @@ OURS = "our controller"
 OURS_REALLY = f"{OURS} in the real"
 OUR_PLANNER = "our planner"
 THERE = ": there"
-"""How the name of C's score in the dreams that it learnt in ends."""
+REAL = ": real"
+"""How the names of C's scores in stage 4 end: in the dreams that it learnt in, and in the real environment."""
 
 
 def really(

@@ -19,7 +19,7 @@ from worldmodels.settings.stages import ControllerConfig
 from worldmodels.show import films, pages, plots
 from worldmodels.show.record import Record
 from worldmodels.stages.learning import FITNESS, MANNERS, Learnt, learn
-from worldmodels.stages.scores import THERE
+from worldmodels.stages.scores import REAL, THERE
 from worldmodels.workers import make_workers
 from worldmodels.workers.local import Workers
 
@@ -102,7 +102,7 @@ def _report(
         else:
             where = f"{did} in the real environment"
         if result.real:
-            scores[f"{where}: real"] = result.real
+            scores[f"{where}{REAL}"] = result.real
     rows = [(name, score, f"± {score.ci:.1f}", score.n) for name, score in scores.items()]
     unit, count = config.length
     title = f"C of {config.spec.label} after {count} {unit}"

@@ -14,7 +14,8 @@ USUAL_KEYS = {"left": (-1.0,), "right": (1.0,), "down": (0.0, -1.0), "up": (0.0,
 Settings = Mapping[str, Any]
 """What flags are when none is given: pop_size for --pop-size."""
 Presets = Mapping[str, Mapping[str, Settings]]
-"""Stage (collect, vision, memory, controller) -> preset (tiny, laptop, paper, or all) -> settings."""
+"""Stage (collect, vision, memory, controller), or run (all of them) -> preset (tiny, laptop, paper, or all) ->
+settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,8 @@ class Environment:
         baselines: the trivial policies that scores are shown beside: what to call them -> their names there. Without,
             doing nothing and `random_policy`.
         tau: usual temperature of its dreams.
-        action_repeat: how often an action is usually applied; None if it cannot be asked for.
+        action_repeat: how often an action is usually applied (presets may say otherwise); None if it cannot be asked
+            for.
         distractors: whether moving backgrounds can be put behind its actors. It is then given `background`, an
             envs.distract.Background, wherever one is asked for.
         dcs: whether the Distracting Control Suite can distract from it. It is then given `distraction`, an
@@ -98,7 +100,7 @@ class Environment:
         if self.is_family and not self.make:
             raise UserError(f"the record of {self.name} is a family's and must say what makes one: make=")
         for stage, table in self.presets.items():
-            self._check("presets of stage", stage, STAGES)
+            self._check("presets of stage", stage, (*STAGES, "run"))
             for preset in table:
                 self._check("presets of preset", preset, ("all", *PRESET_NAMES))
         for key in self.keys:

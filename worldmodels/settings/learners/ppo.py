@@ -15,7 +15,7 @@ class PPOSettings(ActorSettings):
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "all": {"units": 128, "save_every": 10, "sample_end": True},
         "tiny": {"updates": 60, "test_every": 20},
-        "laptop": {"updates": 200, "test_every": 20},
+        "laptop": {"updates": 200, "test_every": 100},
         "paper": {"updates": 1000, "test_every": 50},
     }
 
