@@ -33,6 +33,13 @@ def test_more_episodes_keep_those_that_are_there(tiny: CollectConfig) -> None:
     assert Rollouts(tiny.data / "rollouts", "doom").num_episodes == 5
 
 
+def test_it_tells_if_much_is_held_out_from_training(tiny: CollectConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    collect(tiny)
+    assert "warning: 2 of 4 episodes are held out from training" in capsys.readouterr().out
+    collect(dataclasses.replace(tiny, data=tiny.data / "larger", shard_size=4))
+    assert "held out" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("change", "name"), [({"shard_size": 4}, "--shard-size 2, not 4"), ({"max_steps": 9}, "--max-steps 10, not 9")]
 )

@@ -37,6 +37,7 @@ from worldmodels.workers import make_workers
 from worldmodels.workers.local import Workers
 
 LOCKSTEP = 8  # environments that a worker steps side by side if a model sees for all of them; else one
+MOST_HELD_OUT = 0.25  # of all episodes, that nobody wonders about
 ATTEMPTS = 20  # how often an episode shorter than --min-steps is collected anew
 
 
@@ -201,6 +202,12 @@ def _report(config: CollectConfig, folder: Path) -> None:
     record.note(*played_anew(failures))
     if rollouts.dark:
         record.note(f"note: {rollouts.dark}")
+    held_out = len(rollouts.shards)  # the last of each
+    if held_out > MOST_HELD_OUT * rollouts.num_episodes:
+        record.warn(
+            f"{held_out} of {rollouts.num_episodes} episodes are held out from training, for the last of every shard "
+            "is; to learn from more, collect more, or in larger shards (--shard-size)"
+        )
     say(paths(rollouts=rollouts.folder))
     pages.close(record, config.run, config.data)
 

@@ -24,6 +24,7 @@ from worldmodels.settings.environments import record_of
 from worldmodels.settings.stages import MemoryConfig
 from worldmodels.show import films, pages, plots
 from worldmodels.show.record import Number, Record
+from worldmodels.training.by_heart import learnt_by_heart
 from worldmodels.training.run import Run
 from worldmodels.training.train import learn, start_from
 from worldmodels.workers.local import Workers
@@ -111,6 +112,7 @@ def _report(
     film = run.folder / "dream_beside_reality.mp4"
     shown = [name[9:] for name in final if name.startswith("held_out_") and name != "held_out_loss"]
     plots.curves(run.folder / "curves.png", run.history(), shown, f"M on {config.spec.label}")
+    record.warn(learnt_by_heart("M", run.history()))
     record.table(f"M of {config.spec.label} after {config.steps} steps", ("", "value"), rows)
     if config.model.termination:
         _ages(config, run, model, rollouts, record)

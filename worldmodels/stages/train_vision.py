@@ -16,6 +16,7 @@ from worldmodels.data.store import Rollouts, rollout_folder
 from worldmodels.settings.stages import VisionConfig
 from worldmodels.show import pages, plots
 from worldmodels.show.record import Number, Record
+from worldmodels.training.by_heart import learnt_by_heart
 from worldmodels.training.run import Run
 from worldmodels.training.train import learn, start_from
 
@@ -77,7 +78,7 @@ def _report(
         used = int(((embed[:, vision.code_size :] / 2).exp().mean(0) < 0.95).sum())
         rows += [("code dimensions in use", f"{used} of {vision.code_size}")]
     record = Record(run.folder / "vision.json", "vision", config)
-    record.warn(vision.doubt({name: final[f"held_out_{name}"] for name in losses}))
+    record.warn(vision.doubt({name: final[f"held_out_{name}"] for name in losses}), learnt_by_heart("V", run.history()))
     record.table(f"V of {config.spec.label} after {config.steps} steps", ("", "value"), rows)
     if rollouts.dark:
         record.note(f"note: {rollouts.dark}")
