@@ -59,8 +59,8 @@ def refused(folder: Path, command: str) -> str:
     return line
 
 
-def stage(folder: Path, name: str, extra: str) -> str:
-    return run(folder, f"{name} --preset tiny --workers 2 {SIZES[name]} {extra}")
+def stage(folder: Path, name: str, extra: str, workers: int = 2) -> str:
+    return run(folder, f"{name} --preset tiny --workers {workers} {SIZES[name]} {extra}")
 
 
 @pytest.fixture(scope="module")
@@ -99,22 +99,22 @@ def test_doom_from_rollouts_to_a_score(by_hand: Made) -> None:
 
 def test_carracing_from_rollouts_to_a_score(tmp_path: Path) -> None:
     for name in list(SIZES)[:3]:
-        printed = stage(tmp_path, name, "--env carracing")
+        printed = stage(tmp_path, name, "--env carracing", workers=0)
     assert "reward variance explained" in printed
-    table = stage(tmp_path, "04_train_controller", "--env carracing")
+    table = stage(tmp_path, "04_train_controller", "--env carracing", workers=0)
     assert re.search(r"evolved in the real environment: real +-?\d", table)
-    assert "τ 1" in stage(tmp_path, "04_train_controller", "--env carracing --dream --real-episodes 2")
+    assert "τ 1" in stage(tmp_path, "04_train_controller", "--env carracing --dream --real-episodes 2", workers=0)
 
 
 def test_dmc_in_front_of_a_moving_background_from_rollouts_to_a_probe(tmp_path: Path) -> None:
     common = "--env dmc:reacher-easy --distractor stills"
-    stage(tmp_path, "01_collect", common)
-    assert "held-out bisimulation" in stage(tmp_path, "02_train_vision", common + " --vision hrssm")
-    stage(tmp_path, "03_train_memory", common + " --memory rssm")
+    stage(tmp_path, "01_collect", common, workers=0)
+    assert "held-out bisimulation" in stage(tmp_path, "02_train_vision", common + " --vision hrssm", workers=0)
+    stage(tmp_path, "03_train_memory", common + " --memory rssm", workers=0)
     assert "evolved in dreams at τ 1: real" in stage(
-        tmp_path, "04_train_controller", common + " --dream --real-episodes 2"
+        tmp_path, "04_train_controller", common + " --dream --real-episodes 2", workers=0
     )
-    table = run(tmp_path, "probe --run runs/reacher-easy-stills --episodes 8 --workers 2")
+    table = run(tmp_path, "probe --run runs/reacher-easy-stills --episodes 8 --max-steps 60 --workers 0")
     assert re.search(r"reacher-easy-stills: h +(-?\d+\.\d{3} ± \d+\.\d{3} +)+-?\d", table)
     assert "to_target" in table and "dmc:reacher-easy x2 + stills" in table
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "runs"]
@@ -146,7 +146,7 @@ def test_the_distracting_suite_from_rollouts_to_a_probe(tmp_path: Path) -> None:
     stage(tmp_path, "03_train_memory", common)
     table = stage(tmp_path, "04_train_controller", common + " --dream --real-episodes 2")
     assert "evolved in dreams at τ 1: real" in table
-    probed = run(tmp_path, "probe --run runs/reacher-easy-dcs-easy --episodes 8 --workers 2")
+    probed = run(tmp_path, "probe --run runs/reacher-easy-dcs-easy --episodes 8 --max-steps 60 --workers 2")
     assert "to_target" in probed and "dmc:reacher-easy x2 + dcs easy" in probed
 
 
@@ -182,7 +182,7 @@ def test_evolution_survives_kill_9(doom: Path, tmp_path: Path) -> None:
     for name in ("vision", "memory"):
         (tmp_path / "runs/doom" / name).symlink_to(doom / "runs/doom" / name)
     sizes = SIZES["04_train_controller"] + " --generations 5 --test-every 100 --max-steps 200"
-    command = f"04_train_controller --env doom --preset tiny --workers 2 {sizes}"
+    command = f"04_train_controller --env doom --preset tiny --workers 1 {sizes}"
     process = start(tmp_path, command + " --name killed")
     metrics = tmp_path / "runs/doom/controller/killed/metrics.jsonl"
     deadline = time.monotonic() + 90

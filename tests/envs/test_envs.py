@@ -28,7 +28,7 @@ def doom():
 
 @pytest.fixture(scope="module")
 def carracing():
-    env = make_env("carracing")
+    env = make_env(EnvSpec("carracing"))  # an action for each frame
     yield env
     env.close()
 

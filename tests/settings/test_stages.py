@@ -12,7 +12,7 @@ from worldmodels.settings.commands import EvaluateConfig, ExportConfig, PlayConf
 from worldmodels.settings.flags import about_all, flag, names_of
 from worldmodels.settings.helptext import help_of
 from worldmodels.settings.models import OURS
-from worldmodels.settings.presets import PRESET_NAMES
+from worldmodels.settings.presets import PRESET_NAMES, usual_steps
 from worldmodels.settings.shared import plain
 from worldmodels.settings.stages import CollectConfig, ControllerConfig, MemoryConfig, VisionConfig
 
@@ -51,6 +51,7 @@ def test_paper_presets_hold_the_papers_numbers() -> None:
     car = parse(ControllerConfig, ["--env", "carracing", "--preset", "paper"])
     assert (car.action_repeat, car.max_steps) == (1, 1000)
     assert parse(ControllerConfig, ["--env", "carracing"]).max_steps == 250
+    assert [usual_steps(CollectConfig, "carracing", "laptop", repeat) for repeat in (1, 4, 2000)] == [1000, 250, 1]
     words = ["--env", "carracing", "--preset", "paper", "--action-repeat", "2"]
     assert parse(ControllerConfig, words).max_steps == 500
     car = parse(MemoryConfig, ["--env", "carracing", "--preset", "paper"])

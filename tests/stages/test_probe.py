@@ -54,7 +54,9 @@ def test_the_command_compares_runs_and_leaves_table_and_plot(
         (tmp_path / name).mkdir()
         for part in ("vision", "memory"):
             (tmp_path / name / part).symlink_to(world.run / part)
-    found = probe(ProbeConfig(run=(tmp_path / "a", tmp_path / "b"), episodes=8, workers=0, policy="held"))
+    found = probe(
+        ProbeConfig(run=(tmp_path / "a", tmp_path / "b"), episodes=8, workers=0, policy="held", max_steps=200)
+    )
     kinds = ["code", "code, nonlinear", "z c h", "z c h, nonlinear"]
     assert list(found) == [f"{run}: {kind}" for run in "ab" for kind in kinds]
     assert all(found[f"a: {kind}"] == found[f"b: {kind}"] for kind in kinds)
@@ -70,13 +72,13 @@ def test_the_command_compares_runs_and_leaves_table_and_plot(
     (tmp_path / "c").mkdir()
     (tmp_path / "c/a").symlink_to(tmp_path / "b")
     twins = (tmp_path / "a", tmp_path / "c/a")  # named alike: told apart by their paths
-    assert len(probe(ProbeConfig(run=twins, episodes=8, workers=0, policy="held"))) == 8
+    assert len(probe(ProbeConfig(run=twins, episodes=8, workers=0, policy="held", max_steps=60))) == 8
 
 
 def test_v_is_probed_alone_where_there_is_no_m(world: World, tmp_path: Path) -> None:
     young = tmp_path / "young"
     shutil.copytree(world.run / "vision", young / "vision")
-    asked = {"episodes": 8, "workers": 0, "policy": "held"}
+    asked = {"episodes": 8, "workers": 0, "policy": "held", "max_steps": 60}
     alone = probe(ProbeConfig(run=(young,), **asked))
     assert list(alone) == ["young: code", "young: code, nonlinear"]
     both = probe(ProbeConfig(run=(young, world.run), **asked))

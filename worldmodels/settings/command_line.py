@@ -18,7 +18,7 @@ from worldmodels.settings.envspec import PARTS, STRENGTHS, Distractor, EnvSpec, 
 from worldmodels.settings.flags import about_all, default_of, flag, names_of, parts_of
 from worldmodels.settings.helptext import HELP
 from worldmodels.settings.models import OURS, ModelSettings, named
-from worldmodels.settings.presets import preset_of
+from worldmodels.settings.presets import usual_steps
 from worldmodels.settings.shared import MOST_REPEATS, Stage, usual
 
 Config = TypeVar("Config")
@@ -213,10 +213,8 @@ def _defaults(kind: type, typed: Typed, name: str) -> dict[str, Any]:
     repeat = value_of(typed, "--action-repeat", "")
     if re.fullmatch("[+]?0*[1-9][0-9]{0,3}", repeat) and int(repeat) <= MOST_REPEATS:
         changes["action_repeat"] = int(repeat)
-        usually = preset_of(kind, env, preset)
-        if "max_steps" in usually:  # as long in the environment's time
-            frames = usually["max_steps"] * usually.get("action_repeat", 1)
-            changes["max_steps"] = max(1, frames // int(repeat))
+        if "max_steps" in names_of(kind):
+            changes["max_steps"] = usual_steps(kind, env, preset, int(repeat))
     return {"default": usual(kind, env, preset, name, **changes)}
 
 

@@ -126,6 +126,8 @@ class ProbeConfig(OnDevice, OnCores, OfAll):
     """Features of M to probe, beside V's code alone. Default: those that the controller gets by default."""
     policy: str = setting("")
     """Blind policy that plays. Default: the one that stage 1 collects with."""
+    max_steps: int = setting(0, zero=True, most=10_000_000)
+    """Steps after which an episode is truncated. 0: as many as in stage 1."""
     distractor_videos: Path = setting(Path())
     """Where the clips lie now, if not where they lay in training."""
 

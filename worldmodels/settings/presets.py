@@ -39,6 +39,13 @@ def preset_of(kind: type, env: str, preset: str, model: type[ModelSettings] | No
     return chosen
 
 
+def usual_steps(kind: type, env: str, preset: str, repeat: int) -> int:
+    """--max-steps of the stage `kind`, for as long in the environment's time where each action is applied so often."""
+    usually = preset_of(kind, env, preset)
+    steps: int = usually["max_steps"] * usually.get("action_repeat", 1) // repeat
+    return max(1, steps)
+
+
 def _known(kind: type, model: type[ModelSettings] | None) -> list[str]:
     """All that an environment may set for a stage: its settings, and those of any model that it can train."""
     trained = [ours.settings for ours in OURS.values() if ours.stage == getattr(kind, "MODEL", "")]

@@ -21,8 +21,8 @@ from worldmodels.evolution.scoring import Played, final_seeds, score_baselines
 from worldmodels.models.base import WorldModel
 from worldmodels.settings.commands import EvaluateConfig
 from worldmodels.settings.environments import refuse_untyped
-from worldmodels.settings.envspec import EnvSpec, usual_repeat
-from worldmodels.settings.shared import usual
+from worldmodels.settings.envspec import EnvSpec
+from worldmodels.settings.presets import usual_steps
 from worldmodels.settings.stages import ControllerConfig
 from worldmodels.show import films, pages
 from worldmodels.show.record import Record
@@ -91,14 +91,9 @@ def _place(config: EvaluateConfig) -> Place:
         )
     env = env.with_videos(config.distractor_videos).tested()
     check_test_clips(env, about["clips"])
-    max_steps = loaded[0].max_steps if loaded else _usual_steps(env)
+    usually = usual_steps(ControllerConfig, env.name, "laptop", env.action_repeat)
+    max_steps = loaded[0].max_steps if loaded else usually
     return Place(run, env, max_steps, model, (loaded[0], loaded[1]) if loaded else None)
-
-
-def _usual_steps(env: EnvSpec) -> int:
-    """How long episodes may last where stage 4 is asked nothing."""
-    steps = usual(ControllerConfig, env.name, "laptop").max_steps
-    return max(1, steps * usual_repeat(env.name) // env.action_repeat)
 
 
 def _beside(config: EvaluateConfig, place: Place, workers: Workers, failures: list[str]) -> dict[str, Played]:

@@ -33,7 +33,7 @@ from worldmodels.models.perceive import perceive
 from worldmodels.settings.commands import ProbeConfig
 from worldmodels.settings.environments import record_of, records, refuse_untyped
 from worldmodels.settings.envspec import EnvSpec
-from worldmodels.settings.presets import preset_of
+from worldmodels.settings.presets import preset_of, usual_steps
 from worldmodels.settings.stages import CollectConfig
 from worldmodels.show import pages, plots
 from worldmodels.show.record import Record
@@ -189,7 +189,7 @@ def _play_all(
     purpose: str,
     bar: "tqdm[Any]",
 ) -> list[Seen]:
-    limit = preset_of(CollectConfig, spec.name, "laptop")["max_steps"]
+    limit = config.max_steps or usual_steps(CollectConfig, spec.name, "laptop", spec.action_repeat)
     seeds = [integer(config.seed, "probe", purpose, i) for i in range(config.episodes)]
     tasks = [BlindTask(spec, policy, limit, seeds[i : i + GROUP]) for i in range(0, len(seeds), GROUP)]
     groups = workers.map(play, tasks, lambda group: bar.update(len(group)))
