@@ -165,8 +165,9 @@ def test_a_critic_is_two_hot_from_zero() -> None:
     assert torch.allclose(made.critic(feat).double(), value(in_float64(made.critic), feat.double()), rtol=1e-4)
 
 
-def test_an_update_moves_the_slow_critic_before_and_actor_and_critic_once() -> None:
-    made = learner()
+@pytest.mark.parametrize("critic_rate", [0.0, 3e-2])
+def test_an_update_moves_the_slow_critic_before_and_actor_and_critic_once(critic_rate: float) -> None:
+    made = learner(dataclasses.replace(TINY, critic_learning_rate=critic_rate))
     before = {name: copy.deepcopy(getattr(made, name)) for name in ("actor", "critic", "slow")}
     with torch.no_grad():
         for parameter in before["slow"].parameters():
@@ -176,11 +177,11 @@ def test_an_update_moves_the_slow_critic_before_and_actor_and_critic_once() -> N
     pairs = zip(made.slow.parameters(), before["slow"].parameters(), before["critic"].parameters(), strict=True)
     for now, slow, fast in pairs:
         assert torch.allclose(now, 0.98 * slow + 0.02 * fast, atol=1e-6)  # of the critic before it learnt
-    for name in ("actor", "critic"):
+    for name, rate in (("actor", TINY.learning_rate), ("critic", critic_rate or TINY.learning_rate)):
         after = dict(getattr(made, name).named_parameters())
-        for key, parameter in before[name].named_parameters():  # Adam's first step is the rate, where there is a slope
-            moved = (after[key] - parameter).detach().abs().max()
-            assert 0 < float(moved) <= TINY.learning_rate * 1.01, key
+        moved = {key: (after[key] - value).detach().abs().max() for key, value in before[name].named_parameters()}
+        assert all(0 < float(step) <= rate * 1.01 for step in moved.values())
+        assert max(moved.values()) > rate * 0.99  # Adam's first step is the rate, where there is a slope
 
 
 def test_state_goes_on_to_the_bit(tmp_path: Path) -> None:

@@ -79,8 +79,8 @@ class Pair(Generic[S]):
         self._device = model.starts.device
         self.actor = actor.to(self._device)
         self.critic = RewardHead(actor.feat_size, settings.units, settings.layers).to(self._device)
-        self.actor_optimizer = _adam(self.actor, settings.learning_rate)
-        self.critic_optimizer = _adam(self.critic, settings.learning_rate)
+        self.actor_optimizer = _adam(self.actor, settings.rates["actor"])
+        self.critic_optimizer = _adam(self.critic, settings.rates["critic"])
 
     @property
     def params(self) -> np.ndarray:
@@ -169,10 +169,15 @@ class Pair(Generic[S]):
         norm = torch.nn.utils.clip_grad_norm_(parameters, self._settings.max_norm)
         if not math.isfinite(float(norm)):
             raise UserError(
-                f"the gradient of the {name} is not finite at update {self.step}; try --fresh with a --learning-rate "
-                f"below {self._settings.learning_rate:g} (the last checkpoint is kept)"
+                f"the gradient of the {name} is not finite at update {self.step}; try --fresh with a "
+                f"{self._flag(name)} below {self._settings.rates[name]:g} (the last checkpoint is kept)"
             )
         optimizer.step()
+
+    def _flag(self, name: str) -> str:
+        """That sets the step size of the actor or the critic."""
+        rates = self._settings.rates
+        return "--learning-rate" if rates[name] == rates["actor"] else f"--{name}-learning-rate"
 
 
 def _adam(module: nn.Module, learning_rate: float) -> torch.optim.Adam:

@@ -45,3 +45,8 @@ class PPOSettings(ActorSettings):
     decision."""
     entropy: float = setting(0.01, zero=True)
     """What a nat of the actor's entropy is worth, so that it goes on trying."""
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Adam's step sizes."""
+        return {"actor": self.learning_rate, "critic": self.learning_rate}
