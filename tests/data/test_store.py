@@ -15,6 +15,7 @@ from worldmodels.core.errors import UserError
 from worldmodels.data import store
 from worldmodels.data.episode import Episode
 from worldmodels.data.store import Rollouts, open_shard, pack_shard
+from worldmodels.settings.envspec import to_agree
 
 
 @given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=5), seed=st.integers(0, 1000))
@@ -96,8 +97,13 @@ def test_damaged_foreign_and_misplaced_shards_are_named(tmp_path: Path) -> None:
     rollouts(tmp_path, shards=2, episodes=2)
     with pytest.raises(UserError, match=r"0\.h5 comes from env doom, not carracing; give another --data"):
         Rollouts(tmp_path, "carracing")
-    with pytest.raises(UserError, match=r"comes from env doom, not doom x4; give --action-repeat 1 or another --data"):
+    with pytest.raises(
+        UserError, match=r"comes from env doom, not doom x4; give --action-repeat 1 --data .*, or another"
+    ):
         Rollouts(tmp_path, "doom x4")
+    assert (
+        to_agree("doom x2 x2", "doom x4") == "" and to_agree("doom x2 + noise", "doom + noise") == "--action-repeat 2"
+    )
     whole = (tmp_path / "1.h5").read_bytes()
     (tmp_path / "1.h5").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"1\.h5 is damaged"):

@@ -85,9 +85,15 @@ def test_what_drove_by_dreams_alone_is_one_short_line() -> None:
     assert (vision.steps, memory.steps, c.model.updates, c.model.hold, c.horizon) == (6000, 2000, 200, 1, 60)
     later = [plan.config(stage, 24) for stage in ("collect", "memory", "controller")]
     assert (later[0].episodes, later[1].steps, later[2].model.updates) == (100, 400, 40)
-    assert [str(one.start_from) for one in later[1:]] == [
-        "runs/carracing/round23", "runs/carracing/round23/controller/ppo-tau1",
-    ]  # fmt: skip
+    begins = [str(one.start_from) for one in later[1:]]
+    assert begins == ["runs/carracing/round23", "runs/carracing/round23/controller/ppo-tau1"]
+    others = [str(one) for one in later[2].or_from]  # or with that of them all which did best
+    assert len(others) == 22 and others[0] == "runs/carracing/controller/ppo-tau1"
+    words = ["--rounds", "3", "--dream", "--no-from-best"]
+    assert parse_all(words).config("controller", 3).or_from == ()
+    assert parse_all(words[:-1]).config("controller", 2).or_from == ()  # there is but one
+    anew = parse_all([*words[:-1], "--no-warm-start"])
+    assert anew.config("controller", 3).or_from == () and anew.config("memory", 3).steps == anew.config("memory").steps
     assert [part.stage for part in plan.parts if part.round == 24] == ["collect", "memory", "controller", "evaluate"]
 
 

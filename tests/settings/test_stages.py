@@ -52,6 +52,8 @@ def test_paper_presets_hold_the_papers_numbers() -> None:
     assert (car.action_repeat, car.max_steps) == (1, 1000)
     assert parse(ControllerConfig, ["--env", "carracing"]).max_steps == 250
     assert [usual_steps(CollectConfig, "carracing", "laptop", repeat) for repeat in (1, 4, 2000)] == [1000, 250, 1]
+    scaled = [parse(CollectConfig, ["--env", "carracing", "--action-repeat", repeat]).patience for repeat in "148"]
+    assert scaled == [48, 12, 6]
     words = ["--env", "carracing", "--preset", "paper", "--action-repeat", "2"]
     assert parse(ControllerConfig, words).max_steps == 500
     car = parse(MemoryConfig, ["--env", "carracing", "--preset", "paper"])

@@ -43,7 +43,9 @@ def test_each_round_has_a_line_and_who_plans_another(tmp_path: Path, capsys: pyt
     assert (runs[0] / "rounds.png").stat().st_size > 1000
     plans = {"our planner (icem) in the real doom": [8, 8], "our controller in the real doom": [1, 1]}
     kept(runs[1] / "planning/icem/evaluate.json", "evaluate", plans)
-    assert any(line.startswith("2 icem 8.0 ± 0.0 (2)") for line in lines(capsys, runs))
+    told = lines(capsys, runs)
+    assert any(line.startswith("2 icem 8.0 ± 0.0 (2)") for line in told)
+    assert any(line.startswith("1 tau1.15 6.0") for line in told)  # one line in the plot, for all rounds
 
 
 def test_what_was_not_evaluated_has_the_final_score_of_stage_4(

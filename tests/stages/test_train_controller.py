@@ -14,6 +14,7 @@ from worldmodels.core import checkpoint
 from worldmodels.core.errors import UserError
 from worldmodels.data.store import Rollouts
 from worldmodels.dreams.dream import Dream
+from worldmodels.settings.command_line import parse
 from worldmodels.settings.commands import EvaluateConfig
 from worldmodels.settings.stages import ControllerConfig
 from worldmodels.stages.collect import collect
@@ -151,6 +152,34 @@ def test_evolution_begins_where_another_ended(evolved: ControllerConfig, world: 
         train_controller(world.controller(name="z", start_from=evolved.folder, inputs=("z",), **tiny))
     with pytest.raises(UserError, match=r"--start-from .*vision holds no controller"):
         train_controller(world.controller(name="none", start_from=run / "vision", **tiny))
+
+
+def test_of_several_it_begins_with_that_which_did_best_really(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = link(world, tmp_path)
+    data = tmp_path / "data"
+    tiny: dict = {"run": run, "data": data, "generations": 1, "dream": False, "max_steps": 8, "final_episodes": 2}
+    for seed, name in enumerate(("a", "b", "idle")):
+        train_controller(world.controller(name=name, seed=seed, **tiny))
+    short, long, idle = (run / "controller" / name for name in ("a", "b", "idle"))
+    again = {**tiny, "sigma0": 1e-9, "start_from": short}
+    played = dataclasses.replace(world.collect, data=data, episodes=2, shard_size=2)
+    collect(dataclasses.replace(played, policy=str(short), max_steps=6))
+    with pytest.raises(UserError, match=r"--or-from: none of these controllers has played an episode in .*rollouts"):
+        train_controller(world.controller(name="none", **{**again, "start_from": idle, "or_from": (long,)}))
+    collect(dataclasses.replace(played, policy=str(long), max_steps=9))  # who survives longer is paid more
+    capsys.readouterr()
+    train_controller(world.controller(name="best", or_from=(idle, long), **again))
+    assert f"C begins with {long}: 9.0 in the episodes that it played, the best of 2" in capsys.readouterr().out
+    found, wanted, other = (load_controller(run / "controller" / name)[1] for name in ("best", "b", "a"))
+    assert found == pytest.approx(wanted, abs=1e-6) and np.abs(wanted - other).max() > 1e-3
+
+
+def test_a_preset_of_dreams_means_nothing_really() -> None:
+    config = parse(ControllerConfig, ["--env", "carracing", "--run", "x"])
+    assert config.short_dreams == 0 and not {"real_episodes", "horizon"} & {*config.identity()}
+    assert parse(ControllerConfig, ["--env", "carracing", "--run", "x", "--dream"]).short_dreams == 60
 
 
 def test_a_controllers_episodes_are_added_to_what_is_there(

@@ -24,6 +24,7 @@ def test_it_is_told_by_when_and_by_how_much() -> None:
         "V learns its episodes by heart: on others reward was least after 100 steps, 4, and is 7.12 now; "
         "collect more, or give fewer --steps"
     )
+    assert "0, and is 0.5 now" in learnt_by_heart("M", history(FALLS, [0, 0, 0.5, 0.5]))
     assert "by heart" in learnt_by_heart("M", history(FALLS, [-3, -3.9, -3.5, -2.5], "nll"))  # likelihoods may be so
 
 

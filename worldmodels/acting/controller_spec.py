@@ -1,5 +1,6 @@
 """What makes a controller, without its numbers; and a trained one on disk, with them."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -188,6 +189,12 @@ def save_controller(
     if spec.actor:
         tree["actor"] = spec.actor.plain()
     checkpoint.save(path, "controller", tree)
+
+
+def policy_name(spec: ControllerSpec, params: np.ndarray) -> str:
+    """What rollouts call a controller: by its numbers (D,) and by the V and M that it sees with."""
+    told = params.astype(np.float32).tobytes() + models.fingerprint(spec.run).encode()
+    return f"controller-{hashlib.sha256(told).hexdigest()[:8]}"
 
 
 def load_controller(folder: Path, asked: str = "--run") -> tuple[ControllerSpec, np.ndarray, dict[str, Any]]:

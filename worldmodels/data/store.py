@@ -269,7 +269,8 @@ class Rollouts:
         for shard in self.shards:
             if shard.attributes["env"] != env:
                 found = shard.attributes["env"]
-                wanted = " or ".join(filter(None, [to_agree(found, env), "another --data"]))
+                agreeing = to_agree(found, env)
+                wanted = f"{agreeing} --data {folder.parent}, or another" if agreeing else "another --data"
                 raise UserError(f"{shard.path} comes from env {found}, not {env}; give {wanted}")
 
     @property

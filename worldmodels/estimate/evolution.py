@@ -58,8 +58,8 @@ def evolution(config: ControllerConfig, asked: Asked = None) -> float:
     unit, count = config.length
     title = f"{count} {unit} of C of {config.spec.label}, a dry run"
     counted = f"every episode counts --max-steps {config.max_steps:,} steps"
-    if config.horizon:
-        counted += f", while {'tested' if spec.actor else 'evolving'} --horizon {config.horizon:,}"
+    if config.short_dreams:
+        counted += f", while {'tested' if spec.actor else 'evolving'} --horizon {config.short_dreams:,}"
     return show(f"{title}; {counted}; {source}", costs, sizes)
 
 
@@ -146,7 +146,7 @@ def _dreamt(
     of_all, of_one = (count / math.ceil(count / _cores(config)) for count in blocks)
     # steps of one episode in each dream that is evolved in: whole, and as short as dreams are while it evolves
     whole = (len(config.tau) or 1) * config.max_steps
-    short = (len(config.tau) or 1) * (config.horizon or config.max_steps)
+    short = (len(config.tau) or 1) * (config.short_dreams or config.max_steps)
     tried = config.generations * config.pop_size * config.episodes * short
     tests = config.test_episodes * (_tests(config) * short + whole)  # once more at the end
     all_of_them = (len(params), len(seeds)) == (config.pop_size, config.episodes)

@@ -203,8 +203,9 @@ def load(
     vision, about = load_module(run / "vision", "vision")
     memory, extra = load_module(run / "memory", "memory")
     if env not in (None, about["env"]):
-        wanted = to_agree(about["env"], str(env)) or "that"
-        raise UserError(f"{run} was trained in {about['env']}, not in {env}; give {wanted}, or another --run")
+        agreeing = to_agree(about["env"], str(env))
+        wanted = f"{agreeing} --run {run}, or another" if agreeing else "that, or another --run"
+        raise UserError(f"{run} was trained in {about['env']}, not in {env}; give {wanted}")
     expected = extra["vision_fingerprint"]
     found = checkpoint.fingerprint(vision.state_dict())
     if expected != found:

@@ -213,8 +213,8 @@ def _defaults(kind: type, typed: Typed, name: str) -> dict[str, Any]:
     repeat = value_of(typed, "--action-repeat", "")
     if re.fullmatch("[+]?0*[1-9][0-9]{0,3}", repeat) and int(repeat) <= MOST_REPEATS:
         changes["action_repeat"] = int(repeat)
-        if "max_steps" in names_of(kind):
-            changes["max_steps"] = usual_steps(kind, env, preset, int(repeat))
+        in_steps = [name for name in ("max_steps", "patience", "horizon") if name in names_of(kind)]
+        changes |= {name: usual_steps(kind, env, preset, int(repeat), name) for name in in_steps}
     return {"default": usual(kind, env, preset, name, **changes)}
 
 
@@ -254,16 +254,19 @@ def _refuse_idle(config: Any, typed: Typed) -> None:
 
 
 def _tell_of_former_folders(config: Any, typed: Typed) -> None:
-    """Says where earlier versions put what they made with this --action-repeat or --distractor-colour, if there is
-    something there: by default they did not tell it apart by that."""
-    if not isinstance(config, Stage) or not {"--action-repeat", "--distractor-colour"} & {*typed}:
+    """Says where earlier versions put what they made so, if there is something there: they did not tell it apart by
+    --action-repeat or --distractor-colour, or took another repeat for the usual one."""
+    if not isinstance(config, Stage):
         return
-    if usual_repeat(config.env) == 1 and "--distractor-colour" not in typed:  # earlier versions refused that flag there
-        return
-    former = EnvSpec(config.env, usual_repeat(config.env), config.distractor).slug
+    often = usual_repeat(config.env)
+    slugs = [EnvSpec(config.env, often, config.distractor).slug]
+    if config.action_repeat == often:
+        shortest = EnvSpec(config.env, often).slug
+        slugs += [config.spec.slug.replace(shortest, f"{shortest}-x{often}", 1)]
     for name in ("run", "data"):
         now = getattr(config, name)
-        before = now.with_name(former)
-        if flag(name) not in typed and now != before and not now.exists() and before.exists():
-            note = f"note: {flag(name)} is {now} by default; earlier versions took {before}: give that to go on there"
+        formers = [now.with_name(former) for former in slugs]
+        there = [before for before in formers if before != now and before.exists()]
+        if flag(name) not in typed and there and not now.exists():
+            note = f"note: {flag(name)} is {now} by default; earlier versions took {there[0]}: give that to go on there"
             print(note, file=sys.stderr)

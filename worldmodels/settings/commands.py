@@ -104,14 +104,28 @@ class RunConfig(InPrecision, OnDevice, OnCluster, Stage):
     """Further rounds see by the first one's V, which is not trained anew."""
     warm_start: bool = setting(True, free=True, only=Only("--rounds", lambda asked: asked.rounds > 1))
     """In further rounds V, M and C begin with the weights of the round before (an rssm with those of its HRSSM, as
-    always); --no-warm-start: anew, as the paper, and then with --round-share 1."""
+    always); --no-warm-start: anew, as the paper."""
+    from_best: bool = setting(
+        True,
+        free=True,
+        only=Only("--warm-start", lambda asked: asked.warm_start and asked.rounds > 1),
+    )
+    """In further rounds C begins with the numbers of that C of the rounds before which did best in the episodes that it
+    played; --no-from-best: with those of the last one, though it may have become worse."""
     round_share: float = setting(
-        0.2,
+        0.0,
+        zero=True,
         most=1.0,
         free=True,
         only=Only("--rounds", lambda asked: asked.rounds > 1),
     )
-    """What further rounds learn for: this share of the first one's steps, updates or generations."""
+    """What further rounds learn for: this share of the first one's steps, updates or generations. 0: a fifth of them,
+    or all if they begin anew."""
+
+    @property
+    def share(self) -> float:
+        """--round-share, where it is not said the usual one."""
+        return self.round_share or (0.2 if self.warm_start else 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +141,7 @@ class ProbeConfig(OnDevice, OnCores, OfAll):
     policy: str = setting("")
     """Blind policy that plays. Default: the one that stage 1 collects with."""
     max_steps: int = setting(0, zero=True, most=10_000_000)
-    """Steps after which an episode is truncated. 0: as many as in stage 1."""
+    """Steps after which an episode is truncated. 0: as many as is usual in stage 1."""
     distractor_videos: Path = setting(Path())
     """Where the clips lie now, if not where they lay in training."""
 

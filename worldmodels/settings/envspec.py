@@ -48,11 +48,14 @@ def usual_repeat(name: str) -> int:
 def to_agree(found: str, asked: str) -> str:
     """The flag by which what is asked becomes what was found, if their labels (EnvSpec.label) differ in nothing but how
     often an action is applied; else ""."""
-    repeats = re.compile(r" x(\d+)")
-    if repeats.sub("", found) != repeats.sub("", asked):
-        return ""
-    (repeat,) = repeats.findall(found) or ["1"]
-    return f"--action-repeat {repeat}"
+    (told, repeat), (wanted, _) = _parted(found), _parted(asked)
+    return f"--action-repeat {repeat}" if told == wanted else ""
+
+
+def _parted(label: str) -> tuple[str, str]:
+    """A label without how often an action is applied, and that."""
+    match = re.fullmatch(r"(\S+) x(\d+)(.*)", label)
+    return (match[1] + match[3], match[2]) if match else (label, "1")
 
 
 @dataclass(frozen=True)

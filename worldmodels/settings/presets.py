@@ -39,11 +39,12 @@ def preset_of(kind: type, env: str, preset: str, model: type[ModelSettings] | No
     return chosen
 
 
-def usual_steps(kind: type, env: str, preset: str, repeat: int) -> int:
-    """--max-steps of the stage `kind`, for as long in the environment's time where each action is applied so often."""
+def usual_steps(kind: type, env: str, preset: str, repeat: int, name: str = "max_steps") -> int:
+    """--max-steps, or another number of steps, of the stage `kind`, for as long in the environment's time where each
+    action is applied so often; 0 if that is usual, which stands for no such bound."""
     usually = preset_of(kind, env, preset)
-    steps: int = usually["max_steps"] * usually.get("action_repeat", 1) // repeat
-    return max(1, steps)
+    steps: int = usually.get(name, 0)
+    return steps and max(1, steps * usually.get("action_repeat", 1) // repeat)
 
 
 def _known(kind: type, model: type[ModelSettings] | None) -> list[str]:

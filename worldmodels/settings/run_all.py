@@ -158,7 +158,7 @@ def _further(
     if len(controllers) > 1:
         taus = " ".join(f"{one.tau[0]:g}" for one in controllers)
         raise UserError(f"--tau {taus}: of several controllers none is to play for the next round; give --rounds 1")
-    episodes = config.round_episodes or max(2, round(config.round_share * first.config.episodes))
+    episodes = config.round_episodes or max(2, round(config.share * first.config.episodes))
     told = {"--run": first.run / f"round{number}", "--data": first.data / f"round{number}"}
     asked: dict[str, dict[str, object]] = {
         "collect": {"--policy": controllers[0].folder, "--also": last.data, "--episodes": episodes},
@@ -171,6 +171,9 @@ def _further(
         if of_first["vision"].vision in of_first["memory"].model.CONTINUES and not config.keep_vision:
             begins["memory"] = Path()  # it begins with what V has just learnt
         asked |= {stage: asked[stage] | {"--start-from": place} for stage, place in begins.items()}
+        others = [part.config.folder for part in before if part.stage == "controller"][:-1]
+        if config.from_best and others:
+            asked["controller"]["--or-from"] = others
     places = [one for one in shared if one.known not in told] + _typed(told)
     parts = _round(places, owned | {stage: _instead(owned[stage], flags) for stage, flags in asked.items()}, number)
     return [part for part in parts if not (config.keep_vision and part.stage == "vision")]
@@ -178,7 +181,7 @@ def _further(
 
 def _shortened(config: RunConfig, name: str, whole: int) -> dict[str, object]:
     """How long a stage of a further round learns, if not as long as the first one's."""
-    return {} if config.round_share == 1 else {flag(name): max(1, round(config.round_share * whole))}
+    return {} if config.share == 1 else {flag(name): max(1, round(config.share * whole))}
 
 
 def _instead(given: list[Given], asked: Mapping[str, object]) -> list[Given]:
@@ -189,7 +192,8 @@ def _instead(given: list[Given], asked: Mapping[str, object]) -> list[Given]:
 
 def _typed(values: Mapping[str, object]) -> list[Given]:
     """Flags of a stage, and how they would have been typed here."""
-    return [Given(TYPED.get(known, known), known, [str(value)]) for known, value in values.items()]
+    several = {known: value if isinstance(value, list) else [value] for known, value in values.items()}
+    return [Given(TYPED.get(known, known), known, [str(one) for one in given]) for known, given in several.items()]
 
 
 def _groups(argv: list[str]) -> list[list[str]]:

@@ -223,10 +223,12 @@ def defaults(config: Any) -> dict[str, Any]:
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """A configuration as JSON-ready data, its model's settings among the others; those of evolution if C evolves."""
+    """A configuration as JSON-ready data, its model's settings among the others; those of evolution if C evolves, those
+    of dreams if it learns there."""
     values = dataclasses.asdict(config)
     values |= values.pop("model", {})
-    idle = {name for name, about in about_all(config).items() if about.only is EVOLVED and not EVOLVED.holds(config)}
+    only = {name: about.only for name, about in about_all(config).items()}
+    idle = {name for name, when in only.items() if when in (EVOLVED, DREAMT) and not when.holds(config)}
     return {name: _plain(value) for name, value in values.items() if name not in idle}
 
 

@@ -189,6 +189,9 @@ class ControllerConfig(InPrecision, OnDevice, OnCluster, Stage):
     """A controller's folder, or a run that holds exactly one: C begins with its numbers instead of anew, in another
     world perhaps (evolved in dreams, now in reality). An actor's critic comes along as it was at its last update, if
     the checkpoint lies beside."""
+    or_from: tuple[Path, ...] = setting((), only=Only("--start-from", lambda asked: asked.start_from != Path()))
+    """Other controllers: C begins with that of these and of --start-from which was paid most, in mean over the episodes
+    that it played in --data."""
     max_steps: int = setting(1000, most=MANY)
     """Steps after which an episode, dreamt or real, is truncated."""
     test_every: int = setting(10)
@@ -251,6 +254,12 @@ class ControllerConfig(InPrecision, OnDevice, OnCluster, Stage):
             raise UserError(
                 f"--tau {' '.join(map(str, self.tau))} names one twice: two would share the folder {twice[0]}"
             )
+
+    @property
+    def short_dreams(self) -> int:
+        """How long dreams are that begin midway: --horizon; 0 if none do, or C learns in the real environment, whatever
+        a preset says of dreams."""
+        return self.horizon if self.dream else 0
 
     @property
     def length(self) -> tuple[str, int]:

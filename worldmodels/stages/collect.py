@@ -4,7 +4,6 @@ Workers send shards home as bytes: on a cluster they have no part in this machin
 """
 
 import glob
-import hashlib
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 
 from worldmodels import estimate, models
 from worldmodels.acting.agents import Agent, BlindAgent, ModelAgent
-from worldmodels.acting.controller_spec import ControllerSpec, load_controller
+from worldmodels.acting.controller_spec import ControllerSpec, load_controller, policy_name
 from worldmodels.acting.policies import POLICIES, paper_policy
 from worldmodels.acting.rollout import TRIES, rollout
 from worldmodels.core import progress
@@ -206,10 +205,17 @@ def _report(config: CollectConfig, folder: Path) -> None:
     if held_out > MOST_HELD_OUT * rollouts.num_episodes:
         record.warn(
             f"{held_out} of {rollouts.num_episodes} episodes are held out from training, for the last of every shard "
-            "is; to learn from more, collect more, or in larger shards (--shard-size)"
+            f"is; to learn from more, collect {_more(config)}"
         )
     say(paths(rollouts=rollouts.folder))
     pages.close(record, config.run, config.data)
+
+
+def _more(config: CollectConfig) -> str:
+    """What leaves a smaller share held out."""
+    if MOST_HELD_OUT * config.shard_size >= 1:
+        return "more episodes"
+    return f"with a --shard-size beyond {config.shard_size} (and --fresh, or another --data)"
 
 
 def _rows(rollouts: Rollouts, failures: list[str]) -> list[tuple[str, object]]:
@@ -317,10 +323,7 @@ def _policy(config: CollectConfig) -> tuple[str, Trained | None]:
         raise UserError(
             f"--policy {config.policy} was trained in {spec.env.label}, not in {config.spec.label}; give {wanted}"
         )
-    version = models.fingerprint(spec.run)
-    params = params.astype(np.float32)
-    name = "controller-" + hashlib.sha256(params.tobytes() + version.encode()).hexdigest()[:8]
-    return name, Trained(spec, version, params)
+    return policy_name(spec, params), Trained(spec, models.fingerprint(spec.run), params.astype(np.float32))
 
 
 def _path(config: CollectConfig, policy: str, start: int) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from worldmodels import models
-from worldmodels.acting.controller_spec import FILE, ControllerSpec, load_controller, save_controller
+from worldmodels.acting.controller_spec import FILE, ControllerSpec, save_controller
 from worldmodels.core import progress, schema, seeding
 from worldmodels.core.device import prepare_device
 from worldmodels.core.errors import UserError
@@ -24,11 +24,11 @@ from worldmodels.imagination.ppo import PPO
 from worldmodels.imagination.starts import starts
 from worldmodels.models.base import WorldModel
 from worldmodels.models.worlds import check_worlds
-from worldmodels.settings.flags import flag
 from worldmodels.settings.models import ActorCriticSettings, PPOSettings
 from worldmodels.settings.stages import ControllerConfig
 from worldmodels.show import plots
-from worldmodels.training.run import CHECKPOINT, Run, goes_on
+from worldmodels.stages.starting import start
+from worldmodels.training.run import Run, goes_on
 from worldmodels.training.train import patient
 from worldmodels.workers.local import Workers
 
@@ -90,13 +90,13 @@ def learn(config: ControllerConfig, workers: Workers, failures: list[str]) -> Le
         tried = RealEvaluator(workers, spec, config.lockstep, failures, config.patience)
     if config.dream:
         check_worlds(model, config.dream_dropout)
-        kind = (config.tau[0], config.sample_end, workers, config.horizon, config.dream_dropout)
+        kind = (config.tau[0], config.sample_end, workers, config.short_dreams, config.dream_dropout)
         world = tried = DreamEvaluator(model, spec, *kind)
-    if config.horizon and not model.moments:
+    if config.short_dreams and not model.moments:
         raise UserError(f"--horizon: {config.run}/memory kept no moments of episodes; run stage 3 again with --fresh")
     learner = _learner(config, spec, model, tried)
     if config.start_from != Path() and not goes_on(config.folder, config):
-        _start(config, spec, learner)
+        start(config, spec, learner)
     run = Run(config.folder, config, "controller", model=models.fingerprint(config.run))  # after what may be refused
     try:
         chosen = _steps(config, run, learner, world, real)
@@ -132,9 +132,9 @@ def _ppo(config: ControllerConfig, settings: PPOSettings, spec: ControllerSpec, 
     torch.manual_seed(seeding.integer(config.seed, "actor", "weights"))
     actor = spec.new_actor(model)
     torch.set_num_threads(max(1, config.workers - PPO.cores_left))
-    longest = config.horizon or config.max_steps
+    longest = config.short_dreams or config.max_steps
     luck = (config.seed, config.tau[0], model.end_shift, config.dream_dropout)
-    return PPO(model, actor, spec.inputs, settings, *luck, longest, midway=config.horizon > 0)
+    return PPO(model, actor, spec.inputs, settings, *luck, longest, midway=config.short_dreams > 0)
 
 
 def _actor_critic(config: ControllerConfig, settings: ActorCriticSettings, spec: ControllerSpec) -> ActorCritic:
@@ -150,36 +150,6 @@ def _actor_critic(config: ControllerConfig, settings: ActorCriticSettings, spec:
     actor = spec.new_actor(model)
     luck = (config.seed, config.tau[0], shift, config.dream_dropout)
     return ActorCritic(model, actor, spec.inputs, begin, settings, *luck)
-
-
-def _start(config: ControllerConfig, spec: ControllerSpec, learner: Learner) -> None:
-    """Has a new learner begin with the numbers of the controller of --start-from.
-
-    Raises:
-        UserError: if that acts otherwise than this one is to.
-    """
-    given = f"--start-from {config.start_from}"
-    other, params, about = load_controller(config.start_from, "--start-from")
-    if Path(about["folder"]) == config.folder.resolve():
-        raise UserError(f"{given} is where this command writes; give another --name")
-    if bool(other.actor) != bool(spec.actor):
-        theirs, ours = ("trained", "evolved") if other.actor else ("evolved", "trained")
-        raise UserError(f"{given} was {theirs}, and this C is to be {ours}; leave it out, or give another --learner")
-    for name in ("inputs",) if spec.actor else ("inputs", "hidden_size", "bias"):
-        theirs = getattr(other, name)
-        if theirs != getattr(spec, name):
-            typed = " ".join(theirs) if name == "inputs" else str(theirs)
-            raise UserError(f"{given} has {flag(name)} {typed}; give that, too")
-    if other.actor != spec.actor:
-        differ = [f"{name} {value}" for name, value in vars(other.actor).items() if value != getattr(spec.actor, name)]
-        raise UserError(
-            f"{given} has another network ({', '.join(differ)}); give the --learner, --units, --layers and --actions "
-            "that it was trained with"
-        )
-    numbers = len(learner.params)
-    if len(params) != numbers:
-        raise UserError(f"{given} has {len(params)} numbers, not {numbers}; leave it out")
-    learner.start_from(params, Path(about["folder"]) / CHECKPOINT)
 
 
 def _steps(
@@ -236,9 +206,9 @@ def _steps(
 
 def _plot(config: ControllerConfig, run: Run) -> None:
     title = f"{config.spec.label}, {run.folder.name}"
-    if config.horizon:
-        title += f", dreams of {config.horizon} steps"
-    MANNERS[config.learner].draw(run.folder / FITNESS, run.history(), title, apart=config.horizon > 0)
+    if config.short_dreams:
+        title += f", dreams of {config.short_dreams} steps"
+    MANNERS[config.learner].draw(run.folder / FITNESS, run.history(), title, apart=config.short_dreams > 0)
 
 
 def state_of(num_params: int, dtype: np.dtype[Any] | str = "float64") -> schema.Check:

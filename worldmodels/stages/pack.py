@@ -21,7 +21,7 @@ from worldmodels.stages.evaluate import evaluate
 
 CARD = "README.md"
 SETTINGS = {"vision": "V", "memory": "M"}
-HIDDEN = {"built_on", "name", "start_from"} | COMPUTES | LIES
+HIDDEN = {"built_on", "name", "start_from", "or_from"} | COMPUTES | LIES
 
 
 def pack(config: PackConfig) -> None:

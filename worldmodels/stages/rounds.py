@@ -13,6 +13,8 @@ from worldmodels.stages.scores import OUR_PLANNER, OURS_REALLY, REAL, THERE
 PLOT = "rounds.png"
 DREAMT = "in dreams"
 REALLY = "really"
+ACTING = ("controller", "evaluate")
+"""The stages that score who acts."""
 
 
 class Score(NamedTuple):
@@ -38,7 +40,9 @@ def tell(runs: list[Path]) -> None:
         runs: the folder of each round, in order.
     """
     kept = {number: sections(run) for number, run in enumerate(runs, 1)}
-    scores = [score for number, found in kept.items() for score in _scores(number, found)]
+    acting = {number: [one for one in found if one.stage in ACTING and one.name] for number, found in kept.items()}
+    several = max((len({one.name for one in found}) for found in acting.values()), default=0) > 1
+    scores = [score for number, found in acting.items() for score in _scores(number, found, several)]
     if not scores:
         return
     worlds = [world for world in (DREAMT, REALLY) if any(score.world == world for score in scores)]
@@ -68,11 +72,9 @@ def _frames(kept: list[Section]) -> str:
     return next((text(row[1]) for row in rows if len(row) > 1 and row[0] == "frames"), "")
 
 
-def _scores(number: int, kept: list[Section]) -> Iterator[Score]:
+def _scores(number: int, found: list[Section], several: bool) -> Iterator[Score]:
     """Those of a round; those who act are named if there are several. Where evaluation scored one really, that
     counts, and not the final score of stage 4, which is of fewer episodes."""
-    found = [one for one in kept if one.stage in ("controller", "evaluate") and one.name]
-    several = len({one.name for one in found}) > 1
     evaluated = {one.name for one in found if one.stage == "evaluate"}
     for one in found:
         for world, cell in _cells(one):

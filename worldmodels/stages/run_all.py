@@ -83,7 +83,7 @@ def _check_visions(plan: Plan) -> None:
     for run in {part.run for part in plan.parts if part.round > 1}:
         link = run / "vision"
         if plan.shared.keep_vision and link.exists() and not link.is_symlink():
-            raise UserError(f"{link} is a V of this round's own; leave out --keep-vision, or move {run} away")
+            raise UserError(f"{link} is a V of this round's own; give --no-keep-vision, or move {run} away")
         if not plan.shared.keep_vision and link.is_symlink():
             raise UserError(f"{run} sees by the first round's V; give --keep-vision, or move {run} away")
 
@@ -200,7 +200,8 @@ def _begins_with(part: Part) -> list[Path]:
     if begun == Path():
         return []
     if part.stage == "controller":
-        return [*begun.rglob("controller.safetensors"), *begun.rglob("checkpoint.safetensors")]
+        names = ("controller.safetensors", "checkpoint.safetensors")
+        return [path for folder in (begun, *part.config.or_from) for name in names for path in folder.rglob(name)]
     return [begun / part.stage / "model.safetensors"]
 
 

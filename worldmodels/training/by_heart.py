@@ -24,7 +24,7 @@ def learnt_by_heart(who: str, history: Sequence[Line]) -> str:
         rise = checked[-1][f"held_out_{name}"] - least[f"held_out_{name}"]
         size = abs(least[f"held_out_{name}"])
         if name != "loss" and rise > max(RISE * size, SMALLEST) and _falls(history, name, least["step"]):
-            found[name] = rise / size, least
+            found[name] = rise / max(size, SMALLEST), least
     if not found:
         return ""
     name, (_, least) = max(found.items(), key=lambda item: item[1][0])

@@ -1,4 +1,4 @@
-"""CarRacing, World Models' first task (envs/carracing.py). Its sizes are every other environment's (other.py).
+"""CarRacing, World Models' first task (envs/carracing.py). What is not said here is as for any other (other.py).
 
 An action lasts four frames but for the paper's; an episode has 1,000. At "laptop" stand the numbers by which rounds of
 dreams alone learnt to drive (docs/results.md).
