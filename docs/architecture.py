@@ -74,7 +74,8 @@ def draw(root: Path) -> str:
     lines += chart.arrows()
     for package, (middle, top) in chart.places.items():
         if package in imports:
-            lines += _box(root / package, middle - BOX_WIDTH / 2, top, BOX_WIDTH)
+            width = 2 * BOX_WIDTH if chart.alone(package) else BOX_WIDTH
+            lines += _box(root / package, middle - width / 2, top, width)
     return "\n".join([*lines, "</svg>", ""])
 
 
@@ -90,6 +91,10 @@ class Chart:
         self.places: dict[str, tuple[float, float]] = {}
         for number in range(len(self.rows)):
             self._place(number)
+
+    def alone(self, package: str) -> bool:
+        """Whether no other is in its row, nor passes it: there is room for a long list of files."""
+        return [package] in self.rows
 
     def arrows(self) -> Iterator[str]:
         """From the lower edge of what is imported to the upper edge of what imports it."""
