@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from worldmodels.core.errors import UserError
 from worldmodels.core.report import summarise
+from worldmodels.settings.run_all import parse_all
 from worldmodels.settings.stages import CollectConfig
 from worldmodels.show.record import Record
 from worldmodels.stages.rounds import tell
+from worldmodels.stages.run_all import run_all
 
 HEADER = ("", "return, mean ± std", "95 % of the mean", "n")
 
@@ -74,6 +77,20 @@ def test_one_episode_has_no_spread_and_a_table_may_be_empty(tmp_path: Path, caps
     (tmp_path / "round2/controller/real/evaluate.json").write_text(json.dumps(tree))
     told = lines(capsys, [tmp_path, tmp_path / "round2"])
     assert any(line.startswith("1 3.0") and line.endswith("(1)") for line in told)
+
+
+def test_rounds_go_on_as_they_were_begun(tmp_path: Path) -> None:
+    words = ["--run", str(tmp_path / "r"), "--data", str(tmp_path / "d"), "--dream", "--rounds", "3"]
+    folder = tmp_path / "r/round3/controller/tau1.15"
+    folder.mkdir(parents=True)
+    (folder / "checkpoint.safetensors").touch()
+    for kept, given, told in (
+        ([], [], "was begun with --no-from-best; give that, or move .*round3 away"),
+        (["a"], ["--no-from-best"], "was begun without --no-from-best; leave it out, or move .*round3 away"),
+    ):
+        (folder / "config.json").write_text(json.dumps({"or_from": kept}))
+        with pytest.raises(UserError, match=told):
+            run_all(parse_all([*words, *given]))
 
 
 def test_the_process_that_starts_stages_holds_no_torch() -> None:

@@ -215,18 +215,37 @@ def _check_starts(plan: Plan) -> None:
             raise UserError(f"--{part.stage}.start-from {begins} holds no {what}")
         if part.round > 1 and part.stage in ("vision", "memory"):
             _check_begun(part, plan.shared.warm_start)
+        if part.round > 1 and part.stage == "controller":
+            _check_best(part)
 
 
-def _check_begun(part: Part, warm: bool) -> None:
+def _begun(place: Path) -> dict[str, Any]:
+    """What was asked of the stage that has learnt in this folder; nothing if none has, or that cannot be read: the
+    stage itself tells of that."""
     from worldmodels.core import schema  # late: torch
 
-    place = part.run / part.stage
-    if place.is_symlink() or not (place / "model.safetensors").is_file():
-        return
+    learnt = (place / name for name in ("model.safetensors", "controller.safetensors", "checkpoint.safetensors"))
+    if place.is_symlink() or not any(path.is_file() for path in learnt):
+        return {}
     try:
         begun = schema.parse(files.read_bytes(place / "config.json", 1 << 20))
         schema.named(schema.anything)(begun)
-    except (schema.Wrong, UserError):  # the stage itself tells what is wrong with it
+    except (schema.Wrong, UserError):
+        return {}
+    return dict(begun)
+
+
+def _check_best(part: Part) -> None:
+    begun = _begun(part.config.folder)
+    if begun and bool(begun.get("or_from")) != bool(part.config.or_from):
+        how = "with --no-from-best; give that," if part.config.or_from else "without --no-from-best; leave it out,"
+        raise UserError(f"{part.config.folder} was begun {how} or move {part.run} away")
+
+
+def _check_begun(part: Part, warm: bool) -> None:
+    place = part.run / part.stage
+    begun = _begun(place)
+    if not begun:
         return
     advice = f"or move {part.run} away"
     if (begun.get("start_from", ".") == ".") != (part.config.start_from == Path()):
