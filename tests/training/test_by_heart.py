@@ -45,3 +45,5 @@ def test_what_is_learnt_is_not_doubted(training: list[float], held_out: list[flo
 def test_without_checks_nothing_is_said() -> None:
     assert learnt_by_heart("V", []) == ""
     assert learnt_by_heart("V", history(FALLS, [1, 2, 3, 4])[:4]) == ""
+    older = [*history(FALLS, [4, 4, 4, 4], "kl"), *history(FALLS, [4, 3, 3, 3])]  # some lines lack what others have
+    assert learnt_by_heart("V", older) == ""

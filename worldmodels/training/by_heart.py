@@ -20,7 +20,8 @@ def learnt_by_heart(who: str, history: Sequence[Line]) -> str:
     checked = [line for line in history if any(name.startswith("held_out_") for name in line)]
     found: dict[str, tuple[float, Line]] = {}  # loss -> by how much it rose, and the line where it was least
     for name in [name[9:] for name in (checked[-1] if checked else {}) if name.startswith("held_out_")]:
-        least = min(checked, key=lambda line: line[f"held_out_{name}"])
+        known = [line for line in checked if f"held_out_{name}" in line]
+        least = min(known, key=lambda line: line[f"held_out_{name}"])
         rise = checked[-1][f"held_out_{name}"] - least[f"held_out_{name}"]
         size = abs(least[f"held_out_{name}"])
         if name != "loss" and rise > max(RISE * size, SMALLEST) and _falls(history, name, least["step"]):
