@@ -191,14 +191,15 @@ def save_controller(
     checkpoint.save(path, "controller", tree)
 
 
-def policy_name(spec: ControllerSpec, params: np.ndarray) -> str:
-    """What rollouts call a controller: by its numbers (D,) and by the V and M that it sees with."""
-    told = params.astype(np.float32).tobytes() + models.fingerprint(spec.run).encode()
+def policy_name(params: np.ndarray, model: str) -> str:
+    """What rollouts call a controller: by its numbers (D,), and by the fingerprint of the V and M that it sees with."""
+    told = params.astype(np.float32).tobytes() + model.encode()
     return f"controller-{hashlib.sha256(told).hexdigest()[:8]}"
 
 
 def load_controller(folder: Path, asked: str = "--run") -> tuple[ControllerSpec, np.ndarray, dict[str, Any]]:
-    """A trained controller: how it acts, its params (D,), and what is told about it.
+    """A trained controller: how it acts, its params (D,), and what is told about it, the "folder" where it lies and the
+    fingerprint of its "model" besides.
 
     Args:
         folder: a controller's folder, or a run that holds exactly one.
@@ -231,7 +232,7 @@ def load_controller(folder: Path, asked: str = "--run") -> tuple[ControllerSpec,
     held = len(tree["params"])
     if held != needed:
         raise UserError(f"{folder / FILE} holds {held} numbers, but its controller has {needed}")
-    return spec, tree["params"], tree["about"] | {"folder": str(folder)}
+    return spec, tree["params"], tree["about"] | {"folder": str(folder), "model": tree["model"]}
 
 
 def _needed(spec: ControllerSpec, model: WorldModel, path: Path) -> int:

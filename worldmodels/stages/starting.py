@@ -55,8 +55,8 @@ def _best(config: ControllerConfig) -> tuple[Path, str]:
     named = dict.fromkeys(config.or_from, "--or-from") | {config.start_from: "--start-from"}
     means: dict[Path, float] = {}
     for folder, asked in named.items():
-        spec, params, _ = load_controller(folder, asked)
-        if played := returns.get(policy_name(spec, params)):
+        _, params, about = load_controller(folder, asked)
+        if played := returns.get(policy_name(params, about["model"])):
             means[folder] = float(np.mean(played))
     if not means:
         raise UserError(

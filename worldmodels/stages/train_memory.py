@@ -105,14 +105,15 @@ def _report(
 ) -> None:
     model = models.load(config.run, device, precision=config.precision)
     final = run.final()
+    history = run.history()
     record = Record(run.folder / "memory.json", "memory", config)
     held_out = {name: value for name, value in final.items() if "held_out_" in name}
     rows: list[tuple[str, object]] = [(f"held-out {name[9:]}", Number(held_out[name], ".4f")) for name in held_out]
     rows += _one_step_rows(config, run, model, examples)
     film = run.folder / "dream_beside_reality.mp4"
     shown = [name[9:] for name in final if name.startswith("held_out_") and name != "held_out_loss"]
-    plots.curves(run.folder / "curves.png", run.history(), shown, f"M on {config.spec.label}")
-    record.warn(learnt_by_heart("M", run.history()))
+    plots.curves(run.folder / "curves.png", history, shown, f"M on {config.spec.label}")
+    record.warn(learnt_by_heart("M", history))
     record.table(f"M of {config.spec.label} after {config.steps} steps", ("", "value"), rows)
     if config.model.termination:
         _ages(config, run, model, rollouts, record)

@@ -70,15 +70,16 @@ def _report(
     curve = run.folder / "curves.png"
     plots.picture_grid(grid, {"seen": examples[:12].numpy(), "reconstructed": shown})
     final = run.final()
+    history = run.history()
     losses = [name[9:] for name in final if name.startswith("held_out_")]
     parts = [name for name in losses if name != "loss"]
-    plots.curves(curve, run.history(), parts, f"V on {config.spec.label}")
+    plots.curves(curve, history, parts, f"V on {config.spec.label}")
     rows: list[tuple[str, object]] = [(f"held-out {name}", Number(final[f"held_out_{name}"])) for name in losses]
     if vision.embed_size == 2 * vision.code_size:
         used = int(((embed[:, vision.code_size :] / 2).exp().mean(0) < 0.95).sum())
         rows += [("code dimensions in use", f"{used} of {vision.code_size}")]
     record = Record(run.folder / "vision.json", "vision", config)
-    record.warn(vision.doubt({name: final[f"held_out_{name}"] for name in losses}), learnt_by_heart("V", run.history()))
+    record.warn(vision.doubt({name: final[f"held_out_{name}"] for name in losses}), learnt_by_heart("V", history))
     record.table(f"V of {config.spec.label} after {config.steps} steps", ("", "value"), rows)
     if rollouts.dark:
         record.note(f"note: {rollouts.dark}")
