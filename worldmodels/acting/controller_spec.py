@@ -198,8 +198,7 @@ def policy_name(params: np.ndarray, model: str) -> str:
 
 
 def load_controller(folder: Path, asked: str = "--run") -> tuple[ControllerSpec, np.ndarray, dict[str, Any]]:
-    """A trained controller: how it acts, its params (D,), and what is told about it, the "folder" where it lies and the
-    fingerprint of its "model" besides.
+    """A trained controller: how it acts, its params (D,), and what is told about it.
 
     Args:
         folder: a controller's folder, or a run that holds exactly one.
@@ -232,7 +231,7 @@ def load_controller(folder: Path, asked: str = "--run") -> tuple[ControllerSpec,
     held = len(tree["params"])
     if held != needed:
         raise UserError(f"{folder / FILE} holds {held} numbers, but its controller has {needed}")
-    return spec, tree["params"], tree["about"] | {"folder": str(folder), "model": tree["model"]}
+    return spec, tree["params"], tree["about"] | {"folder": str(folder)}
 
 
 def _needed(spec: ControllerSpec, model: WorldModel, path: Path) -> int:

@@ -317,13 +317,14 @@ def _policy(config: CollectConfig) -> tuple[str, Trained | None]:
     if not Path(config.policy).exists():
         known = nearest(config.policy, ["paper", *POLICIES])
         raise UserError(f"--policy {config.policy} is neither a folder nor a policy; {known}")
-    spec, params, about = load_controller(Path(config.policy), "--policy")
+    spec, params, _ = load_controller(Path(config.policy), "--policy")
     if spec.env.label != config.spec.label:
         wanted = to_agree(spec.env.label, config.spec.label) or "that --env, or another --policy"
         raise UserError(
             f"--policy {config.policy} was trained in {spec.env.label}, not in {config.spec.label}; give {wanted}"
         )
-    return policy_name(params, about["model"]), Trained(spec, about["model"], params.astype(np.float32))
+    version = models.fingerprint(spec.run)
+    return policy_name(params, version), Trained(spec, version, params.astype(np.float32))
 
 
 def _path(config: CollectConfig, policy: str, start: int) -> Path:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from worldmodels import models
 from worldmodels.acting.controller_spec import ControllerSpec, load_controller, policy_name
 from worldmodels.core.errors import UserError
 from worldmodels.core.report import say
@@ -55,8 +56,8 @@ def _best(config: ControllerConfig) -> tuple[Path, str]:
     named = dict.fromkeys(config.or_from, "--or-from") | {config.start_from: "--start-from"}
     means: dict[Path, float] = {}
     for folder, asked in named.items():
-        _, params, about = load_controller(folder, asked)
-        if played := returns.get(policy_name(params, about["model"])):
+        spec, params, _ = load_controller(folder, asked)
+        if played := returns.get(policy_name(params, models.fingerprint(spec.run))):
             means[folder] = float(np.mean(played))
     if not means:
         raise UserError(
