@@ -10,10 +10,10 @@ from benchmarks.measure import Row
 from worldmodels.acting.policies import held
 from worldmodels.core.files import write_bytes
 from worldmodels.core.seeding import rng
-from worldmodels.data.store import open_shard
+from worldmodels.data.shard import open_shard
 from worldmodels.envs import make_env
 from worldmodels.settings.stages import CollectConfig
-from worldmodels.stages.collect import Task, collect_shard
+from worldmodels.stages.collect_shard import Task, collect_shard
 from worldmodels.workers.local import Workers
 
 EPISODES, SHARD = 64, 16

@@ -15,7 +15,7 @@ import torch
 from benchmarks.dream import doom_parts, dreams, paired
 from benchmarks.measure import Row, Work
 from worldmodels.data.embeddings import Embeddings
-from worldmodels.data.store import Rollouts
+from worldmodels.data.rollouts import Rollouts
 from worldmodels.models.vae import VAE
 from worldmodels.settings.models import VAESettings
 from worldmodels.settings.stages import CollectConfig

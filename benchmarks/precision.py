@@ -18,8 +18,8 @@ from worldmodels.core.errors import command
 from worldmodels.core.report import say, summarise, table
 from worldmodels.core.seeding import integer, rng
 from worldmodels.data.embeddings import Embeddings
+from worldmodels.data.rollouts import Rollouts, rollout_folder
 from worldmodels.data.source import Source
-from worldmodels.data.store import Rollouts, rollout_folder
 from worldmodels.evolution.evaluators import DreamEvaluator, RealEvaluator
 from worldmodels.settings.stages import MemoryConfig, VisionConfig
 from worldmodels.training.train import mean_loss

@@ -15,8 +15,8 @@ from benchmarks.measure import Row, Work
 from worldmodels.data.chunks import chunk_batches, read_obs
 from worldmodels.data.embeddings import Embeddings
 from worldmodels.data.frames import frame_batches
+from worldmodels.data.rollouts import Rollouts, rollout_folder
 from worldmodels.data.sequences import sequence_batches
-from worldmodels.data.store import Rollouts, rollout_folder
 from worldmodels.models.vae import VAE
 from worldmodels.settings.models import VAESettings
 from worldmodels.settings.stages import CollectConfig

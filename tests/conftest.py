@@ -17,7 +17,7 @@ from worldmodels.acting.controller_spec import FILE, ControllerSpec, save_contro
 from worldmodels.core import plugins
 from worldmodels.core.files import write_bytes
 from worldmodels.data.episode import Episode
-from worldmodels.data.store import pack_shard
+from worldmodels.data.shard import pack_shard
 from worldmodels.settings import environments
 from worldmodels.settings.commands import (
     CompareConfig,

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from tests.conftest import COMMANDS
-from worldmodels.data.store import Rollouts
+from worldmodels.data.rollouts import Rollouts
 from worldmodels.settings.flags import default_of, flag, names_of
 from worldmodels.settings.helptext import help_of
 from worldmodels.settings.models import named

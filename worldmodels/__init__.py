@@ -12,8 +12,8 @@ _PLACES = {
     "load": "trained",
     "use": "core.plugins",
     "make_env": "envs",
-    "DreamEnv": "dreams.gym",
-    "LatentEnv": "dreams.gym",
+    "DreamEnv": "dreams.dream_env",
+    "LatentEnv": "dreams.latent_env",
     "SB3VecEnv": "dreams.sb3",
 }
 """What a user looks for here, and where it stands. It is imported when asked for: torch takes seconds."""

@@ -10,7 +10,8 @@ import torch
 from worldmodels import models
 from worldmodels.acting.controller_spec import ControllerSpec, load_controller
 from worldmodels.acting.tape import Outcome
-from worldmodels.dreams.gym import DreamEnv, LatentEnv
+from worldmodels.dreams.dream_env import DreamEnv
+from worldmodels.dreams.latent_env import LatentEnv
 from worldmodels.envs import make_env
 from worldmodels.models.base import WorldModel
 from worldmodels.show import films

@@ -119,7 +119,7 @@ def small_disk(tmp_path: Path):
 
 def test_a_full_disk_is_named_and_nothing_is_lost(small_disk: Path) -> None:
     from tests.conftest import make_episode, write_shard
-    from worldmodels.data.store import open_shard
+    from worldmodels.data.shard import open_shard
 
     rng = np.random.default_rng(0)
     path, shard = small_disk / "c.safetensors", small_disk / "s.h5"

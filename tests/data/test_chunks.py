@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tests.conftest import make_episode, write_shard
 from worldmodels.core.errors import UserError
 from worldmodels.data.chunks import ahead, arrivals, chunk_batches, held_out_chunks
-from worldmodels.data.store import Rollouts, Shard, open_shard
+from worldmodels.data.rollouts import Rollouts
+from worldmodels.data.shard import Shard, open_shard
 
 
 def read(shard: Shard, frames: slice) -> np.ndarray:

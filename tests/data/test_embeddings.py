@@ -12,8 +12,8 @@ from tests.core.test_checkpoint import flip
 from worldmodels import models
 from worldmodels.core.errors import UserError
 from worldmodels.data.embeddings import EmbeddedEpisode, Embeddings
+from worldmodels.data.rollouts import Rollouts
 from worldmodels.data.sequences import in_order, sequence_batches
-from worldmodels.data.store import Rollouts
 from worldmodels.models.vae import VAE
 from worldmodels.settings.models import VAESettings
 

@@ -6,11 +6,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.data.test_store import rollouts
+from tests.data.test_rollouts import rollouts
 from worldmodels.core.errors import UserError
 from worldmodels.data.frames import frame_batches
 from worldmodels.data.portions import Table
-from worldmodels.data.store import Shard
+from worldmodels.data.shard import Shard
 
 
 def origins(batch: Table) -> list[tuple[int, ...]]:

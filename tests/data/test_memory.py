@@ -14,7 +14,7 @@ from worldmodels.core.allocator import keep_freed_memory
 from worldmodels.data.chunks import chunk_batches, read_obs
 from worldmodels.data.episode import Episode
 from worldmodels.data.frames import frame_batches
-from worldmodels.data.store import Rollouts
+from worldmodels.data.rollouts import Rollouts
 
 FRAMES = 2000
 SIZE = FRAMES * 64 * 64 * 3 / 2**20  # MB

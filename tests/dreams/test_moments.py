@@ -13,9 +13,9 @@ from worldmodels.acting.controller_spec import ControllerSpec
 from worldmodels.core.errors import UserError
 from worldmodels.core.seeding import Noise, integer, rng
 from worldmodels.data.embeddings import EmbeddedEpisode, Embeddings
-from worldmodels.data.store import Rollouts
+from worldmodels.data.rollouts import Rollouts
 from worldmodels.dreams.dream import Dream
-from worldmodels.dreams.gym import DreamEnv
+from worldmodels.dreams.dream_env import DreamEnv
 from worldmodels.dreams.moments import (
     AHEAD,
     MANY,

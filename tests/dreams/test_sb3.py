@@ -7,7 +7,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
 from tests.dreams.test_gym import INPUTS, OneRow, derived
 from worldmodels import SB3VecEnv
-from worldmodels.dreams.gym import DreamEnv
+from worldmodels.dreams.dream_env import DreamEnv
 
 
 def rows(model, **options: object) -> SB3VecEnv:

@@ -20,11 +20,13 @@ from tests.imagination.worlds import learner, ppo
 from worldmodels import models
 from worldmodels.acting.controller_spec import FILE, ControllerSpec, Network, load_controller, save_controller
 from worldmodels.core import checkpoint
-from worldmodels.data import hdf5, store
+from worldmodels.data import hdf5
+from worldmodels.data import shard as shard_files
 from worldmodels.data.embeddings import EMBEDDINGS, Embeddings
 from worldmodels.data.embeddings import packed as packed_codes
 from worldmodels.data.episode import Episode
-from worldmodels.data.store import SHARD, Rollouts, Shard, open_shard, pack_shard
+from worldmodels.data.rollouts import Rollouts
+from worldmodels.data.shard import SHARD, Shard, open_shard, pack_shard
 from worldmodels.evolution.cma_es import CMAES
 from worldmodels.imagination.learner import ActorCritic
 from worldmodels.imagination.ppo import PPO
@@ -72,7 +74,7 @@ def sealed(kind: hdf5.Kind, fill: Callable[[h5py.File], None]) -> bytes:
 
 def old_shard() -> bytes:
     """A shard as it was before there were seals."""
-    return unsealed(SHARD, lambda file: store._fill(file, episodes(), ABOUT))
+    return unsealed(SHARD, lambda file: shard_files._fill(file, episodes(), ABOUT))
 
 
 def read_episodes(path: Path) -> Any:

@@ -23,7 +23,7 @@ from worldmodels import models
 from worldmodels.core import files
 from worldmodels.core.errors import UserError
 from worldmodels.data import inspector
-from worldmodels.data.store import pack_shard
+from worldmodels.data.shard import pack_shard
 from worldmodels.stages.train_vision import train_vision
 from worldmodels.training.run import Run
 
@@ -187,7 +187,7 @@ READ_IN_LITTLE_MEMORY = """
 import resource, sys
 from pathlib import Path
 from worldmodels.core.errors import command
-from worldmodels.data.store import open_shard
+from worldmodels.data.shard import open_shard
 
 shard = open_shard(Path(sys.argv[1]))
 held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -15,7 +15,7 @@ from worldmodels.acting.agents import BlindAgent
 from worldmodels.acting.rollout import rollout
 from worldmodels.acting.tape import Outcome
 from worldmodels.core.errors import UserError
-from worldmodels.data.store import Rollouts
+from worldmodels.data.rollouts import Rollouts
 from worldmodels.envs import make_env
 from worldmodels.envs.checked import Misstep
 from worldmodels.envs.foreign import GLOBAL

@@ -21,8 +21,10 @@ from tests.faults.kinds import episodes, sealed, shard, unsealed
 from worldmodels import models
 from worldmodels.core import checkpoint, errors, files, report
 from worldmodels.core.errors import UserError
-from worldmodels.data import inspector, store
-from worldmodels.data.store import SHARD, Rollouts, open_shard
+from worldmodels.data import inspector
+from worldmodels.data import shard as shard_files
+from worldmodels.data.rollouts import Rollouts
+from worldmodels.data.shard import SHARD, open_shard
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.settings.models import MDNRNNSettings
 from worldmodels.stages.train_vision import train_vision
@@ -42,7 +44,7 @@ def good(file: h5py.File) -> None:
         "shard_size": 3,
         "noise": 0.0,
     }
-    store._fill(file, episodes(), about)
+    shard_files._fill(file, episodes(), about)
 
 
 def anew(file: h5py.File, name: str, make: Callable[[h5py.Dataset], None]) -> None:

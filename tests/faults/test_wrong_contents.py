@@ -20,9 +20,9 @@ from worldmodels import models
 from worldmodels.acting.controller_spec import ControllerSpec, Network, load_controller, save_controller
 from worldmodels.core import checkpoint
 from worldmodels.core.errors import UserError
-from worldmodels.data import store
+from worldmodels.data import shard as shard_files
 from worldmodels.data.embeddings import EMBEDDINGS
-from worldmodels.data.store import SHARD, open_shard
+from worldmodels.data.shard import SHARD, open_shard
 from worldmodels.evolution.cma_es import CMAES
 from worldmodels.settings.envspec import EnvSpec
 
@@ -163,7 +163,7 @@ def changed(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[
     """Fills a shard in which one dataset says something else."""
 
     def fill(file: h5py.File) -> None:
-        store._fill(file, episodes(), ABOUT)
+        shard_files._fill(file, episodes(), ABOUT)
         values = change(file[name][:])
         del file[name]
         file.create_dataset(name, data=values, chunks=values.shape, fletcher32=True)
@@ -175,7 +175,7 @@ def told_of(**changes: Any) -> Callable[[h5py.File], None]:
     """Fills a shard that says something else of its episodes; None leaves it out."""
 
     def fill(file: h5py.File) -> None:
-        store._fill(file, episodes(), ABOUT)
+        shard_files._fill(file, episodes(), ABOUT)
         about = json.loads(file.attrs["about"]) | changes
         file.attrs["about"] = json.dumps({name: value for name, value in about.items() if value is not None})
 
@@ -188,6 +188,9 @@ def put(index: int, value: Any) -> Callable[[np.ndarray], np.ndarray]:
         return values
 
     return change
+
+
+NESTED = "[" * 10**5
 
 
 SHARDS = {
@@ -216,10 +219,12 @@ SHARDS = {
     "max_steps a string": told_of(max_steps="many"),
     "clips a dict": told_of(clips={}),
     "a long name": told_of(env="x" * 10_000),
-    "about a list": lambda file: store._fill(file, episodes(), ABOUT) or file.attrs.__setitem__("about", "[]"),
-    "about no JSON": lambda file: store._fill(file, episodes(), ABOUT) or file.attrs.__setitem__("about", "{"),
-    "about nested": lambda file: store._fill(file, episodes(), ABOUT) or file.attrs.__setitem__("about", "[" * 10**5),
-    "about a number": lambda file: store._fill(file, episodes(), ABOUT) or file.attrs.__setitem__("about", 5),
+    "about a list": lambda file: shard_files._fill(file, episodes(), ABOUT) or file.attrs.__setitem__("about", "[]"),
+    "about no JSON": lambda file: shard_files._fill(file, episodes(), ABOUT) or file.attrs.__setitem__("about", "{"),
+    "about nested": lambda file: (
+        shard_files._fill(file, episodes(), ABOUT) or file.attrs.__setitem__("about", "[" * 10**5)
+    ),
+    "about a number": lambda file: shard_files._fill(file, episodes(), ABOUT) or file.attrs.__setitem__("about", 5),
 }
 
 

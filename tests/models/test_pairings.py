@@ -19,10 +19,10 @@ from worldmodels.acting.controller_spec import ControllerSpec
 from worldmodels.core.errors import UserError
 from worldmodels.core.seeding import Noise, rng
 from worldmodels.data.embeddings import Embeddings
-from worldmodels.data.store import Rollouts
+from worldmodels.data.rollouts import Rollouts
 from worldmodels.dreams.capture import Captured
 from worldmodels.dreams.dream import Dream
-from worldmodels.dreams.gym import DreamEnv
+from worldmodels.dreams.dream_env import DreamEnv
 from worldmodels.dreams.planning import Planner
 from worldmodels.evolution.evaluators import DreamEvaluator
 from worldmodels.models import base
@@ -336,7 +336,7 @@ def test_an_encoder_without_a_code_is_for_an_rssm_only(world: World, tmp_path: P
 def test_codes_are_those_of_the_branch_that_sees_clean_frames(pairs, world: World) -> None:
     run = pairs["hrssm", "rssm"].run
     vision, _ = models.load_module(run / "vision", "vision")
-    from worldmodels.data.store import Rollouts
+    from worldmodels.data.rollouts import Rollouts
 
     rollouts = Rollouts(world.data / "rollouts", "doom")
     shard = rollouts.shards[0]

@@ -9,7 +9,7 @@ from PIL import Image
 from worldmodels import DreamEnv, models
 from worldmodels.acting.controller_spec import load_controller
 from worldmodels.core.errors import UserError
-from worldmodels.data.store import Rollouts
+from worldmodels.data.rollouts import Rollouts
 from worldmodels.settings.command_line import parse
 from worldmodels.settings.stages import CollectConfig, ControllerConfig, MemoryConfig, VisionConfig
 from worldmodels.stages.collect import collect

@@ -19,7 +19,7 @@ from pyarrow import parquet
 
 from tests.stages.test_adopt import take
 from worldmodels.core.errors import UserError
-from worldmodels.data.store import Rollouts
+from worldmodels.data.rollouts import Rollouts
 from worldmodels.envs.images import ImageEnv, from_native
 from worldmodels.settings.command_line import parse
 from worldmodels.settings.stages import VisionConfig

@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import World
 from worldmodels.core.errors import UserError
 from worldmodels.data.embeddings import EmbeddedEpisode
-from worldmodels.data.store import Rollouts
+from worldmodels.data.rollouts import Rollouts
 from worldmodels.dreams.moments import moments
 from worldmodels.settings.command_line import parse
 from worldmodels.settings.stages import CollectConfig
@@ -79,7 +79,7 @@ def test_short_episodes_are_collected_again(tiny: CollectConfig, monkeypatch: py
     long = dataclasses.replace(tiny, max_steps=400, min_steps=150, policy="still", data=tiny.data / "long")
     collect(long)
     assert min(Rollouts(long.data / "rollouts", "doom").shards[0].lengths) >= 150
-    monkeypatch.setattr("worldmodels.stages.collect.ATTEMPTS", 2)
+    monkeypatch.setattr("worldmodels.stages.collect_shard.ATTEMPTS", 2)
     with pytest.raises(UserError, match="--min-steps 399 is hardly ever reached"):
         collect(dataclasses.replace(long, min_steps=399, data=tiny.data / "never"))
     with pytest.raises(UserError, match="--min-steps 2000 is more than --max-steps 20"):

@@ -13,7 +13,7 @@ from worldmodels import models
 from worldmodels.acting.actor import Actor
 from worldmodels.acting.controller_spec import FILE, Network, load_controller, save_controller
 from worldmodels.core.errors import UserError
-from worldmodels.data.store import Rollouts
+from worldmodels.data.rollouts import Rollouts
 from worldmodels.page.contents import Pilot
 from worldmodels.settings.commands import EvaluateConfig
 from worldmodels.settings.models import ActorCriticSettings, RSSMSettings

@@ -12,7 +12,7 @@ from worldmodels import models
 from worldmodels.acting.controller_spec import FILE, load_controller
 from worldmodels.core import checkpoint
 from worldmodels.core.errors import UserError
-from worldmodels.data.store import Rollouts
+from worldmodels.data.rollouts import Rollouts
 from worldmodels.dreams.dream import Dream
 from worldmodels.settings.command_line import parse
 from worldmodels.settings.commands import EvaluateConfig

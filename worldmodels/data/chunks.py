@@ -17,8 +17,9 @@ from worldmodels.core.device import CPU
 from worldmodels.core.errors import UserError
 from worldmodels.data.episode import OBS_SHAPE
 from worldmodels.data.portions import Order, Portions, Table, on_device, take
+from worldmodels.data.rollouts import Rollouts
+from worldmodels.data.shard import Shard
 from worldmodels.data.source import Batch, Source, made_up_steps
-from worldmodels.data.store import Rollouts, Shard
 
 UNKNOWN = 0.1  # of a return, that may lie beyond where an episode was cut
 

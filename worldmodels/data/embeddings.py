@@ -17,7 +17,8 @@ from worldmodels.core.device import autocast
 from worldmodels.core.errors import UserError
 from worldmodels.core.files import write_bytes
 from worldmodels.data import hdf5
-from worldmodels.data.store import Rollouts, Shard
+from worldmodels.data.rollouts import Rollouts
+from worldmodels.data.shard import Shard
 
 EMBEDDINGS = hdf5.Kind(
     noun="file of codes",

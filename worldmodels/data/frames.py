@@ -14,8 +14,9 @@ from worldmodels.core.device import CPU
 from worldmodels.core.errors import UserError
 from worldmodels.data.episode import OBS_SHAPE
 from worldmodels.data.portions import Order, Portions, Table, take
+from worldmodels.data.rollouts import Rollouts
+from worldmodels.data.shard import Shard
 from worldmodels.data.source import Batch, Source
-from worldmodels.data.store import Rollouts, Shard
 
 
 @dataclass(frozen=True)

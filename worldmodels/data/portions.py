@@ -12,7 +12,7 @@ import torch
 
 from worldmodels.core.device import CPU
 from worldmodels.core.errors import UserError
-from worldmodels.data.store import Shard
+from worldmodels.data.shard import Shard
 
 Table = dict[str, torch.Tensor]
 Load = Callable[[list[Shard]], dict[str, np.ndarray]]

@@ -12,8 +12,8 @@ from worldmodels.core.allocator import apart
 from worldmodels.core.device import CPU
 from worldmodels.data.embeddings import EmbeddedEpisode, Embeddings
 from worldmodels.data.portions import Order, Portions, Table, on_device, take
+from worldmodels.data.shard import Shard
 from worldmodels.data.source import Batch, Source, made_up_steps
-from worldmodels.data.store import Shard
 
 
 @dataclass(frozen=True)

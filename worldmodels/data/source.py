@@ -11,7 +11,7 @@ from worldmodels.core import seeding
 from worldmodels.core.device import CPU
 from worldmodels.core.errors import UserError
 from worldmodels.data.embeddings import Embeddings
-from worldmodels.data.store import Rollouts
+from worldmodels.data.rollouts import Rollouts
 
 Batch = dict[str, Any]
 """Tensors by name, and "fresh": whether a state that was carried on to it is to be forgotten. Absent, it is not."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from worldmodels.core.seeding import Noise, integer, rng
 from worldmodels.data.embeddings import EmbeddedEpisode, Embeddings
-from worldmodels.data.store import Shard
+from worldmodels.data.shard import Shard
 from worldmodels.models.base import State, WorldModel
 from worldmodels.models.perceive import perceive
 from worldmodels.models.worlds import in_turn

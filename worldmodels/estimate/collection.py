@@ -11,7 +11,7 @@ from worldmodels.acting.agents import Agent
 from worldmodels.acting.rollout import rollout
 from worldmodels.acting.tape import Outcome
 from worldmodels.core.seeding import integer
-from worldmodels.data.store import pack_shard
+from worldmodels.data.shard import pack_shard
 from worldmodels.envs.reused import reused
 from worldmodels.estimate.costs import FRAME, LONG_ENOUGH, Cost, Size, own_memory, show
 from worldmodels.settings.stages import CollectConfig

@@ -12,7 +12,7 @@ from worldmodels import models
 from worldmodels.core import distributed, schema
 from worldmodels.core.device import autocast, prepare_device
 from worldmodels.data.embeddings import ENCODE_BATCH
-from worldmodels.data.store import Rollouts, rollout_folder
+from worldmodels.data.rollouts import Rollouts, rollout_folder
 from worldmodels.envs.reused import numbers_in_an_action, reused
 from worldmodels.estimate.costs import FRAME, Cost, Size, own_memory, seconds_per, show
 from worldmodels.models import Trainable, Vision

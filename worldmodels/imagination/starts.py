@@ -6,7 +6,7 @@ import torch
 from worldmodels import models
 from worldmodels.core.seeding import integer
 from worldmodels.data.embeddings import EmbeddedEpisode, Embeddings
-from worldmodels.data.store import Rollouts, rollout_folder
+from worldmodels.data.rollouts import Rollouts, rollout_folder
 from worldmodels.dreams.moments import moments, some_episodes
 from worldmodels.models.base import State, WorldModel
 from worldmodels.settings.stages import ControllerConfig

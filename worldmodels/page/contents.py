@@ -14,7 +14,7 @@ from worldmodels.acting.controller_spec import load_controller
 from worldmodels.core.device import prepare_device
 from worldmodels.core.errors import UserError
 from worldmodels.core.seeding import rng
-from worldmodels.data.store import evenly, rollout_folder
+from worldmodels.data.rollouts import evenly, rollout_folder
 from worldmodels.dreams.planning import Planner
 from worldmodels.dreams.play import by_controller
 from worldmodels.models.base import State, Vision, WorldModel

@@ -6,7 +6,7 @@ from typing import Any
 
 from worldmodels.core.errors import UserError
 from worldmodels.data.episode import Episode
-from worldmodels.data.store import open_shard
+from worldmodels.data.shard import open_shard
 
 FIRST = 1  # the number of the first of them
 

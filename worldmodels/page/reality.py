@@ -10,7 +10,7 @@ import torch
 from worldmodels.core.errors import UserError
 from worldmodels.core.seeding import Noise, integer
 from worldmodels.data.episode import Episode
-from worldmodels.dreams.gym import FPS
+from worldmodels.dreams.spaces import FPS
 from worldmodels.envs import make_env
 from worldmodels.envs.checked import Misstep
 from worldmodels.envs.images import to_obs

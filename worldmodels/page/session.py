@@ -13,9 +13,9 @@ import torch
 
 from worldmodels.core.errors import UserError
 from worldmodels.core.seeding import integer
-from worldmodels.data.store import evenly
+from worldmodels.data.rollouts import evenly
 from worldmodels.dreams.dream import Dream
-from worldmodels.dreams.gym import FPS
+from worldmodels.dreams.spaces import FPS
 from worldmodels.page.contents import Contents, Pilot, Planning, dials, sample_end
 from worldmodels.page.held_out import FIRST, HeldOut
 from worldmodels.page.messages import HIDDEN, MEMBER, NEW_WORLDS, OWN_WORLD, PLANNING, SAMPLED, YOU, Message

@@ -16,7 +16,8 @@ from worldmodels.core.seeding import integer
 from worldmodels.data.episode import Episode
 from worldmodels.data.recorded import AT_ONCE, NAMES, Recorded, episodes
 from worldmodels.data.recordings import recordings
-from worldmodels.data.store import Rollouts, pack_shard, rollout_folder
+from worldmodels.data.rollouts import Rollouts, rollout_folder
+from worldmodels.data.shard import pack_shard
 from worldmodels.envs.images import from_native, to_obs
 from worldmodels.settings.stages import CollectConfig
 

@@ -16,7 +16,7 @@ from worldmodels.acting.actor import Actor
 from worldmodels.acting.controller_spec import load_controller
 from worldmodels.core.errors import UserError
 from worldmodels.core.report import paths, say, table
-from worldmodels.dreams.gym import FPS
+from worldmodels.dreams.spaces import FPS
 from worldmodels.envs import make_env
 from worldmodels.models.base import State, WorldModel
 from worldmodels.page.contents import controllers_of, dials, run_of

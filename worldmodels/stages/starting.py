@@ -8,7 +8,7 @@ from worldmodels import models
 from worldmodels.acting.controller_spec import ControllerSpec, load_controller, policy_name
 from worldmodels.core.errors import UserError
 from worldmodels.core.report import say
-from worldmodels.data.store import Rollouts, rollout_folder
+from worldmodels.data.rollouts import Rollouts, rollout_folder
 from worldmodels.evolution.learner import Learner
 from worldmodels.settings.flags import flag
 from worldmodels.settings.stages import ControllerConfig

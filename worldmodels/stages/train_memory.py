@@ -12,8 +12,9 @@ from worldmodels.core import distributed, files, seeding
 from worldmodels.core.device import prepare_device
 from worldmodels.core.report import paths, say, summarise
 from worldmodels.data.embeddings import EmbeddedEpisode, Embeddings
+from worldmodels.data.rollouts import Rollouts, rollout_folder
+from worldmodels.data.shard import Shard
 from worldmodels.data.source import Source
-from worldmodels.data.store import Rollouts, Shard, rollout_folder
 from worldmodels.dreams import trust
 from worldmodels.dreams.calibration import ages, blind_dreams, deaths, one_step
 from worldmodels.dreams.moments import end_shift, moments, some_episodes

@@ -11,8 +11,8 @@ from worldmodels.core.device import autocast, prepare_device
 from worldmodels.core.report import paths, say
 from worldmodels.data.embeddings import Embeddings
 from worldmodels.data.frames import held_out_frames
+from worldmodels.data.rollouts import Rollouts, rollout_folder
 from worldmodels.data.source import Source
-from worldmodels.data.store import Rollouts, rollout_folder
 from worldmodels.settings.stages import VisionConfig
 from worldmodels.show import pages, plots
 from worldmodels.show.record import Number, Record

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from worldmodels.core.seeding import Noise, integer
-from worldmodels.data.store import evenly
+from worldmodels.data.rollouts import evenly
 from worldmodels.models.base import State, WorldModel
 from worldmodels.models.perceive import Eyes
 

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from tests.conftest import make_episode, write_shard
 from tests.core.test_checkpoint import flip
 from worldmodels.core.errors import UserError
-from worldmodels.data import store
+from worldmodels.data import shard as shard_files
 from worldmodels.data.episode import Episode
-from worldmodels.data.store import Rollouts, open_shard, pack_shard
-from worldmodels.settings.envspec import to_agree
+from worldmodels.data.shard import open_shard, pack_shard
 
 
 @given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=5), seed=st.integers(0, 1000))
@@ -59,7 +58,7 @@ def test_what_goes_wrong_while_compressing_is_told(monkeypatch: pytest.MonkeyPat
     def full(obs: h5py.Dataset, frames: np.ndarray) -> None:
         raise MemoryError("no room")
 
-    monkeypatch.setattr(store, "_append", full)
+    monkeypatch.setattr(shard_files, "_append", full)
     with pytest.raises(MemoryError, match="no room"):
         pack_shard([make_episode(np.random.default_rng(0), 3)], {"env": "doom"})
 
@@ -74,50 +73,6 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < end, "never came true"
         time.sleep(0.01)
-
-
-def rollouts(folder: Path, shards: int, episodes: int, steps: int = 6) -> Rollouts:
-    rng = np.random.default_rng(0)
-    for i in range(shards):
-        made = [make_episode(rng, steps) for _ in range(episodes)]
-        for j, episode in enumerate(made):  # a frame tells where it comes from
-            episode.obs[:, 0, 0] = (i, j, 0)
-            episode.obs[:, 0, 1, 0] = np.arange(steps + 1)
-        write_shard(folder / f"{i}.h5", made, {"env": "doom"})
-    return Rollouts(folder, "doom")
-
-
-def test_reward_moments_are_those_of_all_rewards(tmp_path: Path) -> None:
-    data = rollouts(tmp_path, shards=3, episodes=2)
-    rewards = np.concatenate([shard.read("reward") for shard in data.shards]).astype(np.float64)
-    assert data.reward_moments() == pytest.approx((rewards.mean(), rewards.std()))
-
-
-def test_damaged_foreign_and_misplaced_shards_are_named(tmp_path: Path) -> None:
-    rollouts(tmp_path, shards=2, episodes=2)
-    with pytest.raises(UserError, match=r"0\.h5 comes from env doom, not carracing; give another --data"):
-        Rollouts(tmp_path, "carracing")
-    with pytest.raises(
-        UserError, match=r"comes from env doom, not doom x4; give --action-repeat 1 --data .*, or another"
-    ):
-        Rollouts(tmp_path, "doom x4")
-    assert (
-        to_agree("doom x2 x2", "doom x4") == "" and to_agree("doom x2 + noise", "doom + noise") == "--action-repeat 2"
-    )
-    whole = (tmp_path / "1.h5").read_bytes()
-    (tmp_path / "1.h5").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=r"1\.h5 is damaged"):
-        Rollouts(tmp_path, "doom")
-    (tmp_path / "1.h5").write_text("not HDF5 at all")
-    with pytest.raises(UserError, match=r"1\.h5 is damaged"):
-        Rollouts(tmp_path, "doom")
-    (tmp_path / "1.h5").unlink()
-    with h5py.File(tmp_path / "1.h5", "w") as file:
-        file["something"] = 1
-    with pytest.raises(UserError, match=r"1\.h5 is not a rollout shard"):
-        Rollouts(tmp_path, "doom")
-    with pytest.raises(UserError, match=r"holds no rollouts; run pipelines/01_collect\.py --env doom"):
-        Rollouts(tmp_path / "nowhere", "doom")
 
 
 @pytest.mark.parametrize("name", ["obs", "action", "reward", "length"])

@@ -1,29 +1,24 @@
-"""A dream as a Gymnasium environment, and the real environment seen through V and M: the same two spaces.
+"""A dream as a Gymnasium vector environment.
 
 What is wrong is refused as Gymnasium's own environments do: ValueError or TypeError for arguments,
 ResetNeeded for a step before the first reset.
 """
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
-from gymnasium import spaces
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from worldmodels.core.seeding import Noise, integer
-from worldmodels.data.episode import OBS_SHAPE
+from worldmodels.core.seeding import integer
 from worldmodels.dreams.dream import Dream
+from worldmodels.dreams.spaces import FPS, clipped, rows_of, spaces_of, whole
 from worldmodels.envs.checked import Info
 from worldmodels.models.base import WorldModel
-from worldmodels.models.perceive import Eyes
-
-FPS = 35  # of pictures, where the environment names no rate: Doom's
 
 
 class DreamEnv(VectorEnv):
@@ -81,12 +76,12 @@ class DreamEnv(VectorEnv):
             raise ValueError(
                 f"render_mode {render_mode!r} is unknown; a dream can be seen as 'rgb_array', or None",
             )
-        self.num_envs = _whole("num_envs", num_envs, 1)
-        self._max_steps = _whole("max_steps", max_steps, 1)
+        self.num_envs = whole("num_envs", num_envs, 1)
+        self._max_steps = whole("max_steps", max_steps, 1)
         self._mode = AutoresetMode(autoreset_mode)
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": FPS, "autoreset_mode": self._mode}
         self.render_mode = render_mode
-        self.single_observation_space, self.single_action_space = _spaces(model, inputs)
+        self.single_observation_space, self.single_action_space = spaces_of(model, inputs)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._inputs = inputs
@@ -118,7 +113,7 @@ class DreamEnv(VectorEnv):
             self._check_begun()
         listed = self._listed(seed)
         seeds = dict[int, int]()
-        for row in _rows(mask):
+        for row in rows_of(mask):
             own = listed[row]
             seeds[row] = self._next_seed() if own is None else own
         if mask.all():
@@ -147,9 +142,9 @@ class DreamEnv(VectorEnv):
         self._check_begun()
         restarting = self._done
         if self._mode == AutoresetMode.DISABLED and restarting.any():
-            over = _rows(restarting)
+            over = rows_of(restarting)
             raise ResetNeeded(f"the episodes of rows {over} are over; reset them, by a reset_mask")
-        acting = _action(actions, self.action_space.shape, ~restarting)
+        acting = clipped(actions, self.action_space.shape, ~restarting)
         reward, terminated = (
             values.cpu().numpy() for values in self.dream.step(torch.from_numpy(acting).to(self.dream.device))
         )
@@ -203,10 +198,10 @@ class DreamEnv(VectorEnv):
                 raise ValueError(
                     f"a list of seeds must hold one for each of {self.num_envs} rows; got {len(seed)}",
                 )
-            listed = [None if one is None else _whole("a seed", one, 0) for one in seed]
+            listed = [None if one is None else whole("a seed", one, 0) for one in seed]
             given = next((one for one in listed if one is not None), None)
         else:
-            given = None if seed is None else _whole("a seed", seed, 0)
+            given = None if seed is None else whole("a seed", seed, 0)
         if given is not None:
             super().reset(seed=given)
             self._seed = given
@@ -218,14 +213,14 @@ class DreamEnv(VectorEnv):
 
     def _begin_anew(self, mask: np.ndarray) -> None:
         if mask.any():
-            self.dream.restart({row: self._next_seed() for row in _rows(mask)})
+            self.dream.restart({row: self._next_seed() for row in rows_of(mask)})
             self._steps[mask] = 0
 
     def _final(self, mask: np.ndarray) -> dict[str, Any]:
         """What Gymnasium wants to be told of the rows in `mask`, whose episodes are over."""
         obs = self._see()
         info = dict[str, Any]()
-        for row in _rows(mask):
+        for row in rows_of(mask):
             info = self._add_info(info, {"final_obs": obs[row], "final_info": {}}, row)
         return info
 
@@ -236,111 +231,3 @@ class DreamEnv(VectorEnv):
         assert self._seed is not None  # reset comes first
         self._episodes_begun += 1
         return integer(self._seed, "dream", self._episodes_begun)
-
-
-class LatentEnv(gymnasium.Env):
-    """An environment whose observations are features, so that what was trained in a DreamEnv can act in it.
-
-    Observations are float32 (F,). Actions are float32 (A,) in [-1, 1]; what lies outside is clipped. `render`
-    draws what the environment draws, uint8 (H, W, 3).
-
-    Args:
-        env: from `make_env`.
-        model: what sees and remembers.
-        inputs: the parts of the features to observe.
-        max_steps: steps after which an episode is truncated.
-
-    Raises:
-        ValueError, TypeError: if an argument is not what is said here, or the environment is not of the kind
-            that the model was trained on.
-    """
-
-    def __init__(
-        self,
-        env: gymnasium.Env,
-        model: WorldModel,
-        inputs: tuple[str, ...],
-        max_steps: int = 1000,
-    ) -> None:
-        self.observation_space, self.action_space = _spaces(model, inputs)
-        for space, shape in ((env.observation_space, OBS_SHAPE), (env.action_space, self.action_space.shape)):
-            if space.shape != shape:
-                raise ValueError(f"the environment has {space}; the model was trained on the shape {shape}")
-        self.metadata = {"render_modes": ["rgb_array"], "render_fps": env.metadata.get("render_fps", FPS)}
-        self.render_mode = "rgb_array"
-        self.env = env
-        self._model = model
-        self._inputs = inputs
-        self._max_steps = _whole("max_steps", max_steps, 1)
-        self._eyes: Eyes | None = None
-
-    def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[np.ndarray, Info]:
-        seed = None if seed is None else _whole("a seed", seed, 0)
-        super().reset(seed=seed)
-        episode_seed = int(self.np_random.integers(2**31)) if seed is None else seed
-        obs, info = self.env.reset(seed=episode_seed, options=options)
-        device = self._model.starts.device
-        self._noise = Noise([integer(episode_seed, "latent")], self._model.noise_size, device)
-        self._eyes = Eyes(self._model, 1)
-        self._steps = 0
-        return self._see(self._eyes, obs), info
-
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, Info]:
-        eyes = self._begun()
-        action = _action(action, self.action_space.shape)
-        obs, reward, terminated, truncated, info = self.env.step(action)
-        self._steps += 1
-        truncated = not terminated and (truncated or self._steps >= self._max_steps)
-        eyes.did(torch.from_numpy(action)[None])
-        return self._see(eyes, obs), float(reward), bool(terminated), bool(truncated), info
-
-    def render(self) -> Any:
-        self._begun()
-        return self.env.render()
-
-    def close(self) -> None:
-        self.env.close()
-
-    def _begun(self) -> Eyes:
-        if self._eyes is None:
-            raise ResetNeeded("the environment must be begun by reset() first")
-        return self._eyes
-
-    def _see(self, eyes: Eyes, obs: np.ndarray) -> np.ndarray:
-        eyes.see(torch.as_tensor(np.array(obs))[None], self._noise.draw())
-        features: np.ndarray = eyes.features(self._inputs)[0].cpu().numpy()
-        return features
-
-
-def _spaces(model: WorldModel, inputs: tuple[str, ...]) -> tuple[spaces.Box, spaces.Box]:
-    """What is observed, (F,), and how one acts, (A,)."""
-    if isinstance(inputs, str) or not inputs or not set(inputs) <= set(model.feat_sizes):
-        raise ValueError(f"inputs must be a tuple of some of {', '.join(model.feat_sizes)}; got {inputs!r}")
-    width = sum(model.feat_sizes[part] for part in inputs)
-    observed = spaces.Box(-np.inf, np.inf, (width,), np.float32)
-    acted = spaces.Box(-1, 1, (model.action_size,), np.float32)
-    return observed, acted
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be a whole number; got {value!r}") from None
-    if number < least:
-        raise ValueError(f"{name} must be at least {least}; got {number}")
-    return number
-
-
-def _action(values: Any, shape: tuple[int, ...] | None, rows: Any = ...) -> np.ndarray:
-    """float32 of `shape`, clipped to [-1, 1]; all `rows` must be numbers."""
-    action = np.asarray(values, np.float32)
-    if action.shape != shape:
-        raise ValueError(f"actions must have the shape {shape}; got {action.shape}")
-    if np.isnan(action[rows]).any():
-        raise ValueError(f"an action is not a number; got {action.tolist()}")
-    return np.clip(action, -1, 1)
-
-
-def _rows(mask: np.ndarray) -> list[int]:
-    return np.flatnonzero(mask).tolist()
