@@ -18,6 +18,7 @@ from worldmodels.estimate.costs import FRAME, Cost, Size, own_memory, seconds_pe
 from worldmodels.models import Trainable, Vision
 from worldmodels.settings.shared import usual
 from worldmodels.settings.stages import CollectConfig, MemoryConfig, TrainConfig, VisionConfig
+from worldmodels.training.gradients import helpers
 from worldmodels.training.train import fit, mean_loss
 
 
@@ -176,14 +177,15 @@ def _train(
     def step(count: int) -> float:
         some = dataclasses.replace(steps, steps=count)
         run: Any = Nowhere()
-        fit(module, lambda _: (dict(whole) for _ in itertools.count()), dict, some, run, device)
+        fit(module, lambda _: (dict(whole) for _ in itertools.count()), dict, some, run, device, workers)
         return count
 
     def check(count: int) -> float:
         mean_loss(module, (dict(batch) for _ in range(count)), config, device)
         return count
 
-    each = seconds_per(step)
+    with helpers(module, config, device) as workers:
+        each = seconds_per(step)
     each_check = seconds_per(check) * max(1.0, checked / size)
     checks = -(-config.steps // config.save_every)
     return [

@@ -101,7 +101,7 @@ def in_its_precision(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Experience(Protocol):
-    """What a model may ask about the data that it will learn from, before it is made (data/store.py: Rollouts)."""
+    """What a model may ask about the data that it will learn from, before it is made (data/rollouts.py)."""
 
     @property
     def action_size(self) -> int:
@@ -140,8 +140,21 @@ class Trainable(nn.Module, abc.ABC, Generic[S]):
     @property
     def config(self) -> dict[str, Any]:
         """All that its constructor takes, as plain data: its settings, and then what it was told besides."""
-        told = [name for name in inspect.signature(type(self)).parameters if name != "settings"]
-        return dataclasses.asdict(self.settings) | {name: getattr(self, name) for name in told}
+        return dataclasses.asdict(self.settings) | self.told
+
+    @property
+    def rows_per_share(self) -> int:
+        """How many rows of a batch are worth a process of their own, for their part of the gradient; 0: none are.
+
+        Where it is not 0, `loss` must leave buffers as they are.
+        """
+        return 0
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What its constructor takes besides its settings, as plain data."""
+        names = [name for name in inspect.signature(type(self)).parameters if name != "settings"]
+        return {name: getattr(self, name) for name in names}
 
     @classmethod
     def from_config(cls, settings: type[S], config: dict[str, Any]) -> Self:

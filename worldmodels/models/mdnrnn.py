@@ -100,6 +100,11 @@ class MDNRNN(Memory[MDNRNNSettings]):
         self.reward_std.copy_(std)
 
     @property
+    def rows_per_share(self) -> int:
+        """See Trainable. A small memory's products are done before another process has heard of them."""
+        return 16 if self.hidden_size >= 256 else 0
+
+    @property
     def wants(self) -> Sequences:
         """See Trainable."""
         return Sequences(self.settings.sequence_length)

@@ -51,7 +51,8 @@ class OnCores:
     """What all share that compute as much as they can."""
 
     workers: int = setting(CORES, zero=True, most=4096, free=True)
-    """Cores to use. Rollouts, dreams and scores do not depend on it; gradients round differently with another number.
+    """Cores to use. Rollouts, dreams and scores do not depend on it; what
+    V and M learn does, as with another seed, for gradients round differently.
     0 plays and dreams in this process, for debugging."""
 
 

@@ -20,7 +20,9 @@ from worldmodels.core.errors import UserError
 from worldmodels.data.source import Batch, Source
 from worldmodels.models.base import State, Trainable
 from worldmodels.settings.stages import TrainConfig
+from worldmodels.training.gradients import Gradients, helpers
 from worldmodels.training.run import Run, goes_on
+from worldmodels.workers.local import Workers
 
 PARTLY_KNOWN = "ahead"  # of a batch: not a number where nobody knows
 LOG_EVERY = 25  # steps
@@ -46,8 +48,10 @@ def learn(module: Trainable[Any], source: Source, config: TrainConfig, run: Run)
     def held_out() -> dict[str, float]:
         return mean_loss(module, examples(), config, source.device)
 
+    batches = functools.partial(module.wants.training, source)
     try:
-        fit(module, functools.partial(module.wants.training, source), held_out, config, run, source.device)
+        with helpers(module, config, source.device) as workers:
+            fit(module, batches, held_out, config, run, source.device, workers)
     except UserError:
         run.abandon()
         raise
@@ -92,6 +96,7 @@ def fit(
     config: TrainConfig,
     run: Run,
     device: torch.device,
+    workers: Workers | None = None,
 ) -> None:
     """Trains `module` for `config.steps` gradient steps, going on from the run's checkpoint.
 
@@ -105,6 +110,7 @@ def fit(
         config: sizes and rates; with `dry_run` no bar is shown.
         run: where metrics and checkpoints go.
         device: where to compute.
+        workers: who compute shares of each gradient (gradients.py), if anybody does.
 
     Raises:
         UserError: if a loss or a gradient is not finite; the last checkpoint is untouched.
@@ -112,7 +118,7 @@ def fit(
     threads = distributed.threads(config.workers)
     torch.set_num_threads(max(1, threads - module.step_by_step))
     keep_freed_memory()
-    training = _Training(module, config, run, device)
+    training = _Training(module, config, run, device, workers)
     hidden = config.dry_run or not distributed.is_main()
     with (
         patient() as interrupted,
@@ -131,7 +137,7 @@ class _Step(NamedTuple):
 
     loss: float
     learning_rate: float
-    metrics: dict[str, torch.Tensor]
+    metrics: dict[str, float]
 
 
 class _Training:
@@ -142,7 +148,14 @@ class _Training:
         carry: what the next batch goes on from (models/base.py: Trainable.loss).
     """
 
-    def __init__(self, module: Trainable[Any], config: TrainConfig, run: Run, device: torch.device) -> None:
+    def __init__(
+        self,
+        module: Trainable[Any],
+        config: TrainConfig,
+        run: Run,
+        device: torch.device,
+        workers: Workers | None,
+    ) -> None:
         self.step = 0
         self.carry: State = {}
         self._module = module.to(device).train()
@@ -153,7 +166,7 @@ class _Training:
         saved = run.rewind(STATE)
         if saved:
             self._restore(saved)
-        self._loss = distributed.synchronised(module)  # of the weights as they are by now
+        self._gradients = Gradients(module, config, device, workers)  # of the weights as they are by now
 
     def _restore(self, saved: dict[str, Any]) -> None:
         checkpoint.load_weights(self._module, saved["weights"], self._run.checkpoint_path)
@@ -208,23 +221,17 @@ class _Training:
         batch = self._mine(batch)
         _check_carry(self.carry, batch, self._module, self._run)
         rate = _learning_rate(self._config, self.step)
-        with autocast(self._device, self._config.precision):
-            loss, metrics, self.carry = self._loss(batch, self.carry, self._luck())
-        value = distributed.mean({"loss": float(loss.detach())})["loss"]
-        self._check_loss(value, batch)
-        self._descend(loss, rate)
+        found = self._gradients.of(batch, self.carry, self._run.kind, self.step)
+        self._check_loss(found.loss, batch)
+        self._descend(rate)
         self._module.after_step()
+        self.carry = found.carry
         self.step += 1
-        return _Step(value, rate, metrics)
+        return _Step(found.loss, rate, found.metrics)
 
     def _mine(self, rows: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """This process's share, where it computes."""
         return {name: value.to(self._device) for name, value in distributed.share(rows).items()}
-
-    def _luck(self) -> torch.Generator:
-        rank = distributed.rank()
-        stream = (self._run.kind, self.step, rank) if rank else (self._run.kind, self.step)
-        return seeding.generator(self._config.seed, *stream)
 
     def _check_loss(self, loss: float, batch: dict[str, torch.Tensor]) -> None:
         if math.isfinite(loss):
@@ -234,12 +241,10 @@ class _Training:
             raise UserError(f"{damaged[0]} of a batch of {self._run.folder} is not finite: its data is damaged")
         raise self._diverged(f"the loss is {loss}")
 
-    def _descend(self, loss: torch.Tensor, rate: float) -> None:
-        """Moves the weights down the gradient of `loss`, unless that is not finite."""
+    def _descend(self, rate: float) -> None:
+        """Moves the weights down the gradient, unless that is not finite."""
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self._module.parameters(), self._config.max_norm or math.inf)
         if not math.isfinite(float(norm)):  # before it reaches the weights, and what follows them
             raise self._diverged("the gradient is not finite")
@@ -256,8 +261,7 @@ class _Training:
 
 def _line(found: _Step) -> dict[str, float]:
     """A step as a line of metrics, in mean over the processes."""
-    metrics = {name: float(value) for name, value in found.metrics.items()}
-    return {"loss": found.loss, "learning_rate": found.learning_rate} | distributed.mean(metrics)
+    return {"loss": found.loss, "learning_rate": found.learning_rate} | distributed.mean(found.metrics)
 
 
 def load_moments(optimizer: torch.optim.Optimizer, moments: dict[int, dict[str, torch.Tensor]], source: Path) -> None:
