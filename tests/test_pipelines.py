@@ -1,5 +1,6 @@
 """What users run, as they run it: commands, in their own processes, on real environments at tiny size."""
 
+import contextlib
 import itertools
 import os
 import re
@@ -18,6 +19,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from tests.conftest import COMMANDS
+from worldmodels import commands
 from worldmodels.data.rollouts import Rollouts
 from worldmodels.settings.flags import default_of, flag, names_of
 from worldmodels.settings.helptext import help_of
@@ -59,8 +61,33 @@ def refused(folder: Path, command: str) -> str:
     return line
 
 
-def stage(folder: Path, name: str, extra: str, workers: int = 2) -> str:
-    return run(folder, f"{name} --preset tiny --workers {workers} {SIZES[name]} {extra}")
+def stage(folder: Path, name: str, extra: str) -> str:
+    return run(folder, f"{name} --preset tiny --workers 2 {SIZES[name]} {extra}")
+
+
+class Here:
+    """Commands in a folder, through the same door, but one after the other in this process: torch is loaded once."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self._folder = folder
+        self._capsys = capsys
+
+    def run(self, command: str) -> str:
+        """What a command says."""
+        name, *flags = command.split()
+        with contextlib.chdir(self._folder):
+            commands.run(name, flags)
+        return self._capsys.readouterr().out
+
+    def stage(self, name: str, extra: str) -> str:
+        """What a stage says, at tiny size."""
+        typed = name[3:].replace("_", "-")
+        return self.run(f"{typed} --preset tiny --workers 0 {SIZES[name]} {extra}")
+
+
+@pytest.fixture
+def here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Here:
+    return Here(tmp_path, capsys)
 
 
 @pytest.fixture(scope="module")
@@ -97,24 +124,23 @@ def test_doom_from_rollouts_to_a_score(by_hand: Made) -> None:
     assert sorted(p.name for p in by_hand.folder.iterdir()) == ["data", "runs"]  # and nothing else lies about
 
 
-def test_carracing_from_rollouts_to_a_score(tmp_path: Path) -> None:
+def test_carracing_from_rollouts_to_a_score(here: Here) -> None:
     for name in list(SIZES)[:3]:
-        printed = stage(tmp_path, name, "--env carracing", workers=0)
+        printed = here.stage(name, "--env carracing")
     assert "reward variance explained" in printed
-    table = stage(tmp_path, "04_train_controller", "--env carracing", workers=0)
+    table = here.stage("04_train_controller", "--env carracing")
     assert re.search(r"evolved in the real environment: real +-?\d", table)
-    assert "τ 1" in stage(tmp_path, "04_train_controller", "--env carracing --dream --real-episodes 2", workers=0)
+    assert "τ 1" in here.stage("04_train_controller", "--env carracing --dream --real-episodes 2")
 
 
-def test_dmc_in_front_of_a_moving_background_from_rollouts_to_a_probe(tmp_path: Path) -> None:
+def test_dmc_in_front_of_a_moving_background_from_rollouts_to_a_probe(tmp_path: Path, here: Here) -> None:
     common = "--env dmc:reacher-easy --distractor stills"
-    stage(tmp_path, "01_collect", common, workers=0)
-    assert "held-out bisimulation" in stage(tmp_path, "02_train_vision", common + " --vision hrssm", workers=0)
-    stage(tmp_path, "03_train_memory", common + " --memory rssm", workers=0)
-    assert "evolved in dreams at τ 1: real" in stage(
-        tmp_path, "04_train_controller", common + " --dream --real-episodes 2", workers=0
-    )
-    table = run(tmp_path, "probe --run runs/reacher-easy-stills --episodes 8 --max-steps 60 --workers 0")
+    here.stage("01_collect", common)
+    assert "held-out bisimulation" in here.stage("02_train_vision", common + " --vision hrssm")
+    here.stage("03_train_memory", common + " --memory rssm")
+    controller = here.stage("04_train_controller", common + " --dream --real-episodes 2")
+    assert "evolved in dreams at τ 1: real" in controller
+    table = here.run("probe --run runs/reacher-easy-stills --episodes 8 --max-steps 60 --workers 0")
     assert re.search(r"reacher-easy-stills: h +(-?\d+\.\d{3} ± \d+\.\d{3} +)+-?\d", table)
     assert "to_target" in table and "dmc:reacher-easy x2 + stills" in table
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "runs"]
@@ -122,31 +148,31 @@ def test_dmc_in_front_of_a_moving_background_from_rollouts_to_a_probe(tmp_path: 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # five commands, on a busy machine
-def test_manipulation_from_rollouts_to_a_score(tmp_path: Path) -> None:
+def test_manipulation_from_rollouts_to_a_score(here: Here) -> None:
     for name in list(SIZES)[:3]:
-        stage(tmp_path, name, "--env dmc:manipulation-reach_duplo")
+        here.stage(name, "--env dmc:manipulation-reach_duplo")
     dream = "--env dmc:manipulation-reach_duplo --dream --real-episodes 2"
-    assert "evolved in dreams at τ 1: real" in stage(tmp_path, "04_train_controller", dream)
-    assert "our controller in the real dmc:manipulation-reach_duplo" in run(
-        tmp_path, "evaluate --run runs/manipulation-reach_duplo --episodes 2 --workers 1"
+    assert "evolved in dreams at τ 1: real" in here.stage("04_train_controller", dream)
+    assert "our controller in the real dmc:manipulation-reach_duplo" in here.run(
+        "evaluate --run runs/manipulation-reach_duplo --episodes 2 --workers 0"
     )
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # five commands, on a busy machine
-def test_the_distracting_suite_from_rollouts_to_a_probe(tmp_path: Path) -> None:
+def test_the_distracting_suite_from_rollouts_to_a_probe(tmp_path: Path, here: Here) -> None:
     for split, count in (("train", 4), ("test", 4)):
         for i in range(count):
             clip = tmp_path / "clips" / split / str(i)
             clip.mkdir(parents=True)
             Image.fromarray(np.full((8, 8, 3), 20 * i + 100 * (split == "test"), np.uint8)).save(clip / "0.png")
     common = "--env dmc:reacher-easy --distractor dcs"
-    stage(tmp_path, "01_collect", common + " --distractor-videos clips")
-    stage(tmp_path, "02_train_vision", common)
-    stage(tmp_path, "03_train_memory", common)
-    table = stage(tmp_path, "04_train_controller", common + " --dream --real-episodes 2")
+    here.stage("01_collect", common + " --distractor-videos clips")
+    here.stage("02_train_vision", common)
+    here.stage("03_train_memory", common)
+    table = here.stage("04_train_controller", common + " --dream --real-episodes 2")
     assert "evolved in dreams at τ 1: real" in table
-    probed = run(tmp_path, "probe --run runs/reacher-easy-dcs-easy --episodes 8 --max-steps 60 --workers 2")
+    probed = here.run("probe --run runs/reacher-easy-dcs-easy --episodes 8 --max-steps 60 --workers 0")
     assert "to_target" in probed and "dmc:reacher-easy x2 + dcs easy" in probed
 
 
@@ -367,6 +393,8 @@ def test_a_further_round_learns_from_what_the_last_one_played(by_run: Made, tmp_
     counts = [str(these.num_steps + these.num_episodes) for these in learnt_from]
     assert lines == [("1", counts[0], "2", "4"), ("2", counts[1], "2", "4")]
     assert (tmp_path / "runs/doom/rounds.png").stat().st_size > 1000
+    first_page = (tmp_path / "runs/doom/report.html").read_text()
+    assert "Rounds of runs/doom" in first_page and first_page.count("Scores round by round") == 1
     for given, message in (
         (f"{ROUNDS} --no-warm-start", "runs/doom/round2 was begun with --warm-start; leave out --no-warm-start, or"),
         (

@@ -10,7 +10,7 @@ import pytest
 
 from worldmodels.core.errors import UserError
 from worldmodels.core.report import summarise
-from worldmodels.settings.run_all import parse_all
+from worldmodels.settings.run_all import Plan, parse_all
 from worldmodels.settings.stages import CollectConfig
 from worldmodels.show.record import Record
 from worldmodels.stages.rounds import tell
@@ -28,9 +28,14 @@ def kept(path: Path, stage: str, scores: dict[str, list[float]]) -> None:
     record.save()
 
 
-def lines(capsys: pytest.CaptureFixture[str], runs: list[Path]) -> list[str]:
+def plan(run: Path) -> Plan:
+    """Of two rounds."""
+    return parse_all(["--run", str(run), "--data", str(run / "data"), "--dream", "--rounds", "2"])
+
+
+def lines(capsys: pytest.CaptureFixture[str], run: Path) -> list[str]:
     capsys.readouterr()
-    tell(runs)
+    tell(plan(run))
     return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
 
 
@@ -40,13 +45,15 @@ def test_each_round_has_a_line_and_who_plans_another(tmp_path: Path, capsys: pyt
         ours = run / "controller/tau1.15"
         kept(ours / "controller.json", "controller", {"random": [1, 2], "evolved in dreams at τ 1.15: there": [5, 7]})
         kept(ours / "evaluate.json", "evaluate", {"our controller in the real doom": [3 + number, 5 + number]})
-    told = lines(capsys, runs)
+    told = lines(capsys, runs[0])
     assert any(line.startswith("1 6.0 ± 1.4 (2) 4.0 ± 1.4 (2)") for line in told)
     assert any(line.startswith("2 6.0 ± 1.4 (2) 5.0 ± 1.4 (2)") for line in told)
     assert (runs[0] / "rounds.png").stat().st_size > 1000
+    page = (runs[0] / "report.html").read_text()
+    assert "round by round" in page and "4.0 ± 1.4 (2)" in page and "--rounds 2" not in page.split("again")[-1]
     plans = {"our planner (icem) in the real doom": [8, 8], "our controller in the real doom": [1, 1]}
     kept(runs[1] / "planning/icem/evaluate.json", "evaluate", plans)
-    told = lines(capsys, runs)
+    told = lines(capsys, runs[0])
     assert any(line.startswith("2 icem 8.0 ± 0.0 (2)") for line in told)
     assert any(line.startswith("1 tau1.15 6.0") for line in told)  # one line in the plot, for all rounds
 
@@ -59,7 +66,7 @@ def test_what_was_not_evaluated_has_the_final_score_of_stage_4(
     for run in runs:
         kept(run / "controller/tau1/controller.json", "controller", final)
     kept(runs[1] / "controller/tau1/evaluate.json", "evaluate", {"our controller in the real doom": [3, 5]})
-    told = lines(capsys, runs)
+    told = lines(capsys, runs[0])
     assert [line for line in told if line[:2] in ("1 ", "2 ")] == [
         "1 6.0 ± 1.4 (2) 1.5 ± 0.7 (2)",
         "2 6.0 ± 1.4 (2) 4.0 ± 1.4 (2)",
@@ -67,7 +74,7 @@ def test_what_was_not_evaluated_has_the_final_score_of_stage_4(
 
 
 def test_one_episode_has_no_spread_and_a_table_may_be_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tell([tmp_path, tmp_path / "round2"])  # nothing is known yet
+    tell(plan(tmp_path))  # nothing is known yet
     assert not (tmp_path / "rounds.png").exists()
     path = tmp_path / "controller/real/evaluate.json"
     kept(path, "evaluate", {"our controller in the real doom": [3]})
@@ -75,7 +82,7 @@ def test_one_episode_has_no_spread_and_a_table_may_be_empty(tmp_path: Path, caps
     tree = json.loads(path.read_text())
     tree["tables"] = [{"title": "C", "header": [], "rows": [[], ["frames"], ["our controller in the real doom"]]}]
     (tmp_path / "round2/controller/real/evaluate.json").write_text(json.dumps(tree))
-    told = lines(capsys, [tmp_path, tmp_path / "round2"])
+    told = lines(capsys, tmp_path)
     assert any(line.startswith("1 3.0") and line.endswith("(1)") for line in told)
 
 

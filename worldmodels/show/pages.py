@@ -15,6 +15,8 @@ from worldmodels.show.record import LARGEST, Record, read
 REPORT = "report.html"
 COLLECTED = "collect.json"
 """Kept beside the rollouts, and in each run that learns from them."""
+ROUNDS = "rounds.json"
+"""Kept in the first round's run: what came of all."""
 NARROW = 80  # characters after which a command goes on in a new line
 NAMES = {
     "collect": "Rollouts",
@@ -23,6 +25,7 @@ NAMES = {
     "controller": "C, which acts",
     "evaluate": "Scores",
     "probe": "What representations know",
+    "rounds": "Rounds",
 }
 
 
@@ -84,7 +87,7 @@ def sections(run: Path) -> list[Section]:
         paths += [folder / "controller.json", folder / "evaluate.json"]
     paths += sorted(run.glob("planning/*/evaluate.json"))
     found = []
-    for path in [*paths, run / "probe.json"]:
+    for path in [*paths, run / "probe.json", run / ROUNDS]:
         if not path.is_file():
             continue
         try:
@@ -193,7 +196,7 @@ def _again(run: Path, found: list[Section]) -> Iterator[str]:
         yield html.tag("p", "All stages:")
         yield html.tag("pre", _wrapped(together))
         yield html.tag("p", "Or one after the other:")
-    yield html.tag("pre", "\n".join(_wrapped(one.kept["command"]) for one in found))
+    yield html.tag("pre", "\n".join(_wrapped(one.kept["command"]) for one in found if one.stage != "rounds"))
     made = [(name, which) for one in found[-1:] for name, which in one.kept["made"].items() if name != "at"]
     versions = ", ".join(f"{name} {which}" for name, which in made)
     yield html.tag("p", f"With {versions}. Results are equal to the bit on the same kind of processor.", class_="faint")

@@ -19,7 +19,7 @@ from worldmodels.core.report import Summary, say, table
 from worldmodels.settings.as_typed import as_typed
 from worldmodels.settings.shared import plain
 
-COMMANDS = {"vision": "train-vision", "memory": "train-memory", "controller": "train-controller"}
+COMMANDS = {"vision": "train-vision", "memory": "train-memory", "controller": "train-controller", "rounds": "run"}
 LARGEST = 16 << 20  # bytes of a record
 CELL = schema.any_of(
     schema.text(2000),
@@ -31,7 +31,7 @@ CELL = schema.any_of(
 HOLDS = schema.fields(
     None,
     schema.anything,
-    stage=schema.one_of("collect", "vision", "memory", "controller", "evaluate", "probe"),
+    stage=schema.one_of("collect", "vision", "memory", "controller", "evaluate", "probe", "rounds"),
     command=schema.text(10_000),
     settings=schema.named(schema.anything),
     made=schema.named(schema.text()),
@@ -64,11 +64,12 @@ class Record:
 
     Args:
         path: of the file that keeps it.
-        stage: what the command is called on pages: collect, vision, memory, controller, evaluate, probe.
+        stage: what the command is called on pages: collect, vision, memory, controller, evaluate, probe, rounds.
         config: its settings.
+        words: what was typed, if that does not follow from the settings.
     """
 
-    def __init__(self, path: Path, stage: str, config: Any) -> None:
+    def __init__(self, path: Path, stage: str, config: Any, words: Sequence[str] = ()) -> None:
         self.path = path
         self._tables: list[dict[str, Any]] = []
         self._notes: list[str] = []
@@ -76,7 +77,7 @@ class Record:
         self._shown: list[dict[str, Any]] = []
         self._about: dict[str, Any] = {
             "stage": stage,
-            "command": shlex.join(["worldmodels", COMMANDS.get(stage, stage), *as_typed(config)]),
+            "command": shlex.join(["worldmodels", COMMANDS.get(stage, stage), *(words or as_typed(config))]),
             "settings": plain(config),
             "made": _made(),
         }

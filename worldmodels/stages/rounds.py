@@ -2,12 +2,13 @@
 
 import shlex
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from worldmodels.core.report import paths, say, table
-from worldmodels.show import plots
-from worldmodels.show.pages import Section, sections, text
+from worldmodels.core.report import paths, say
+from worldmodels.settings.run_all import Plan
+from worldmodels.show import pages, plots
+from worldmodels.show.pages import ROUNDS, Section, sections, text
+from worldmodels.show.record import Record
 from worldmodels.stages.scores import OUR_PLANNER, OURS_REALLY, REAL, THERE
 
 PLOT = "rounds.png"
@@ -33,12 +34,10 @@ class Score(NamedTuple):
         return " ".join(filter(None, [self.name, self.world]))
 
 
-def tell(runs: list[Path]) -> None:
-    """Prints what came of each round, and draws it; nothing, if none has a score yet.
-
-    Args:
-        runs: the folder of each round, in order.
-    """
+def tell(plan: Plan) -> None:
+    """Prints what came of each round, draws it, and keeps it for the first one's page; nothing, if none has a score
+    yet."""
+    runs = list(dict.fromkeys(part.run for part in plan.parts))
     kept = {number: sections(run) for number, run in enumerate(runs, 1)}
     acting = {number: [one for one in found if one.stage in ACTING and one.name] for number, found in kept.items()}
     several = max((len({one.name for one in found}) for found in acting.values()), default=0) > 1
@@ -48,13 +47,16 @@ def tell(runs: list[Path]) -> None:
     worlds = [world for world in (DREAMT, REALLY) if any(score.world == world for score in scores)]
     columns = [f"{world}, mean ± std (n)" for world in worlds]
     frames = {number: _frames(found) for number, found in kept.items()}
-    say(table(f"Rounds of {runs[0]}", ("round", "pictures so far", *columns), _rows(scores, worlds, frames)))
+    record = Record(plan.run / ROUNDS, "rounds", plan.shared, plan.words)
+    record.table(f"Rounds of {plan.run}", ("round", "pictures so far", *columns), _rows(scores, worlds, frames))
     series: dict[str, list[tuple[int, float, float]]] = {}
     for score in scores:
         series.setdefault(score.series, []).append((score.round, score.mean, score.ci))
-    plots.by_round(runs[0] / PLOT, series, f"{runs[0]}, round by round")
-    say(paths(plot=runs[0] / PLOT))
-    say(f"side by side  {shlex.join(['worldmodels', 'compare', *map(str, runs)])}")
+    plots.by_round(plan.run / PLOT, series, f"{plan.run}, round by round")
+    record.plot(plan.run / PLOT, "Scores round by round, with the 95 % intervals of the means")
+    record.note(f"side by side: {shlex.join(['worldmodels', 'compare', *map(str, runs)])}")
+    say(paths(plot=plan.run / PLOT))
+    pages.close(record, plan.run)
 
 
 def _rows(scores: list[Score], worlds: list[str], frames: dict[int, str]) -> Iterator[list[str]]:

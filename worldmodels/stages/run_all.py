@@ -56,11 +56,10 @@ def run_all(plan: Plan) -> None:
             notes.finish(index, time.monotonic() - began)
     if not ahead:
         say(f"all of {plan.run} is done already; --fresh starts anew")
-    runs = list(dict.fromkeys(part.run for part in plan.parts))
-    if len(runs) > 1:
+    if plan.parts[-1].round > 1:
         from worldmodels.stages import rounds  # late: torch, which the process that starts stages has no need of
 
-        rounds.tell(runs)
+        rounds.tell(plan)
 
 
 def _tried(plan: Plan, notes: "_Notes") -> list[float | None]:
