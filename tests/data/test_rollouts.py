@@ -50,5 +50,11 @@ def test_damaged_foreign_and_misplaced_shards_are_named(tmp_path: Path) -> None:
         file["something"] = 1
     with pytest.raises(UserError, match=r"1\.h5 is not a rollout shard"):
         Rollouts(tmp_path, "doom")
-    with pytest.raises(UserError, match=r"holds no rollouts; run pipelines/01_collect\.py --env doom"):
-        Rollouts(tmp_path / "nowhere", "doom")
+    for label, flags in (
+        ("doom", "--env doom"),
+        ("doom x4 + noise", "--env doom --action-repeat 4 and the same --distractor"),
+        ("carracing x4", "--env carracing"),
+        ("carracing", "--env carracing --action-repeat 1"),
+    ):
+        with pytest.raises(UserError, match=rf"holds no rollouts; run pipelines/01_collect\.py {flags} first"):
+            Rollouts(tmp_path / "nowhere", label)

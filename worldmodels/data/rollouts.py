@@ -10,7 +10,7 @@ import numpy as np
 from worldmodels.core.errors import UserError
 from worldmodels.data.episode import Episode
 from worldmodels.data.shard import Shard, open_shard
-from worldmodels.settings.envspec import to_agree
+from worldmodels.settings.envspec import asked_by, to_agree
 
 DIM = 64  # of 255; a collection without a brighter value is told of
 
@@ -37,8 +37,7 @@ class Rollouts:
         if not self.shards:
             others = sorted(str(p.parent) for p in folder.parent.parent.glob("*/rollouts"))
             hint = f" (--data with rollouts: {', '.join(others)})" if others else ""
-            flags = f"--env {env.split(' ')[0]}" + (" and the same --distractor" if " + " in env else "")
-            raise UserError(f"{folder} holds no rollouts; run pipelines/01_collect.py {flags} first{hint}")
+            raise UserError(f"{folder} holds no rollouts; run pipelines/01_collect.py {asked_by(env)} first{hint}")
         for shard in self.shards:
             if shard.attributes["env"] != env:
                 found = shard.attributes["env"]

@@ -52,6 +52,14 @@ def to_agree(found: str, asked: str) -> str:
     return f"--action-repeat {repeat}" if told == wanted else ""
 
 
+def asked_by(label: str) -> str:
+    """The flags that ask for what has this label (EnvSpec.label), for a person to type."""
+    told, repeat = _parted(label)
+    name, *behind = told.split(" ", 1)
+    flags = f"--env {name}" + ("" if int(repeat) == usual_repeat(name) else f" --action-repeat {repeat}")
+    return flags + (" and the same --distractor" if behind else "")
+
+
 def _parted(label: str) -> tuple[str, str]:
     """A label without how often an action is applied, and that."""
     match = re.fullmatch(r"(\S+) x(\d+)(.*)", label)
