@@ -67,6 +67,13 @@ def test_it_makes_no_difference_who_computes_a_share() -> None:
     assert all(torch.equal(one, other) for one, other in zip(computed, gradients, strict=True))
 
 
+def test_what_the_loss_does_not_ask_for_has_no_gradient() -> None:
+    module = memory(termination=False)
+    module.unused = torch.nn.Parameter(torch.zeros(3))  # type: ignore[assignment]
+    assert Gradients(module, config(2), CPU, None).of(batch(32), {}, "memory", 1).loss > 0
+    assert module.unused.grad is None
+
+
 def test_shares_have_noise_of_their_own() -> None:
     alike = {name: value[:1].repeat(32, *[1] * (value.dim() - 1)) for name, value in batch(1).items()}
     _, both = gradient(memory(), alike, Workers(0), 2)
