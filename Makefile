@@ -39,7 +39,7 @@ play: $(READY)  ## a page in your browser, on which you walk about in a dream of
 
 demo: $(READY)  ## an agent learns to survive in Doom inside its own dream, then in the real game
 	$(PY) -m worldmodels run --env doom --preset tiny --run runs/demo --data data/demo \
-		--dream --tau 1.15 --final-episodes 16
+		--dream --tau 1.15 --learner ppo --horizon 600 --final-episodes 16
 
 test: $(READY)  ## the tests: twelve minutes on two cores
 	$(PY) -m pytest -n 2 --dist loadfile

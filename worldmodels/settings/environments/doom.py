@@ -28,7 +28,7 @@ DOOM = Environment(
                 "clip": 1.0,
                 "batch_size": 100,
             },
-            "tiny": {"steps": 1250, "batch_size": 64, "sequence_length": 64, "self_fed": 0.9},
+            "tiny": {"hidden_size": 256, "steps": 2500, "batch_size": 64, "sequence_length": 64, "self_fed": 0.9},
             "laptop": {"steps": 1200, "self_fed": 0.9},
             "paper": {"steps": 24_400, "sequence_length": 500, "final_learning_rate": 7.85e-4, "save_every": 50},
         },

@@ -14,7 +14,7 @@ class PPOSettings(ActorSettings):
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "all": {"units": 128, "save_every": 10, "sample_end": True},
-        "tiny": {"updates": 60, "test_every": 20},
+        "tiny": {"updates": 80, "test_every": 80},
         "laptop": {"updates": 200, "test_every": 100},
         "paper": {"updates": 1000, "test_every": 50},
     }
