@@ -86,6 +86,7 @@ def test_another_number_of_processes_is_refused(world: World, done: Path) -> Non
         train_vision(dataclasses.replace(config, fresh=False))
 
 
+@pytest.mark.slow
 def test_stage_2_by_torchrun_learns_as_one_process_with_the_doubled_batch(world: World, tmp_path: Path) -> None:
     one = dataclasses.replace(world.vision, run=tmp_path / "one", batch_size=32, steps=20, save_every=5)
     train_vision(one)

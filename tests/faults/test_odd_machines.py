@@ -36,7 +36,7 @@ def scratch() -> set[Path]:
     return set(Path("/tmp").glob("worldmodels-doom-*"))
 
 
-@pytest.mark.parametrize("after", [0.05, 0.15, 0.3, 0.6])
+@pytest.mark.parametrize("after", [0.05, 0.3])
 def test_ctrl_c_while_dooms_engine_starts_is_ctrl_c(after: float) -> None:
     """It was a segmentation fault in eight of ten."""
     process = subprocess.Popen([sys.executable, "-c", START], stdout=-1, stderr=-1, text=True, start_new_session=True)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,9 @@ from worldmodels.stages.collect import collect
 from worldmodels.stages.train_memory import train_memory
 from worldmodels.stages.train_vision import train_vision
 from worldmodels.training import train
+from worldmodels.training.gradients import gradient_of_share
 from worldmodels.training.run import LOCK, OURS, Run
+from worldmodels.workers.local import Workers
 
 
 def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,3 +282,33 @@ def test_a_link_is_not_trained_into(world: World, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="vision is a link to what was learnt elsewhere; remove the link"):
             train_vision(dataclasses.replace(world.vision, run=tmp_path, fresh=fresh))
     assert sorted((world.run / "vision").iterdir()) == before
+
+
+def test_an_m_that_learns_in_shares_goes_on_as_if_never_stopped(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared: list[int] = []
+    gradient = Workers.map
+
+    def counted(self: Workers, function: Callable, tasks: Any, done: Any = None) -> list:
+        if function is gradient_of_share:
+            shared.append(len(tasks))
+        return gradient(self, function, tasks, done)
+
+    monkeypatch.setattr(Workers, "map", counted)
+    model = dataclasses.replace(world.memory.model, hidden_size=256, sequence_length=2, self_fed=0.5)
+    config = dataclasses.replace(world.memory, model=model, batch_size=32, steps=4, save_every=2, workers=2)
+    config = dataclasses.replace(config, real_episodes=0)
+    for name in ("straight", "stopped"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "vision").symlink_to(world.run / "vision")
+    train_memory(dataclasses.replace(config, run=tmp_path / "straight"))
+    assert shared == [2] * 4
+    with monkeypatch.context() as patch:
+        stop_at(4, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train_memory(dataclasses.replace(config, run=tmp_path / "stopped"))
+    train_memory(dataclasses.replace(config, run=tmp_path / "stopped"))
+    straight, stopped = (metrics(tmp_path / name / "memory") for name in ("straight", "stopped"))
+    assert straight == stopped and len(straight) == 2
+    assert models.load_module(tmp_path / "straight/memory", "memory")[0].hidden_size == 256

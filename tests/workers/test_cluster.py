@@ -202,6 +202,7 @@ def test_scores_are_those_of_local_workers_though_a_node_dies(workers: Workers, 
     assert len(np.unique(ours.returns)) > 4
 
 
+@pytest.mark.slow
 def test_a_machine_that_vanishes_without_a_word_costs_seconds(workers: Workers, cluster: Any, tmp_path: Path) -> None:
     """Its connections stay open, so that nobody is told; Ray itself would wait for minutes."""
     node, mark = joined(cluster, workers), tmp_path / "vanished"
@@ -230,6 +231,7 @@ def test_dreams_are_those_dreamt_here(workers: Workers, world: World) -> None:
     assert len(np.unique(ours.returns)) > 4
 
 
+@pytest.mark.slow
 def test_shards_are_those_of_local_workers_though_a_node_dies(
     workers: Workers, world: World, death: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
