@@ -59,7 +59,7 @@ def test_the_picture_shows_the_code_as_it_is() -> None:
 def test_downstream_never_names_a_model_family() -> None:
     for name in (
         "acting/controller_spec.py", "acting/agents.py", "acting/controller.py", "dreams/dream.py",
-        "dreams/dream_env.py", "dreams/latent_env.py",
+        "dreams/dream_env.py", "dreams/latent_env.py", "dreams/spaces.py",
         "dreams/planning.py", "dreams/planning_agent.py",
         "evolution/evaluators.py", "stages/evaluate.py", "stages/train_controller.py",
         "stages/learning.py", "evolution/learner.py",

@@ -54,6 +54,7 @@ def test_damaged_foreign_and_misplaced_shards_are_named(tmp_path: Path) -> None:
         ("doom", "--env doom"),
         ("doom x4 + noise", "--env doom --action-repeat 4 and the same --distractor"),
         ("carracing x4", "--env carracing"),
+        ("doom + authors' pixels", "--env doom --authors-pixels"),
         ("carracing", "--env carracing --action-repeat 1"),
     ):
         with pytest.raises(UserError, match=rf"holds no rollouts; run pipelines/01_collect\.py {flags} first"):

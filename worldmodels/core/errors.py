@@ -18,6 +18,7 @@ NO_MORE = {
 }
 """What there is a limit to, and what to do about it."""
 NO_THREADS = "can't start new thread"  # as Python says it
+IN_A_WORKER = "in a worker:"  # the first line of an error whose last one says what went wrong there
 NO_MEMORY = ("can't allocate memory", "out of memory")  # as torch says it
 
 
@@ -62,7 +63,8 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
                 raise
             sys.exit(_say(f"error: {error.filename or 'a file'} cannot be used: {error.strerror}{advice}", 1))
         except (MemoryError, RuntimeError) as error:
-            said = (str(error).splitlines() or [type(error).__name__])[0]
+            lines = str(error).splitlines() or [type(error).__name__]
+            said = lines[-1 if lines[0] == IN_A_WORKER else 0]
             if NO_THREADS in said:
                 sys.exit(_say(f"error: {said}{NO_MORE[errno.EAGAIN]}", 1))
             if isinstance(error, RuntimeError) and not any(words in str(error) for words in NO_MEMORY):

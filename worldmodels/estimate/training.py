@@ -18,7 +18,7 @@ from worldmodels.estimate.costs import FRAME, Cost, Size, own_memory, seconds_pe
 from worldmodels.models import Trainable, Vision
 from worldmodels.settings.shared import usual
 from worldmodels.settings.stages import CollectConfig, MemoryConfig, TrainConfig, VisionConfig
-from worldmodels.training.gradients import helpers
+from worldmodels.training.gradients import helpers, shares
 from worldmodels.training.train import fit, mean_loss
 
 
@@ -120,6 +120,7 @@ def memory(
         _checkpoint(module),
         Size("memory: --shuffle-buffer", 2 * held * seen.embed_size * 2, f"{held:,} steps, twice; {source}"),
         *_memory(device),
+        *_of_workers(config, module, device),
     ]
     return show(f"{config.steps} steps of M ({config.memory}) of {config.spec.label}, a dry run", costs, sizes)
 
@@ -197,6 +198,14 @@ def _train(
 def _checkpoint(module: torch.nn.Module) -> Size:
     numbers = sum(p.numel() for p in module.parameters())
     return Size("disk: model, checkpoint", numbers * 4 * 4, f"{numbers:,} numbers, thrice with Adam's two")
+
+
+def _of_workers(config: TrainConfig, module: Trainable[Any], device: torch.device) -> list[Size]:
+    """What those take who compute shares of a gradient, if anybody does."""
+    with helpers(module, config, device) as workers:
+        number = shares(module, config.batch_size, config.workers) if workers else 0
+    size = own_memory().bytes
+    return [Size(f"memory: {number} workers", number * size, "as much as this process each, at most")] if number else []
 
 
 def _memory(device: torch.device) -> list[Size]:

@@ -140,21 +140,17 @@ class Trainable(nn.Module, abc.ABC, Generic[S]):
     @property
     def config(self) -> dict[str, Any]:
         """All that its constructor takes, as plain data: its settings, and then what it was told besides."""
-        return dataclasses.asdict(self.settings) | self.told
+        told = [name for name in inspect.signature(type(self)).parameters if name != "settings"]
+        return dataclasses.asdict(self.settings) | {name: getattr(self, name) for name in told}
 
     @property
     def rows_per_share(self) -> int:
         """How many rows of a batch are worth a process of their own, for their part of the gradient; 0: none are.
 
-        Where it is not 0, `loss` must leave buffers as they are.
+        Where it is not 0, workers make the module anew by its config, and take its state_dict as it is before every
+        step. `loss` must be a mean over rows, ask for the same parameters in each batch, and leave buffers as they are.
         """
         return 0
-
-    @property
-    def told(self) -> dict[str, Any]:
-        """What its constructor takes besides its settings, as plain data."""
-        names = [name for name in inspect.signature(type(self)).parameters if name != "settings"]
-        return {name: getattr(self, name) for name in names}
 
     @classmethod
     def from_config(cls, settings: type[S], config: dict[str, Any]) -> Self:

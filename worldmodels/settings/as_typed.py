@@ -17,8 +17,8 @@ FIRST = ("action_repeat", "distractor", "distractor_colour", *DCS, "distractor_v
 
 
 def as_typed(config: Any) -> list[str]:
-    """The flags that ask for `config`, where it is not what it would be without; --workers always, for gradients are
-    rounded by it, and the folders.
+    """The flags that ask for `config`, where it is not what it would be without; --workers always, for what V
+    and M learn depends on it, and the folders.
 
     Args:
         config: of a command.

@@ -40,6 +40,10 @@ STRENGTHS: dict[Intensity, Strength] = {
 """The suite's own three by their names, and what DMControl-GB has between and beyond."""
 
 
+AUTHORS_PIXELS = "authors' pixels"
+"""In a label: that pictures are made as theirs."""
+
+
 def usual_repeat(name: str) -> int:
     """How often an action is applied where nothing else is said. Raises UserError as `record_of`."""
     return record_of(name).action_repeat or 1
@@ -55,9 +59,14 @@ def to_agree(found: str, asked: str) -> str:
 def asked_by(label: str) -> str:
     """The flags that ask for what has this label (EnvSpec.label), for a person to type."""
     told, repeat = _parted(label)
-    name, *behind = told.split(" ", 1)
-    flags = f"--env {name}" + ("" if int(repeat) == usual_repeat(name) else f" --action-repeat {repeat}")
-    return flags + (" and the same --distractor" if behind else "")
+    name, *besides = told.split(" + ")
+    flags = [f"--env {name}"]
+    if int(repeat) != usual_repeat(name):
+        flags += [f"--action-repeat {repeat}"]
+    if AUTHORS_PIXELS in besides:
+        flags += ["--authors-pixels"]
+    behind = [one for one in besides if one != AUTHORS_PIXELS]
+    return " ".join(flags) + (" and the same --distractor" if behind else "")
 
 
 def _parted(label: str) -> tuple[str, str]:
@@ -122,7 +131,7 @@ class EnvSpec:
         """What rollouts and models are told apart by; where the clips lie and which split they are of does not
         matter."""
         repeat = f" x{self.action_repeat}" if self.action_repeat > 1 else ""
-        pixels = " + authors' pixels" if self.authors_pixels else ""
+        pixels = f" + {AUTHORS_PIXELS}" if self.authors_pixels else ""
         return self.name + repeat + pixels + (f" + {' '.join(self.kind)}" if self.kind else "")
 
     @property

@@ -36,6 +36,9 @@ COMMANDS = {"vision": "train-vision", "memory": "train-memory", "controller": "t
 """The commands of those stages that are not called as theirs."""
 CHAINED = ("--dream", "--tau")
 """What evaluation takes over from the controller, so that these are the controller's flags alone."""
+ROUNDS = "rounds.json"
+ROUNDS_PLOT = "rounds.png"
+"""In the first round's run: what came of all."""
 NOTES = "run.json"
 """Where a run's folder tells what of it is finished, and by which command."""
 TYPED = {"--episodes": "--round-episodes"}

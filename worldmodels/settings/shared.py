@@ -22,7 +22,7 @@ Preset = Literal["tiny", "laptop", "paper"]
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 MOST_REPEATS = 1000  # of an action, as files may name them
 COMPUTES = {"workers", "device", "ray", "deadline", "fresh", "dry_run"}
-"""Settings that say how and where a command computes, and change no results."""
+"""Settings that say how and where a command computes. They change no results, but --workers what V and M learn."""
 LIES = {"run", "data", "distractor_videos", "plugin"}
 """Settings that say where things lie."""
 DREAMT = Only("--dream", lambda asked: asked.dream)
@@ -51,9 +51,9 @@ class OnCores:
     """What all share that compute as much as they can."""
 
     workers: int = setting(CORES, zero=True, most=4096, free=True)
-    """Cores to use. Rollouts, dreams and scores do not depend on it; what
-    V and M learn does, as with another seed, for gradients round differently.
-    0 plays and dreams in this process, for debugging."""
+    """Cores to use. Rollouts, dreams and scores do not depend on it. What V and M learn does, as on another seed:
+    gradients of V round differently, and an MDN-RNN's rows meet other noise. 0 plays and dreams in this process, for
+    debugging."""
 
 
 @dataclass(frozen=True, kw_only=True)

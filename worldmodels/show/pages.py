@@ -8,15 +8,13 @@ from typing import Any, NamedTuple
 from worldmodels.core import files, schema
 from worldmodels.core.errors import UserError
 from worldmodels.core.report import say
-from worldmodels.settings.run_all import NOTES
+from worldmodels.settings.run_all import NOTES, ROUNDS
 from worldmodels.show import html
 from worldmodels.show.record import LARGEST, Record, read
 
 REPORT = "report.html"
 COLLECTED = "collect.json"
 """Kept beside the rollouts, and in each run that learns from them."""
-ROUNDS = "rounds.json"
-"""Kept in the first round's run: what came of all."""
 NARROW = 80  # characters after which a command goes on in a new line
 NAMES = {
     "collect": "Rollouts",
@@ -142,7 +140,7 @@ def _about(found: list[Section]) -> str:
         facts += [f"distracted by dcs, {html.said(settings.get('dcs_intensity', ''))}"]
     elif distractor != "none":
         facts += [f"in front of {distractor}"]
-    last = max((one.kept["made"].get("at", "") for one in found), default="")
+    last = max((one.kept["made"].get("at", "") for one in found if one.stage != "rounds"), default="")
     return " · ".join([*facts, *([f"last changed {last}"] if last else [])])
 
 
@@ -196,8 +194,9 @@ def _again(run: Path, found: list[Section]) -> Iterator[str]:
         yield html.tag("p", "All stages:")
         yield html.tag("pre", _wrapped(together))
         yield html.tag("p", "Or one after the other:")
-    yield html.tag("pre", "\n".join(_wrapped(one.kept["command"]) for one in found if one.stage != "rounds"))
-    made = [(name, which) for one in found[-1:] for name, which in one.kept["made"].items() if name != "at"]
+    stages = [one for one in found if one.stage != "rounds"]
+    yield html.tag("pre", "\n".join(_wrapped(one.kept["command"]) for one in stages))
+    made = [(name, which) for one in stages[-1:] for name, which in one.kept["made"].items() if name != "at"]
     versions = ", ".join(f"{name} {which}" for name, which in made)
     yield html.tag("p", f"With {versions}. Results are equal to the bit on the same kind of processor.", class_="faint")
 

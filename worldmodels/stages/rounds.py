@@ -5,13 +5,12 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from worldmodels.core.report import paths, say
-from worldmodels.settings.run_all import Plan
+from worldmodels.settings.run_all import ROUNDS, ROUNDS_PLOT, Plan
 from worldmodels.show import pages, plots
-from worldmodels.show.pages import ROUNDS, Section, sections, text
+from worldmodels.show.pages import Section, sections, text
 from worldmodels.show.record import Record
 from worldmodels.stages.scores import OUR_PLANNER, OURS_REALLY, REAL, THERE
 
-PLOT = "rounds.png"
 DREAMT = "in dreams"
 REALLY = "really"
 ACTING = ("controller", "evaluate")
@@ -52,10 +51,10 @@ def tell(plan: Plan) -> None:
     series: dict[str, list[tuple[int, float, float]]] = {}
     for score in scores:
         series.setdefault(score.series, []).append((score.round, score.mean, score.ci))
-    plots.by_round(plan.run / PLOT, series, f"{plan.run}, round by round")
-    record.plot(plan.run / PLOT, "Scores round by round, with the 95 % intervals of the means")
+    plots.by_round(plan.run / ROUNDS_PLOT, series, f"{plan.run}, round by round")
+    record.plot(plan.run / ROUNDS_PLOT, "Scores round by round, with the 95 % intervals of the means")
     record.note(f"side by side: {shlex.join(['worldmodels', 'compare', *map(str, runs)])}")
-    say(paths(plot=plan.run / PLOT))
+    say(paths(plot=plan.run / ROUNDS_PLOT))
     pages.close(record, plan.run)
 
 

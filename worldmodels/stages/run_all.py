@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from worldmodels.core import files, progress
 from worldmodels.core.errors import UserError
 from worldmodels.core.report import lasting, say
-from worldmodels.settings.run_all import NOTES, Part, Plan
+from worldmodels.settings.run_all import NOTES, ROUNDS, ROUNDS_PLOT, Part, Plan
 from worldmodels.settings.shared import COMPUTES, plain
 from worldmodels.show.overview import Overview
 from worldmodels.workers.child import run_stage
@@ -107,7 +107,8 @@ class _Notes:
         self._finished: dict[str, Finished] = {}
         self._expected: dict[str, list[Any]] = {}  # by the stage's name: what was asked, the seconds
         if plan.shared.fresh:
-            self._path.unlink(missing_ok=True)
+            for stale in (self._path, plan.run / ROUNDS, plan.run / ROUNDS_PLOT):
+                stale.unlink(missing_ok=True)
         elif self._path.exists():
             self._read()
 

@@ -2,11 +2,15 @@
 
 A step of an MDN-RNN is thousands of small computations, one after the other, so that torch's threads gain little; but
 half of the rows take little more than half of the time.
+
+Shares count by their rows. Where a loss is a mean over fewer (an MDN-RNN's, over steps that something follows), that is
+not quite the mean over all.
 """
 
 import contextlib
 import functools
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +29,7 @@ class Found(NamedTuple):
     """What a batch says, beside its gradient."""
 
     loss: float
-    metrics: dict[str, float]
+    metrics: Mapping[str, torch.Tensor | float]
     carry: State  # for the next batch
 
 
@@ -33,11 +37,11 @@ class Share(NamedTuple):
     """A worker's task: some rows of a batch."""
 
     model: type[Trainable[Any]]
-    settings: Any  # of the module
-    told: tuple[tuple[str, Any], ...]  # what its constructor takes besides
-    weights: dict[str, np.ndarray]
-    batch: Batch
-    carry: State
+    settings: type  # of the module
+    config: str  # what it is made by, as JSON
+    weights: dict[str, np.ndarray]  # float32
+    batch: Batch  # (rows, ...) each
+    carry: State  # (rows, ...) each
     precision: str
     luck: tuple[Any, ...]  # the seed, and the names of a stream
 
@@ -72,6 +76,9 @@ class Gradients:
             batch: this process's rows.
             carry: what the batch before left.
             stream: names the stream that noise comes from. Every share but the first has one of its own.
+
+        Raises:
+            UserError, WorkerError: as a worker did, or if it died three times at the same share.
         """
         self._module.zero_grad(set_to_none=True)
         if self._workers:
@@ -86,7 +93,7 @@ class Gradients:
             loss, metrics, carry = self._loss(batch, carry, generator)
         loss.backward()
         value = distributed.mean({"loss": float(loss.detach())})["loss"]
-        return Found(value, _numbers(metrics), carry)
+        return Found(value, metrics, carry)
 
     def _in_shares(
         self,
@@ -115,8 +122,8 @@ class Gradients:
         module = self._module
         return Share(
             model=type(module),
-            settings=module.settings,
-            told=tuple(module.told.items()),
+            settings=type(module.settings),
+            config=json.dumps(module.config),
             weights={name: value.numpy() for name, value in module.state_dict().items()},
             batch={name: value[rows].clone() for name, value in batch.items()},  # a part of it would take all along
             carry={name: value[rows].clone() for name, value in carry.items()},
@@ -147,7 +154,7 @@ def helpers(module: Trainable[Any], config: TrainConfig, device: torch.device) -
 
 def gradient_of_share(task: Share) -> tuple[Found, dict[str, np.ndarray]]:
     """A worker's task: the gradient of some rows, by the parameters' names."""
-    module = _module(task.model, task.settings, task.told)
+    module = _module(task.model, task.settings, task.config)
     module.load_state_dict({name: torch.from_numpy(value) for name, value in task.weights.items()})
     module.zero_grad(set_to_none=True)
     with autocast(torch.device("cpu"), task.precision):
@@ -158,10 +165,10 @@ def gradient_of_share(task: Share) -> tuple[Found, dict[str, np.ndarray]]:
 
 
 @functools.lru_cache(maxsize=1)
-def _module(model: type[Trainable[Any]], settings: Any, told: tuple[tuple[str, Any], ...]) -> Trainable[Any]:
+def _module(model: type[Trainable[Any]], settings: type, config: str) -> Trainable[Any]:
     """The same one in each step, whose weights are overwritten."""
     keep_freed_memory()
-    return model(settings, **dict(told)).train()
+    return model.from_config(settings, json.loads(config)).train()
 
 
 def _rows(batch: Batch) -> int:
@@ -181,6 +188,6 @@ def _together(found: list[Found], weights: list[float]) -> Found:
     first = found[0]
     return Found(
         loss=mean([one.loss for one in found]),
-        metrics={name: mean([one.metrics[name] for one in found]) for name in first.metrics},
+        metrics={name: mean([float(one.metrics[name]) for one in found]) for name in first.metrics},
         carry={name: torch.cat([one.carry[name] for one in found]) for name in first.carry},
     )

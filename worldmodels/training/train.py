@@ -5,7 +5,7 @@ import functools
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -137,7 +137,7 @@ class _Step(NamedTuple):
 
     loss: float
     learning_rate: float
-    metrics: dict[str, float]
+    metrics: Mapping[str, torch.Tensor | float]
 
 
 class _Training:
@@ -261,7 +261,8 @@ class _Training:
 
 def _line(found: _Step) -> dict[str, float]:
     """A step as a line of metrics, in mean over the processes."""
-    return {"loss": found.loss, "learning_rate": found.learning_rate} | distributed.mean(found.metrics)
+    metrics = {name: float(value) for name, value in found.metrics.items()}
+    return {"loss": found.loss, "learning_rate": found.learning_rate} | distributed.mean(metrics)
 
 
 def load_moments(optimizer: torch.optim.Optimizer, moments: dict[int, dict[str, torch.Tensor]], source: Path) -> None:

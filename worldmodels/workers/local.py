@@ -1,8 +1,8 @@
 """Processes that may die or hang without taking the run along.
 
 Each worker has a pipe of its own. A death is an end-of-file on it: the worker is replaced and its task tried
-again. A hang meets a deadline and becomes a death. An exception comes home with its text. Tasks carry their
-own seeds, so which worker runs what makes no difference to the results.
+again. A hang meets a deadline, from when it has its task, and becomes a death. An exception comes home with its
+text. Tasks carry their own seeds, so which worker runs what makes no difference to the results.
 """
 
 import atexit
@@ -19,7 +19,7 @@ from typing import Any
 import multiprocess as mp
 from multiprocess.connection import Connection, wait
 
-from worldmodels.core.errors import UserError
+from worldmodels.core.errors import IN_A_WORKER, UserError
 from worldmodels.core.plugins import carried
 from worldmodels.workers.backlog import Backlog
 
@@ -166,7 +166,7 @@ class Answer:
         if self.mistake:
             raise UserError(self.mistake)
         if self.trace:
-            raise WorkerError(f"in a worker:\n{self.trace}")
+            raise WorkerError(f"{IN_A_WORKER}\n{self.trace}")
         return self.result
 
 
@@ -186,7 +186,7 @@ class _Worker:
         self.connection, theirs = context.Pipe()
         self.task = -1
         self.due = float("inf")
-        with environment(ONE_THREAD | SAFE_PATH):
+        with environment(ONE_THREAD | SAFE_PATH), _sheltered():
             self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
             self._process.start()
         theirs.close()
@@ -194,7 +194,7 @@ class _Worker:
     def start(self, index: int, function: Callable[[Any], Any], tasks: list[Any], deadline: float) -> None:
         self.task = index
         self.due = time.monotonic() + deadline
-        with contextlib.suppress(BrokenPipeError):  # it died while idle: `answer` will meet the end of file
+        with contextlib.suppress(ConnectionError):  # it died while idle, or now: `answer` will meet the end of file
             self.connection.send((carried(function), tasks[index]))
 
     def answer(self) -> Answer | None:
@@ -220,19 +220,30 @@ class _Worker:
 def _serve(connection: Connection) -> None:
     """A worker's life: tasks in, answers out, until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     import torch
 
     torch.set_num_threads(1)
     while True:
         try:
             function, task = connection.recv()
-        except EOFError:
+        except (EOFError, OSError):  # in the middle of a task, if the parent was killed while it sent one
             atexit._run_exitfuncs()  # multiprocess leaves by os._exit, and environments are to tidy up
             return
         try:
             connection.send(attempt(function, task))
-        except BrokenPipeError:  # the parent was killed
+        except OSError:  # the parent was killed
             return
+
+
+@contextlib.contextmanager
+def _sheltered() -> Iterator[None]:
+    """Ctrl-C waits while the block runs, and in processes that it starts until they let it come."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
