@@ -99,10 +99,8 @@ def test_nan_in_a_loss_names_flag_and_folder_and_keeps_the_checkpoint(world: Wor
     assert kept is not None and kept["step"] >= 1
 
 
-@pytest.mark.parametrize(("step_by_step", "threads"), [(False, 2), (True, 1)])
-def test_what_is_computed_step_by_step_leaves_a_core_free(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step_by_step: bool, threads: int
-) -> None:
+@pytest.mark.parametrize(("workers", "threads"), [(0, 1), (1, 1), (2, 1), (4, 3)])
+def test_training_leaves_a_core_free(world: World, tmp_path: Path, workers: int, threads: int) -> None:
     class Counting(torch.nn.Linear):
         def loss(self, batch: dict, carry: dict, generator: object) -> tuple:
             seen.append(torch.get_num_threads())
@@ -112,8 +110,7 @@ def test_what_is_computed_step_by_step_leaves_a_core_free(
             pass
 
     seen: list[int] = []
-    monkeypatch.setattr(Counting, "step_by_step", step_by_step, raising=False)
-    config = dataclasses.replace(world.vision, run=tmp_path, save_every=1, workers=2, steps=1)
+    config = dataclasses.replace(world.vision, run=tmp_path, save_every=1, workers=workers, steps=1)
     run = Run(tmp_path / "v", config, "vision")
     before = torch.get_num_threads()
     try:
@@ -126,8 +123,6 @@ def test_what_is_computed_step_by_step_leaves_a_core_free(
 def test_a_broken_gradient_under_a_finite_loss_reaches_no_checkpoint(world: World, tmp_path: Path) -> None:
     class Breaking(torch.nn.Linear):
         """The gradient of a square root at zero is infinite, its value is not."""
-
-        step_by_step = True
 
         def loss(self, batch: dict, carry: dict, generator: object) -> tuple:
             return self.weight.mul(0).abs().sum().sqrt(), {}, {}

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -124,10 +124,6 @@ class Trainable(nn.Module, abc.ABC, Generic[S]):
     same shapes, which it keeps in attributes of the same names.
     """
 
-    # Whether a gradient step is thousands of small computations, one after the other. Threads would wait for each other
-    # after every one, and while a neighbour has one of their cores, for milliseconds each: so one core is left free.
-    step_by_step: ClassVar[bool] = False
-
     def __init__(self, settings: S) -> None:
         super().__init__()
         self.settings = settings
@@ -218,7 +214,6 @@ class Vision(Trainable[S]):
 class Memory(Trainable[M]):
     """M: what follows from a code and an action, on the codes of any V."""
 
-    step_by_step = True
     code_size: int  # Z, of V
     action_size: int  # A
 

@@ -116,7 +116,9 @@ def fit(
         UserError: if a loss or a gradient is not finite; the last checkpoint is untouched.
     """
     threads = distributed.threads(config.workers)
-    torch.set_num_threads(max(1, threads - module.step_by_step))
+    # Threads wait for each other hundreds of times a step. While a neighbour has one of their cores each wait lasts
+    # milliseconds, so one core is left free.
+    torch.set_num_threads(max(1, threads - 1))
     keep_freed_memory()
     training = _Training(module, config, run, device, workers)
     hidden = config.dry_run or not distributed.is_main()
