@@ -16,7 +16,7 @@ from safetensors.torch import save as to_bytes
 
 from tests.conftest import World, make_episode
 from tests.faults.campaign import FileKind
-from tests.imagination.worlds import learner, ppo
+from tests.learners.worlds import learner, ppo
 from worldmodels import models
 from worldmodels.acting.controller_spec import FILE, ControllerSpec, Network, load_controller, save_controller
 from worldmodels.core import checkpoint
@@ -28,8 +28,8 @@ from worldmodels.data.episode import Episode
 from worldmodels.data.rollouts import Rollouts
 from worldmodels.data.shard import SHARD, Shard, open_shard, pack_shard
 from worldmodels.evolution.cma_es import CMAES
-from worldmodels.imagination.learner import ActorCritic
-from worldmodels.imagination.ppo import PPO
+from worldmodels.learners.actor_critic import ActorCritic
+from worldmodels.learners.ppo import PPO
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.settings.envspec import EnvSpec
 from worldmodels.settings.models import MDNRNNSettings

@@ -14,8 +14,8 @@ from tests.stages.test_train_controller import history, link
 from tests.training.test_train import stop_at
 from worldmodels.acting.controller_spec import load_controller
 from worldmodels.core import checkpoint
-from worldmodels.imagination.learner import ActorCritic
-from worldmodels.imagination.ppo import PPO
+from worldmodels.learners.actor_critic import ActorCritic
+from worldmodels.learners.ppo import PPO
 from worldmodels.settings.stages import ControllerConfig
 from worldmodels.stages.train_controller import train_controller
 

@@ -11,7 +11,7 @@ from tests.conftest import World
 from tests.stages.test_train_controller import link
 from worldmodels.acting.controller_spec import load_controller
 from worldmodels.core.errors import UserError
-from worldmodels.imagination.ppo import PPO
+from worldmodels.learners.ppo_dreams import DreamPPO
 from worldmodels.settings.commands import EvaluateConfig
 from worldmodels.settings.models import PPOSettings
 from worldmodels.settings.stages import ControllerConfig
@@ -59,8 +59,8 @@ def test_it_learns_in_worlds_that_are_each_a_little_wrong(
 ) -> None:
     pair = pairs["vae", "rssm"]  # whose M was trained with dropout
     own = []
-    begin = PPO._begin
-    monkeypatch.setattr(PPO, "_begin", lambda self, count, luck: own.append(begin(self, count, luck)) or own[-1])
+    begin = DreamPPO._begin
+    monkeypatch.setattr(DreamPPO, "_begin", lambda self, count, luck: own.append(begin(self, count, luck)) or own[-1])
     settings = dataclasses.replace(TINY, updates=2)
     common = {"model": settings, "horizon": 0, "final_episodes": 0, "inputs": ("h",), "dream_dropout": 0.2}
     train_controller(asked(pair, link(pair, tmp_path), **common))

@@ -97,3 +97,8 @@ class Choices(nn.Module):
 
 
 Actions = Numbers | Choices
+
+
+def bounded(action: Tensor) -> Tensor:
+    """Actions in [-1, 1], as everyone takes them; beyond, the gradient is scaled as they are, and does not end."""
+    return action / action.detach().abs().clamp_min(1)

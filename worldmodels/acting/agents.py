@@ -7,10 +7,13 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from worldmodels.acting.actions import bounded
+from worldmodels.acting.actor import Actor
 from worldmodels.acting.controller import Acts
 from worldmodels.acting.policies import POLICIES
-from worldmodels.core.seeding import Noise, rng
+from worldmodels.core.seeding import Noise, integer, rng
 from worldmodels.models.base import State, WorldModel
 from worldmodels.models.perceive import Eyes
 
@@ -109,12 +112,17 @@ class ModelAgent:
         if rows != self._rows:
             self._keep(rows)
         self._eyes.see(torch.from_numpy(np.stack(obs)), self._noise.draw()[rows])
-        action = self._controller.act(self._row_given, self._eyes.features(self._inputs).cpu())
+        action = self._decide(self._eyes.features(self._inputs).cpu(), rows, step)
+        self._eyes.did(action)
+        return action.numpy()
+
+    def _decide(self, feat: Tensor, rows: list[int], step: int) -> Tensor:
+        """Actions (n, A) of those rows at features (n, F)."""
+        action = self._controller.act(self._row_given, feat)
         if self._action_noise:
             draws = [self._explore[row].normal(0, self._action_noise, action.shape[1]) for row in rows]
             action = (action + torch.tensor(np.stack(draws), dtype=torch.float32)).clamp(-1, 1)
-        self._eyes.did(action)
-        return action.numpy()
+        return action
 
     def _keep(self, rows: list[int]) -> None:
         """Rows whose episode is over leave the batch."""
@@ -122,3 +130,59 @@ class ModelAgent:
         self._eyes.keep(index)
         self._row_given = self._row_given[index]
         self._rows = rows
+
+
+class TryingAgent(ModelAgent):
+    """An actor that tries things, and keeps what it saw and did: it samples its actions.
+
+    Args:
+        model: any WorldModel.
+        actor: samples.
+        inputs: the parts of the features that it gets.
+        params: (D,), its numbers.
+        hold: steps that a decision lasts.
+        by_chance: whether decisions are those of an actor that prefers nothing.
+    """
+
+    def __init__(
+        self,
+        model: WorldModel,
+        actor: Actor,
+        inputs: tuple[str, ...],
+        params: np.ndarray,
+        hold: int,
+        by_chance: bool = False,
+    ) -> None:
+        super().__init__(model, actor, inputs, params)
+        self._actor = actor
+        self._hold = hold
+        self._by_chance = by_chance
+        self._decisions: list[list[tuple[Tensor, Tensor]]] = []
+
+    def begin(self, seeds: list[int]) -> None:
+        super().begin(seeds)
+        self._luck = Noise([integer(seed, "tries") for seed in seeds], self._actor.actions.noise_size)
+        self._doing = torch.zeros(len(seeds), self._actor.action_size)
+        self._decisions += [[] for _ in range(len(seeds) - len(self._decisions))]
+
+    def told(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of a row's last episode: features (K, F) at its K decisions, and the actions (K, A) as sampled; float32."""
+        feat, action = zip(*self._decisions[row], strict=True)
+        return torch.stack(feat).numpy(), torch.stack(action).numpy()
+
+    @torch.no_grad()
+    def _decide(self, feat: Tensor, rows: list[int], step: int) -> Tensor:
+        if step == 0:  # of a group, or of those rows of it that are played anew
+            for row in rows:
+                self._decisions[row] = []
+        if step % self._hold == 0:
+            action = self._sample(feat.float(), self._luck.draw()[rows])
+            self._doing[rows] = bounded(action)
+            for i, row in enumerate(rows):
+                self._decisions[row].append((feat[i].float(), action[i]))
+        return self._doing[rows]
+
+    def _sample(self, feat: Tensor, luck: Tensor) -> Tensor:
+        actions = self._actor.actions
+        stats = torch.zeros(len(feat), actions.stats_size) if self._by_chance else self._actor(feat)
+        return actions.sample(stats, luck)

@@ -21,6 +21,8 @@ class Outcome:
     episode_return: float
     length: int
     terminated: bool
+    rewards: np.ndarray  # float32 (length,)
+    given_up: bool  # after too many steps that paid nothing
     episode: Episode | None = None
     truth: Truth | None = None  # (T+1, n) each: beside every frame of the episode
     failures: tuple[str, ...] = ()  # how the environment failed in those that this one was played instead of
@@ -39,7 +41,7 @@ class Tape:
         self._actions = list[np.ndarray]()
         self._rewards = list[float]()
         self._truths = list[Truth]()
-        self.done = self._terminated = False
+        self.done = self._terminated = self._given_up = False
         self._keep(obs, truth)
 
     def add(
@@ -57,7 +59,8 @@ class Tape:
             self._actions.append(np.array(action, np.float32))
         self._keep(obs, truth)
         self._terminated = terminated
-        self.done = terminated or truncated or 0 < self._patience <= self._unpaid
+        self._given_up = 0 < self._patience <= self._unpaid and not terminated
+        self.done = terminated or truncated or self._given_up
 
     def _keep(self, obs: np.ndarray, truth: Truth | None) -> None:
         if truth is not None:
@@ -73,20 +76,21 @@ class Tape:
 
     def outcome(self) -> Outcome:
         episode = None
+        rewards = np.array(self._rewards, np.float32)
         if self._record:
             if self._shown:
                 self._shrink()
             episode = Episode(
                 obs=np.concatenate(self._obs),
                 action=np.stack(self._actions),
-                reward=np.array(self._rewards, np.float32),
+                reward=rewards,
                 terminated=self._terminated,
                 truncated=not self._terminated,
                 seed=self._seed,
             )
         truth = _in_a_row(self._truths) if self._truths else None
         paid = float(np.sum(self._rewards))
-        return Outcome(self._seed, paid, len(self._rewards), self._terminated, episode, truth)
+        return Outcome(self._seed, paid, len(rewards), self._terminated, rewards, self._given_up, episode, truth)
 
 
 def _in_a_row(truths: list[Truth]) -> Truth:

@@ -19,11 +19,11 @@ from worldmodels.estimate.costs import Cost, Size, own_memory, seconds_per, show
 from worldmodels.estimate.training import MadeUp
 from worldmodels.evolution.cma_es import FULL_COVARIANCE_LIMIT
 from worldmodels.evolution.evaluators import DreamEvaluator
-from worldmodels.imagination.learner import ActorCritic
-from worldmodels.imagination.ppo import PPO
+from worldmodels.learners.actor_critic import ActorCritic
+from worldmodels.learners.ppo_dreams import DreamPPO
 from worldmodels.models.base import WorldModel
 from worldmodels.settings.commands import EvaluateConfig
-from worldmodels.settings.models import ActorCriticSettings, PPOSettings
+from worldmodels.settings.models import ActorCriticSettings, ActorSettings, PPOSettings
 from worldmodels.settings.shared import usual
 from worldmodels.settings.stages import ControllerConfig, MemoryConfig, VisionConfig
 
@@ -114,11 +114,14 @@ def _real_step(
 
 
 def _real(config: ControllerConfig, step: float) -> list[Cost]:
-    """What evolution and its tests cost in the real environment."""
-    tried = config.generations * config.pop_size * config.episodes * config.max_steps
+    """What learning and its tests cost in the real environment; gradients of an actor take less than its episodes."""
+    played = config.length[1] * config.episodes * config.max_steps
+    learning = Cost("real step, training", step, played, _how(config), _cores(config))
+    if not isinstance(config.model, ActorSettings):
+        learning = Cost("real step, evolving", step, played * config.pop_size, _how(config), _cores(config))
     tests = _tests(config) * config.test_episodes * config.max_steps
     return [
-        Cost("real step, evolving", step, tried, _how(config), _cores(config)),
+        learning,
         Cost("real step, tests", step, tests, "the same", _cores(config)),
     ]
 
@@ -169,9 +172,9 @@ def _update(config: ControllerConfig, spec: ControllerSpec, model: WorldModel) -
     settings = config.model
     actor = spec.new_actor(model)
     if isinstance(settings, PPOSettings):
-        learner: ActorCritic | PPO = PPO(model, actor, spec.inputs, settings, config.seed, midway=False)
+        learner: ActorCritic | DreamPPO = DreamPPO(model, actor, spec.inputs, settings, config.seed, midway=False)
         dreams = f"{settings.rows} x {settings.decisions * settings.hold}"
-        threads = max(1, _cores(config) - PPO.cores_left)
+        threads = max(1, _cores(config) - DreamPPO.cores_left)
     else:
         assert isinstance(settings, ActorCriticSettings)
         start = model.initial(settings.batch_size)

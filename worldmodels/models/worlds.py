@@ -94,6 +94,16 @@ def drawn_members(members: int, rows: int, generator: torch.Generator, device: t
     return {MEMBER: torch.randint(members, (rows, 1), generator=generator).float().to(device)}
 
 
+def in_worlds(model: WorldModel, state: State, dropout: float, generator: torch.Generator) -> State:
+    """What dreams begin with, `state` of B rows, each in a world of its own: any member's, with that share hidden."""
+    rows = len(next(iter(state.values())))
+    device = model.starts.device
+    begun = state | drawn_members(model.members, rows, generator, device)
+    if dropout:
+        begun[WORLD] = drawn_worlds(dropout, rows, model.worlds, generator, device)
+    return begun
+
+
 def taught(members: int, rows: int, training: bool, generator: torch.Generator, device: torch.device) -> Tensor | None:
     """Which member each of `rows` sequences teaches, at random, or tests, in turn: (B, 1); None if there is but one."""
     whose = drawn_members(members, rows, generator, device) if training else in_turn(members, rows, device)

@@ -19,6 +19,10 @@ PLAYED = Only(
     lambda asked: asked.from_ == Path(),
     "{flag} is for episodes that are played; leave it out, or --from",
 )
+EPISODIC = Only(
+    "--learner cma-es, or ppo without --dream",
+    lambda asked: asked.learner == "cma-es" or (asked.learner == "ppo" and not asked.dream),
+)
 AWAKE = Only("", lambda asked: not asked.dream, "{flag} {given} is about the real environment; leave out --dream")
 
 
@@ -148,13 +152,13 @@ class ControllerConfig(InPrecision, OnDevice, OnCluster, Stage):
         leads=True,
         only=Only(
             "--dream",
-            lambda asked: asked.dream or asked.learner == "cma-es",
+            lambda asked: asked.dream or asked.learner != "actor-critic",
             "{flag} {given} learns in dreams alone; add {add}",
         ),
     )
     """cma-es (World Models: a small C is evolved), actor-critic (HRSSM, Dreamer: an actor and a critic are trained in
-    dreams, by the gradient through them), ppo (proximal policy optimisation: the same, without that gradient). --help
-    shows the flags of the one that is named beside it."""
+    dreams, by the gradient through them), ppo (proximal policy optimisation: without that gradient, in dreams or in
+    the real environment). --help shows the flags of the one that is named beside it."""
     dream: bool = setting(False, leads=True)
     """Learn in dreams; the real environment is then used for nothing but the scores shown beside."""
     tau: tuple[float, ...] = setting(
@@ -177,8 +181,9 @@ class ControllerConfig(InPrecision, OnDevice, OnCluster, Stage):
     """Generations of CMA-ES."""
     pop_size: int = setting(64, least=4, too_few="is too small for CMA-ES", most=100_000, only=EVOLVED)
     """Candidates per generation."""
-    episodes: int = setting(16, most=100_000, only=EVOLVED)
-    """Episodes per candidate; all candidates of a generation meet the same seeds."""
+    episodes: int = setting(16, most=100_000, only=EPISODIC)
+    """Episodes per candidate; all candidates of a generation meet the same seeds. Of ppo without --dream: episodes that
+    an update learns from."""
     caution: float = setting(0.0, zero=True, only=EVOLVED)
     """How many standard deviations between its episodes are taken from a candidate's mean return: in worlds that differ
     (--dream-dropout, an M with --members), what is good in some and bad in others then counts for less. Tests, by which
@@ -204,8 +209,8 @@ class ControllerConfig(InPrecision, OnDevice, OnCluster, Stage):
     final_episodes: int = setting(100, zero=True, most=1_000_000, free=True)
     """Real episodes of the final score. 0, with --dream: nothing real is played, for there may be no environment."""
     patience: int = setting(0, zero=True, most=MANY, only=AWAKE)
-    """Steps on end without a positive reward after which an episode is given up while C is evolved in the real
-    environment (a car that has left the road); never in tests. 0: none is."""
+    """Steps on end without a positive reward after which an episode is given up while C learns in the real environment
+    (a car that has left the road); never in tests. 0: none is."""
     sample_end: bool = setting(False, only=DREAMT)
     """End a dream with the predicted probability, calibrated, instead of as soon as M's termination logit is positive
     (the paper). An M that was trained briefly is seldom sure enough for that, and its dreams would hardly end."""

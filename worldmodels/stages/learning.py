@@ -7,26 +7,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from worldmodels import models
 from worldmodels.acting.controller_spec import FILE, ControllerSpec, save_controller
-from worldmodels.core import progress, schema, seeding
+from worldmodels.core import progress, schema
 from worldmodels.core.device import prepare_device
 from worldmodels.core.errors import UserError
-from worldmodels.core.report import Summary, say, summarise
-from worldmodels.evolution.cma_es import FULL_COVARIANCE_LIMIT
+from worldmodels.core.report import Summary, summarise
 from worldmodels.evolution.evaluators import DreamEvaluator, Evaluator, RealEvaluator
-from worldmodels.evolution.learner import Evolution, Learner
+from worldmodels.evolution.learner import Learner
 from worldmodels.evolution.scoring import episode_seeds, final_seeds
-from worldmodels.imagination.learner import ActorCritic
-from worldmodels.imagination.ppo import PPO
-from worldmodels.imagination.starts import starts
-from worldmodels.models.base import WorldModel
 from worldmodels.models.worlds import check_worlds
-from worldmodels.settings.models import ActorCriticSettings, PPOSettings
 from worldmodels.settings.stages import ControllerConfig
 from worldmodels.show import plots
+from worldmodels.stages.learners import new_learner
 from worldmodels.stages.starting import start
 from worldmodels.training.run import Run, goes_on
 from worldmodels.training.train import patient
@@ -48,7 +42,7 @@ OF_ACTORS = Manner(
     "train",
     "trained",
     plots.imagined,
-    "What {} expects of its dreams, and its tests",
+    "What {} expects, and its tests",
 )
 MANNERS = {
     "cma-es": Manner(
@@ -94,7 +88,7 @@ def learn(config: ControllerConfig, workers: Workers, failures: list[str]) -> Le
         world = tried = DreamEvaluator(model, spec, *kind)
     if config.short_dreams and not model.moments:
         raise UserError(f"--horizon: {config.run}/memory kept no moments of episodes; run stage 3 again with --fresh")
-    learner = _learner(config, spec, model, tried)
+    learner = new_learner(config, spec, model, tried, workers, failures)
     if config.start_from != Path() and not goes_on(config.folder, config):
         start(config, spec, learner)
     run = Run(config.folder, config, "controller", model=models.fingerprint(config.run))  # after what may be refused
@@ -108,48 +102,6 @@ def learn(config: ControllerConfig, workers: Workers, failures: list[str]) -> Le
     if config.dream:  # from their beginning to their end, as real ones
         world = DreamEvaluator(model, spec, config.tau[0], config.sample_end, workers)
     return _finish(config, unmet, world if config.dream else final, final, chosen)
-
-
-def _evolution(config: ControllerConfig, spec: ControllerSpec, model: WorldModel, world: Evaluator) -> Evolution:
-    """CMA-ES, over the numbers of a new controller."""
-    numbers = spec.controller(model).num_params
-    if numbers > FULL_COVARIANCE_LIMIT:
-        say(f"{numbers} numbers are too many for a full covariance matrix: CMA-ES keeps its diagonal only")
-    return Evolution(config, world, numbers)
-
-
-def _learner(config: ControllerConfig, spec: ControllerSpec, model: WorldModel, tried: Evaluator) -> Learner:
-    """What is asked for, new. Raises UserError as what makes it does."""
-    if isinstance(config.model, ActorCriticSettings):
-        return _actor_critic(config, config.model, spec)
-    if isinstance(config.model, PPOSettings):
-        return _ppo(config, config.model, spec, model)
-    return _evolution(config, spec, model, tried)
-
-
-def _ppo(config: ControllerConfig, settings: PPOSettings, spec: ControllerSpec, model: WorldModel) -> PPO:
-    """A new actor and its critic, in the same dreams."""
-    torch.manual_seed(seeding.integer(config.seed, "actor", "weights"))
-    actor = spec.new_actor(model)
-    torch.set_num_threads(max(1, config.workers - PPO.cores_left))
-    longest = config.short_dreams or config.max_steps
-    luck = (config.seed, config.tau[0], model.end_shift, config.dream_dropout)
-    return PPO(model, actor, spec.inputs, settings, *luck, longest, midway=config.short_dreams > 0)
-
-
-def _actor_critic(config: ControllerConfig, settings: ActorCriticSettings, spec: ControllerSpec) -> ActorCritic:
-    """A new actor and its critic, in the same dreams. What they learn in computes in fp32, whatever acts in tests.
-
-    Raises:
-        UserError: if there are no rollouts to begin dreams at.
-    """
-    model = models.load(config.run, prepare_device(config.device), config.spec.label, "fp32")
-    begin = starts(config, model, settings.starts)
-    shift = model.end_shift if config.sample_end else 0.0
-    torch.manual_seed(seeding.integer(config.seed, "actor", "weights"))
-    actor = spec.new_actor(model)
-    luck = (config.seed, config.tau[0], shift, config.dream_dropout)
-    return ActorCritic(model, actor, spec.inputs, begin, settings, *luck)
 
 
 def _steps(

@@ -1,4 +1,4 @@
-"""Stage 4: C learns, in the real environment or in dreams: it is evolved by CMA-ES, or trained in imagination."""
+"""Stage 4: C learns, in the real environment or in dreams: evolved by CMA-ES, or trained beside a critic."""
 
 import dataclasses
 from pathlib import Path

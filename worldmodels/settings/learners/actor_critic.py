@@ -1,4 +1,4 @@
-"""What an actor and a critic can be asked (imagination/learner.py). The numbers are the HRSSM authors' (HRSSM 4)."""
+"""What an actor and a critic can be asked (learners/actor_critic.py). The numbers are the HRSSM authors' (HRSSM 4)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ SMALL: dict[str, Any] = {"units": 128, "batch_size": 256, "starts": 4096}
 
 @dataclass(frozen=True, kw_only=True)
 class ActorCriticSettings(ActorSettings):
-    """An actor that acts and a critic that judges, both trained in imagination."""
+    """An actor that acts and a critic that judges, both trained in dreams, by the gradient through them."""
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": SMALL | {"updates": 1000, "learning_rate": 1e-4, "test_every": 250, "save_every": 250},

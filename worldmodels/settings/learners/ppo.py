@@ -1,4 +1,4 @@
-"""What PPO can be asked (imagination/ppo.py). `near` and `lambda_` are those of Schulman et al. 2017."""
+"""What PPO can be asked (learners/ppo.py). `near` and `lambda_` are those of Schulman et al. 2017."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from worldmodels.settings.learners.base import ActorSettings
 
 @dataclass(frozen=True, kw_only=True)
 class PPOSettings(ActorSettings):
-    """Proximal policy optimisation in dreams that go on from update to update."""
+    """Proximal policy optimisation, in dreams that go on from update to update, or in real episodes."""
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "all": {"units": 128, "save_every": 10, "sample_end": True},
@@ -22,9 +22,9 @@ class PPOSettings(ActorSettings):
     SCALED: ClassVar[bool] = True
 
     rows: int = setting(256, most=1_000_000)
-    """Dreams side by side."""
+    """Dreams side by side. (In the real environment, --episodes.)"""
     decisions: int = setting(32, most=100_000)
-    """Decisions of each row that an update learns from."""
+    """Decisions of each row that an update learns from. (In the real environment, all.)"""
     hold: int = setting(4, most=1000)
     """Steps that a decision lasts while the actor learns, for choices drawn anew at every step would average out.
     Whoever acts later decides at every step."""
@@ -41,8 +41,7 @@ class PPOSettings(ActorSettings):
     discount: float = setting(0.995, most=1.0)
     """What a step later is worth."""
     lambda_: float = setting(0.95, zero=True, most=1.0)
-    """How far returns trust what is dreamt, over what the critic expects: 1 to the end of what was dreamt, 0 for one
-    decision."""
+    """How far returns trust what came, over what the critic expects: 1 to the end of it, 0 for one decision."""
     entropy: float = setting(0.01, zero=True)
     """What a nat of the actor's entropy is worth, so that it goes on trying."""
 

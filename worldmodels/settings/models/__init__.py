@@ -61,8 +61,8 @@ OURS = {
     "mdnrnn-pedals": Model("memory", MDNRNNSettings, "worldmodels.models.published:PedalMDNRNN"),
     "rssm": Model("memory", RSSMSettings, "worldmodels.models.recurrent:RSSMMemory"),
     "cma-es": Model("learner", ModelSettings, "worldmodels.evolution.cma_es:CMAES"),  # its flags are stage 4's own
-    "actor-critic": Model("learner", ActorCriticSettings, "worldmodels.imagination.learner:ActorCritic"),
-    "ppo": Model("learner", PPOSettings, "worldmodels.imagination.ppo:PPO"),
+    "actor-critic": Model("learner", ActorCriticSettings, "worldmodels.learners.actor_critic:ActorCritic"),
+    "ppo": Model("learner", PPOSettings, "worldmodels.learners.ppo:PPO"),
 }
 
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from worldmodels.acting.actions import bounded
 from worldmodels.acting.actor import Actor
 from worldmodels.dreams.moments import shifted
 from worldmodels.models.base import State, WorldModel
@@ -54,8 +55,3 @@ def imagine(
         feats.append(model.features(state, inputs).float())
         steps.append((stats, action, dreamt.reward, shifted(dreamt.end, shift)))
     return Imagined(torch.stack(feats), *(torch.stack(part) for part in zip(*steps, strict=True)))
-
-
-def bounded(action: Tensor) -> Tensor:
-    """Actions in [-1, 1], as everyone takes them; beyond, the gradient is scaled as they are, and does not end."""
-    return action / action.detach().abs().clamp_min(1)

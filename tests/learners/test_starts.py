@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from worldmodels.data.embeddings import EmbeddedEpisode
-from worldmodels.imagination.starts import TOGETHER, among
+from worldmodels.learners.starts import TOGETHER, among
 from worldmodels.models.base import State
 
 

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from worldmodels.acting.actor import Actor
-from worldmodels.imagination.learner import ActorCritic
-from worldmodels.imagination.ppo import PPO
+from worldmodels.learners.actor_critic import ActorCritic
+from worldmodels.learners.ppo_dreams import DreamPPO
 from worldmodels.models.base import Dreamed, State
 from worldmodels.settings.learners.actor_critic import ActorCriticSettings
 from worldmodels.settings.learners.ppo import PPOSettings
@@ -57,10 +57,10 @@ class Shore(Pond):
         self.moments = {"x": torch.randn(9, SIZE, generator=torch.Generator().manual_seed(5))}
 
 
-def ppo(settings: PPOSettings = TINY_PPO, choices: tuple = (), longest: int = 1000) -> PPO:
+def ppo(settings: PPOSettings = TINY_PPO, choices: tuple = (), longest: int = 1000) -> DreamPPO:
     """A new one at the shore, with a critic that has opinions from the start."""
     torch.manual_seed(3)
     actor = Actor(SIZE, 2, settings.units, settings.layers, choices)
-    made = PPO(Shore(), actor, ("x",), settings, 3, longest=longest)  # type: ignore[arg-type]
+    made = DreamPPO(Shore(), actor, ("x",), settings, 3, longest=longest)  # type: ignore[arg-type]
     torch.nn.init.normal_(made.critic.net[-1].weight, std=0.5)
     return made

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.imagination.worlds import SIZE, TINY, learner, pond
+from tests.learners.worlds import SIZE, TINY, learner, pond
 from worldmodels.core import checkpoint, seeding
 from worldmodels.core.errors import UserError
-from worldmodels.imagination.learner import ActorCritic
+from worldmodels.learners.actor_critic import ActorCritic
 from worldmodels.models.heads import RewardHead
 
 STEPS = TINY.imagine - 1

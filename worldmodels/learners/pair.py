@@ -14,9 +14,7 @@ from worldmodels.acting.actor import Actor
 from worldmodels.core import checkpoint, schema
 from worldmodels.core.errors import UserError
 from worldmodels.core.report import say
-from worldmodels.models.base import State, WorldModel
 from worldmodels.models.heads import RewardHead
-from worldmodels.models.worlds import WORLD, drawn_members, drawn_worlds
 from worldmodels.settings.models import ActorCriticSettings, PPOSettings
 from worldmodels.training.train import load_moments
 
@@ -32,21 +30,19 @@ NETWORKS: dict[str, schema.Check] = {
 """What `Pair.networks` is."""
 RUN = schema.fields(None, schema.anything, search=schema.anything)
 """The checkpoint of a run of stage 4, as far as it is a learner's."""
+OTHERS = schema.fields(None, schema.anything, **NETWORKS)
+"""The state of any learner that has them."""
 S = TypeVar("S", ActorCriticSettings, PPOSettings)
 
 
 class Pair(Generic[S]):
-    """An actor and a critic that learn in dreams, update by update.
+    """An actor and a critic that learn from each other, update by update.
 
     Args:
-        model: what dreams; frozen.
         actor: new.
-        inputs: the parts of the features that both get.
         settings: of the learner.
         seed: that all luck comes from.
-        tau: temperature of the dreams.
-        shift: nats, added to the logit of dreamt ends.
-        dropout: share of z and h that is hidden from M, in every dream another (models/worlds.py).
+        device: where both compute.
 
     Attributes:
         step: updates so far.
@@ -55,28 +51,13 @@ class Pair(Generic[S]):
     unit = "update"
     finishes = True
 
-    def __init__(
-        self,
-        model: WorldModel,
-        actor: Actor,
-        inputs: tuple[str, ...],
-        settings: S,
-        seed: int,
-        tau: float,
-        shift: float,
-        dropout: float,
-    ) -> None:
+    def __init__(self, actor: Actor, settings: S, seed: int, device: torch.device) -> None:
         self.step = 0
         self.total = settings.updates
         self.save_every = settings.save_every
-        self._model = model
-        self._inputs = inputs
         self._settings: S = settings
         self._seed = seed
-        self._tau = tau
-        self._shift = shift
-        self._dropout = dropout
-        self._device = model.starts.device
+        self._device = device
         self.actor = actor.to(self._device)
         self.critic = RewardHead(actor.feat_size, settings.units, settings.layers).to(self._device)
         self.actor_optimizer = _adam(self.actor, settings.rates["actor"])
@@ -89,20 +70,16 @@ class Pair(Generic[S]):
         return found
 
     @property
-    def dreamt(self) -> int:
-        """Steps that are dreamt for an update."""
+    def steps(self) -> int:
+        """Of dreams or of the environment, that the last update learnt from."""
         raise NotImplementedError
 
     def update(self) -> dict[str, Tensor]:
-        """Dreams, and learns from that. Returns what a person wants to see.
+        """Acts, and learns from that. Returns what a person wants to see.
 
         Raises:
             UserError: if a gradient is not finite; nothing was changed by it.
         """
-        raise NotImplementedError
-
-    def check(self, state: dict[str, Any], source: Path) -> None:
-        """Raises UserError naming the file `source`, if `state` is none of this learner's."""
         raise NotImplementedError
 
     def start_from(self, params: np.ndarray, beside: Path) -> None:
@@ -119,7 +96,7 @@ class Pair(Generic[S]):
 
     def _take_over(self, state: dict[str, Any], source: Path) -> None:
         """What judges an actor, as `state` has it."""
-        self.check(state, source)
+        schema.check(state, OTHERS, source)
         checkpoint.load_weights(self.critic, state["critic"], source)
 
     def advance(self) -> dict[str, float]:
@@ -127,15 +104,7 @@ class Pair(Generic[S]):
         began = time.monotonic()
         line = {name: float(value) for name, value in self.update().items()}
         seconds = time.monotonic() - began
-        return line | {"seconds": seconds, "steps_per_second": self.dreamt / seconds}
-
-    def in_worlds(self, state: State, generator: torch.Generator) -> State:
-        """What dreams begin with, each in a world of its own."""
-        rows = len(next(iter(state.values())))
-        begun = state | drawn_members(self._model.members, rows, generator, self._device)
-        if self._dropout:
-            begun[WORLD] = drawn_worlds(self._dropout, rows, self._model.worlds, generator, self._device)
-        return begun
+        return line | {"seconds": seconds, "steps_per_second": self.steps / seconds}
 
     def networks(self) -> dict[str, Any]:
         """Both, with their optimizers, as plain data and tensors."""

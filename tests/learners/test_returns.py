@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from worldmodels.imagination.returns import Scale, lambda_returns, weights
+from worldmodels.learners.returns import Scale, lambda_returns, weights
 
 
 @pytest.mark.parametrize("lambda_", [0.0, 0.95, 1.0])

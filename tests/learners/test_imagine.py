@@ -6,7 +6,7 @@ from torch import Tensor
 
 from worldmodels import models
 from worldmodels.acting.actor import Actor
-from worldmodels.imagination.rollout import bounded, imagine
+from worldmodels.learners.imagine import bounded, imagine
 from worldmodels.models.base import Memory, State, WorldModel
 from worldmodels.models.mdnrnn import MDNRNN
 from worldmodels.models.recurrent import RSSMMemory

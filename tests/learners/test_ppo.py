@@ -9,19 +9,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.imagination.test_learner import in_float64, two_hot, value, written_out
-from tests.imagination.worlds import TINY_PPO, pond, ppo
+from tests.learners.test_actor_critic import in_float64, two_hot, value, written_out
+from tests.learners.worlds import TINY_PPO, pond, ppo
 from worldmodels.core import checkpoint, seeding
 from worldmodels.core.errors import UserError
-from worldmodels.imagination.losses import near_loss
-from worldmodels.imagination.ppo import PPO, Decided
-from worldmodels.imagination.returns import advantages
+from worldmodels.learners.losses import near_loss
+from worldmodels.learners.ppo import Decided
+from worldmodels.learners.ppo_dreams import DreamPPO
+from worldmodels.learners.returns import advantages
 from worldmodels.settings.models import PPOSettings
 
 SIDES = ((-1.0, 0.0), (1.0, 0.0), (0.5, 1.0))
 
 
-def made(settings: PPOSettings = TINY_PPO, choices: tuple = SIDES, longest: int = 1000) -> PPO:
+def made(settings: PPOSettings = TINY_PPO, choices: tuple = SIDES, longest: int = 1000) -> DreamPPO:
     return ppo(settings, choices, longest)
 
 
@@ -63,7 +64,7 @@ def test_what_is_learnt_from_is_what_was_dreamt(choices: tuple) -> None:
     learner = made(choices=choices)
     start = learner._dreams["x"].double()
     actor, critic = in_float64(learner.actor), in_float64(learner.critic)
-    decided = learner._decide(seeding.generator(3, "ppo", 0))
+    decided = learner.decide(seeding.generator(3, "ppo", 0))
     x = start
     for t in range(TINY_PPO.decisions):
         assert torch.allclose(decided.feat[t].double(), x, atol=1e-4)
@@ -83,7 +84,7 @@ def test_what_is_learnt_from_is_what_was_dreamt(choices: tuple) -> None:
     assert 0 < decided.cut.sum() < decided.cut.numel()
 
 
-def held(learner: PPO, decided: Decided, x: Tensor, t: int) -> tuple[Tensor, Tensor, Tensor]:
+def held(learner: DreamPPO, decided: Decided, x: Tensor, t: int) -> tuple[Tensor, Tensor, Tensor]:
     """A decision's steps, from the luck that it had: drawn again in the order in which PPO draws."""
     generator = seeding.generator(3, "ppo", 0)
     for earlier in range(t + 1):
@@ -114,7 +115,7 @@ def log_prob(stats: Tensor, action: Tensor) -> Tensor:
 def test_the_losses_of_a_gradient_step_are_the_formulas() -> None:
     learner = made()
     actor, critic = in_float64(learner.actor), in_float64(learner.critic)
-    decided = copy.deepcopy(learner)._decide(seeding.generator(3, "ppo", 0))
+    decided = copy.deepcopy(learner).decide(seeding.generator(3, "ppo", 0))
     shown = learner.update()
     feat, action = decided.feat.double().flatten(0, 1), decided.action.double().flatten(0, 1)
     fields = (decided.reward, decided.discount, decided.value, decided.following, decided.cut)
@@ -145,7 +146,7 @@ def test_a_last_step_of_one_decision_is_no_trouble() -> None:
 
 def test_dreams_that_have_lasted_long_enough_begin_anew() -> None:
     settings = dataclasses.replace(TINY_PPO, decisions=8)
-    decided = made(settings, longest=9)._decide(seeding.generator(3, "ppo", 0))
+    decided = made(settings, longest=9).decide(seeding.generator(3, "ppo", 0))
     for row in decided.cut.T:
         cuts = row.nonzero().squeeze(-1).tolist()
         assert all(later - earlier <= 3 for earlier, later in zip([-1, *cuts], cuts, strict=False))

@@ -10,11 +10,12 @@ from torch import Tensor
 from worldmodels.acting.actions import Choices
 from worldmodels.acting.actor import Actor
 from worldmodels.core import checkpoint, schema, seeding
-from worldmodels.imagination.losses import actor_loss, critic_loss
-from worldmodels.imagination.pair import NETWORKS, Pair
-from worldmodels.imagination.returns import Scale, lambda_returns, weights
-from worldmodels.imagination.rollout import Imagined, imagine
+from worldmodels.learners.imagine import Imagined, imagine
+from worldmodels.learners.losses import actor_loss, critic_loss
+from worldmodels.learners.pair import NETWORKS, Pair
+from worldmodels.learners.returns import Scale, lambda_returns, weights
 from worldmodels.models.base import State, WorldModel
+from worldmodels.models.worlds import in_worlds
 from worldmodels.settings.learners.actor_critic import ActorCriticSettings
 from worldmodels.training.train import LOG_EVERY
 
@@ -44,7 +45,7 @@ class ActorCritic(Pair[ActorCriticSettings]):
         seed: that all luck comes from.
         tau: temperature of the dreams.
         shift: nats, added to the logit of dreamt ends.
-        dropout: of Pair.
+        dropout: share of z and h that is hidden from M, in every dream another (models/worlds.py).
 
     Attributes:
         step: updates so far.
@@ -64,13 +65,18 @@ class ActorCritic(Pair[ActorCriticSettings]):
         shift: float = 0.0,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__(model, actor, inputs, settings, seed, tau, shift, dropout)
+        super().__init__(actor, settings, seed, model.starts.device)
+        self._model = model
+        self._inputs = inputs
+        self._tau = tau
+        self._shift = shift
+        self._dropout = dropout
         self._starts = starts
         self.slow = copy.deepcopy(self.critic).requires_grad_(False)
         self.scale = Scale(self._device)
 
     @property
-    def dreamt(self) -> int:
+    def steps(self) -> int:
         """See Pair."""
         return self._settings.batch_size * (self._settings.imagine - 1)
 
@@ -110,10 +116,6 @@ class ActorCritic(Pair[ActorCriticSettings]):
             "scale": scale,
         }
 
-    def check(self, state: dict[str, Any], source: Path) -> None:
-        """See Pair."""
-        schema.check(state, STATE, source)
-
     def state(self) -> dict[str, Any]:
         """All that changes from update to update, as plain data and tensors."""
         more = {"step": self.step, "slow": self.slow.state_dict(), "scale": self.scale.quantiles}
@@ -125,12 +127,13 @@ class ActorCritic(Pair[ActorCriticSettings]):
         Raises:
             UserError: naming the file `source`, if that was of another actor and critic, or is damaged.
         """
-        self.check(state, source)
+        schema.check(state, STATE, source)
         self.load_networks(state, source)
         self._load_slow(state, source)
         self.step = state["step"]
 
     def _take_over(self, state: dict[str, Any], source: Path) -> None:
+        schema.check(state, STATE, source)
         super()._take_over(state, source)
         self._load_slow(state, source)
 
@@ -148,7 +151,8 @@ class ActorCritic(Pair[ActorCriticSettings]):
         """Dreams of this update; of choices, no gradient passes through the dream, and all that is needed is judged."""
         generator = seeding.generator(self._seed, "imagination", self.step)
         rows = torch.randint(len(next(iter(self._starts.values()))), (self._settings.batch_size,), generator=generator)
-        state = self.in_worlds({name: value[rows.to(value.device)] for name, value in self._starts.items()}, generator)
+        begun = {name: value[rows.to(value.device)] for name, value in self._starts.items()}
+        state = in_worlds(self._model, begun, self._dropout, generator)
         size = self._model.noise_size + self.actor.actions.noise_size
         noise = seeding.uniform(generator, self._settings.imagine - 1, self._settings.batch_size, size)
         chooses = isinstance(self.actor.actions, Choices)

@@ -1,0 +1,92 @@
+"""Proximal policy optimisation (Schulman et al. 2017): what an actor did is judged by what came of it and by what a
+critic expects, and no gradient passes through the world.
+
+So the world may be a dream (ppo_dreams.py) or the real environment (ppo_real.py).
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from worldmodels.core import seeding
+from worldmodels.learners.losses import near_loss
+from worldmodels.learners.pair import Pair
+from worldmodels.learners.returns import advantages
+from worldmodels.settings.learners.ppo import PPOSettings
+
+
+class Decided(NamedTuple):
+    """T decisions of B rows, and what came of each."""
+
+    feat: Tensor  # (T, B, F), what was seen
+    action: Tensor  # (T, B, A), as sampled
+    log_prob: Tensor  # (T, B), of that
+    value: Tensor  # (T, B), what the critic expected
+    reward: Tensor  # (T, B), paid until the next decision, discounted
+    discount: Tensor  # (T, B), of all that comes after, which may not come
+    following: Tensor  # (T, B), what the critic expects of the state that it led to
+    cut: Tensor  # (T, B), 1 where the next decision is another episode's
+
+
+class PPO(Pair[PPOSettings]):
+    """A Learner (evolution/learner.py), whatever the world is that it acts in."""
+
+    log_every = 1
+
+    def decide(self, generator: torch.Generator) -> Decided:
+        """Acts for an update: what that learns from, which depends on the generator and on what `state` tells."""
+        raise NotImplementedError
+
+    def update(self) -> dict[str, Tensor]:
+        """Acts, and learns from that. Raises UserError if a gradient is not finite."""
+        generator = seeding.generator(self._seed, "ppo", self.step)
+        decided = self.decide(generator)
+        gain = advantages(
+            decided.reward,
+            decided.discount,
+            decided.value,
+            decided.following,
+            decided.cut,
+            self._settings.lambda_,
+        )
+        returns = gain + decided.value
+        losses = self._learn(decided, gain, returns, generator)
+        self.step += 1
+        left = (returns - decided.value).var() / returns.var().clamp_min(1e-12)
+        return losses | {
+            "return": returns.mean(),
+            "value": decided.value.mean(),
+            "explained": 1 - left,
+            "reward": decided.reward.mean() / self._settings.hold,
+        }
+
+    def value(self, feat: Tensor) -> Tensor:
+        """What the critic expects (...,) of features (..., F)."""
+        value: Tensor = self.critic(self.actor.scaled(feat))
+        return value
+
+    def _learn(self, decided: Decided, gain: Tensor, returns: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Some epochs of gradient steps. Returns the means of what was lost and kept."""
+        settings = self._settings
+        feat = decided.feat.flatten(0, 1)
+        action = decided.action.flatten(0, 1)
+        before = decided.log_prob.flatten()
+        gain = gain.flatten()
+        returns = returns.flatten()
+        lines = []
+        for _ in range(settings.epochs):
+            for chosen in torch.randperm(len(feat), generator=generator).split(settings.batch_size):
+                rows = chosen.to(self._device)
+                stats = self.actor(feat[rows])
+                log_prob = self.actor.actions.log_prob(stats, action[rows])
+                entropy = self.actor.actions.entropy(stats).mean()
+                of_actor = near_loss(log_prob, before[rows], gain[rows], settings.near)
+                aim = of_actor - settings.entropy * entropy
+                self.descend("actor", aim)
+                of_critic = self.critic.loss(self.actor.scaled(feat[rows]), returns[rows]).mean()
+                self.descend("critic", of_critic)
+                moved = (before[rows] - log_prob).mean()
+                lines.append(torch.stack([of_actor, of_critic, entropy, moved]).detach())
+        means = torch.stack(lines).mean(0)
+        return dict(zip(("actor_loss", "critic_loss", "entropy", "moved"), means, strict=True))
