@@ -83,7 +83,7 @@ def test_what_is_learnt_from_is_what_was_lived(learner: RealPPO) -> None:
     """Episodes one after the other; the last decision of one that was cut short only says what was to follow."""
     torch.nn.init.normal_(learner.critic.net[-1].weight, std=0.5)
     decided = learner.decide(seeding.generator(0))
-    lived = learner._play("train", by_chance=False)
+    lived = learner._play(seeding.generator(0), by_chance=False)
     at = 0
     for one in lived:
         value = learner.value(torch.from_numpy(one.feat)).detach()
@@ -111,7 +111,9 @@ def test_what_is_learnt_from_is_what_was_lived(learner: RealPPO) -> None:
 
 def test_features_are_scaled_by_play_of_chance(learner: RealPPO) -> None:
     learner.decide(seeding.generator(0))
-    by_chance = np.concatenate([one.feat for one in learner._play("settle", by_chance=True)])
+    by_chance = np.concatenate(
+        [one.feat for one in learner._play(seeding.generator(3, "ppo", "begin"), by_chance=True)]
+    )
     scaled = learner.actor.scaled
     assert np.allclose(scaled.mean, by_chance.mean(0), atol=1e-5)  # type: ignore[arg-type]
     assert np.allclose(scaled.std, by_chance.std(0, ddof=1), rtol=1e-4)  # type: ignore[arg-type]
@@ -123,6 +125,17 @@ def test_it_learns_to_keep_the_pond_calm(monkeypatch: pytest.MonkeyPatch) -> Non
     returns = [float(learner.update()["episode_return"]) for _ in range(20)]
     assert np.mean(returns[-5:]) > np.mean(returns[:5]) + 0.2 * STEPS
     assert learner.steps == 24 * STEPS
+
+
+def test_a_new_critic_learns_what_an_actor_is_paid_before_that_goes_on(learner: RealPPO, tmp_path: Path) -> None:
+    params = learner.params + 0.1
+    learner.start_from(params, tmp_path / "no-checkpoint")
+    assert np.allclose(learner.params, params)
+    lived = learner._play(seeding.generator(9), by_chance=False)
+    feat = torch.from_numpy(np.stack([one.feat[0] for one in lived]))
+    came = [sum(paid(one.rewards, 1, TINY_PPO.discount)[0] * TINY_PPO.discount ** np.arange(STEPS)) for one in lived]
+    expected = learner.value(feat).detach().numpy()
+    assert np.abs(expected - came).mean() < 0.7 * np.abs(came).mean()  # a new one expects nothing
 
 
 def test_an_update_depends_on_nothing_but_the_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

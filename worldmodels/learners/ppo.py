@@ -4,8 +4,10 @@ critic expects, and no gradient passes through the world.
 So the world may be a dream (ppo_dreams.py) or the real environment (ppo_real.py).
 """
 
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +16,9 @@ from worldmodels.learners.losses import near_loss
 from worldmodels.learners.pair import Pair
 from worldmodels.learners.returns import advantages
 from worldmodels.settings.learners.ppo import PPOSettings
+
+FITTED = 3  # batches of decisions that a new critic learns from, before an actor that is not new goes on
+FITTING = 20  # epochs through each
 
 
 class Decided(NamedTuple):
@@ -42,14 +47,7 @@ class PPO(Pair[PPOSettings]):
         """Acts, and learns from that. Raises UserError if a gradient is not finite."""
         generator = seeding.generator(self._seed, "ppo", self.step)
         decided = self.decide(generator)
-        gain = advantages(
-            decided.reward,
-            decided.discount,
-            decided.value,
-            decided.following,
-            decided.cut,
-            self._settings.lambda_,
-        )
+        gain = self._gain(decided)
         returns = gain + decided.value
         losses = self._learn(decided, gain, returns, generator)
         self.step += 1
@@ -60,6 +58,34 @@ class PPO(Pair[PPOSettings]):
             "explained": 1 - left,
             "reward": decided.reward.mean() / self._settings.hold,
         }
+
+    def start_from(self, params: np.ndarray, beside: Path) -> None:
+        """See Pair. A critic that begins anew learns first what this actor is paid: until then, it would unlearn."""
+        super().start_from(params, beside)
+        if not beside.exists():
+            for batch in range(FITTED):
+                self._fit(seeding.generator(self._seed, "ppo", "critic", batch))
+
+    def _fit(self, generator: torch.Generator) -> None:
+        """The critic alone learns, from what the actor does as it is."""
+        decided = self.decide(generator)
+        feat = decided.feat.flatten(0, 1)
+        returns = (self._gain(decided) + decided.value).flatten()
+        for _ in range(FITTING):
+            for rows in self._shuffled(len(feat), generator):
+                self.descend("critic", self.critic.loss(self.actor.scaled(feat[rows]), returns[rows]).mean())
+
+    def _gain(self, decided: Decided) -> Tensor:
+        """By how much decisions were better than expected, (T, B)."""
+        came = (decided.reward, decided.discount, decided.value, decided.following, decided.cut)
+        return advantages(*came, self._settings.lambda_)
+
+    def _shuffled(self, count: int, generator: torch.Generator) -> list[Tensor]:
+        """The indices of that many decisions, in the batches of an epoch."""
+        return [
+            chosen.to(self._device)
+            for chosen in torch.randperm(count, generator=generator).split(self._settings.batch_size)
+        ]
 
     def value(self, feat: Tensor) -> Tensor:
         """What the critic expects (...,) of features (..., F)."""
@@ -76,8 +102,7 @@ class PPO(Pair[PPOSettings]):
         returns = returns.flatten()
         lines = []
         for _ in range(settings.epochs):
-            for chosen in torch.randperm(len(feat), generator=generator).split(settings.batch_size):
-                rows = chosen.to(self._device)
+            for rows in self._shuffled(len(feat), generator):
                 stats = self.actor(feat[rows])
                 log_prob = self.actor.actions.log_prob(stats, action[rows])
                 entropy = self.actor.actions.entropy(stats).mean()

@@ -11,9 +11,8 @@ from torch import Tensor
 from worldmodels import models
 from worldmodels.acting.actor import Actor, Scaled
 from worldmodels.acting.controller_spec import ControllerSpec
-from worldmodels.core import schema
+from worldmodels.core import schema, seeding
 from worldmodels.core.errors import UserError
-from worldmodels.evolution.scoring import episode_seeds
 from worldmodels.learners.lived import Lived, LivedTask, paid, play
 from worldmodels.learners.pair import NETWORKS
 from worldmodels.learners.ppo import PPO, Decided
@@ -95,7 +94,7 @@ class RealPPO(PPO):
         """
         if not self._settled:
             self._settle()
-        lived = self._play("train", by_chance=False)
+        lived = self._play(generator, by_chance=False)
         self._returns = np.array([one.rewards.sum(dtype=float) for one in lived])
         self._steps = sum(len(one.rewards) for one in lived)
         parts = [part for one in lived if (part := self._of(one)) is not None]
@@ -105,8 +104,8 @@ class RealPPO(PPO):
 
     def start_from(self, params: np.ndarray, beside: Path) -> None:
         """See Pair; what features are scaled by comes along."""
-        super().start_from(params, beside)
         self._settled = True
+        super().start_from(params, beside)
 
     def state(self) -> dict[str, Any]:
         """All that changes from update to update, as plain data and tensors."""
@@ -125,15 +124,15 @@ class RealPPO(PPO):
 
     def _settle(self) -> None:
         """Finds how large features are while what is done is chance's."""
-        feats = [one.feat for one in self._play("settle", by_chance=True)]
+        feats = [one.feat for one in self._play(seeding.generator(self._seed, "ppo", "begin"), by_chance=True)]
         assert isinstance(self.actor.scaled, Scaled)
         with torch.no_grad():
             self.actor.scaled.settle(torch.from_numpy(np.concatenate(feats)).to(self._device))
         self._settled = True
 
-    def _play(self, purpose: str, by_chance: bool) -> list[Lived]:
+    def _play(self, generator: torch.Generator, by_chance: bool) -> list[Lived]:
         """Episodes of the actor as it is now, in the order of their seeds."""
-        seeds = episode_seeds(self._seed, purpose, self._episodes, self.step)
+        seeds = torch.randint(2**31, (self._episodes,), generator=generator).tolist()
         params = self.params
         groups = [seeds[i : i + self._lockstep] for i in range(0, len(seeds), self._lockstep)]
         played = self._workers.map(play, [self._task(by_chance, params, group) for group in groups])
