@@ -100,5 +100,6 @@ class Miser(Counter):
 def test_an_episode_that_is_paid_nothing_for_too_long_is_cut(patience: int, length: int) -> None:
     (outcome,) = rollout([Miser()], BlindAgent("still", 2), [20], 12, patience=patience)
     assert outcome.length == length and not outcome.terminated
+    assert outcome.given_up == (length < 12)
     (ended,) = rollout([Miser()], BlindAgent("still", 2), [3], 12, patience=patience)
     assert (ended.length, ended.terminated) == (3, True)

@@ -130,12 +130,22 @@ def test_it_learns_to_keep_the_pond_calm(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_new_critic_learns_what_an_actor_is_paid_before_that_goes_on(learner: RealPPO, tmp_path: Path) -> None:
     params = learner.params + 0.1
     learner.start_from(params, tmp_path / "no-checkpoint")
+    learner._fit()
     assert np.allclose(learner.params, params)
     lived = learner._play(seeding.generator(9), by_chance=False)
     feat = torch.from_numpy(np.stack([one.feat[0] for one in lived]))
     came = [sum(paid(one.rewards, 1, TINY_PPO.discount)[0] * TINY_PPO.discount ** np.arange(STEPS)) for one in lived]
     expected = learner.value(feat).detach().numpy()
     assert np.abs(expected - came).mean() < 0.7 * np.abs(came).mean()  # a new one expects nothing
+
+
+def test_only_a_critic_without_a_past_learns_first(learner: RealPPO, tmp_path: Path) -> None:
+    learner.update()
+    checkpoint.save(tmp_path / "beside", "controller run", {"search": learner.state()})
+    learner.start_from(learner.params, tmp_path / "beside")
+    assert not learner._fits
+    learner.start_from(learner.params, tmp_path / "none")
+    assert learner._fits
 
 
 def test_an_update_depends_on_nothing_but_the_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

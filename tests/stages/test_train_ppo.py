@@ -71,7 +71,7 @@ def test_it_learns_in_worlds_that_are_each_a_little_wrong(
         train_controller(asked(world, link(world, tmp_path / "other"), **common))
 
 
-def test_it_learns_in_dreams_alone(world: World, trained: ControllerConfig) -> None:
+def test_what_dreams_cannot_serve_is_refused(world: World, trained: ControllerConfig) -> None:
     with pytest.raises(
         UserError, match="--learner ppo learns by how likely dreams are to end; leave out --no-sample-end"
     ):

@@ -176,10 +176,11 @@ class TryingAgent(ModelAgent):
             for row in rows:
                 self._decisions[row] = []
         if step % self._hold == 0:
-            action = self._sample(feat.float(), self._luck.draw()[rows])
+            feat = feat.float()
+            action = self._sample(feat, self._luck.draw()[rows])
             self._doing[rows] = bounded(action)
             for i, row in enumerate(rows):
-                self._decisions[row].append((feat[i].float(), action[i]))
+                self._decisions[row].append((feat[i], action[i]))
         return self._doing[rows]
 
     def _sample(self, feat: Tensor, luck: Tensor) -> Tensor:

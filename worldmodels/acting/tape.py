@@ -59,7 +59,7 @@ class Tape:
             self._actions.append(np.array(action, np.float32))
         self._keep(obs, truth)
         self._terminated = terminated
-        self._given_up = 0 < self._patience <= self._unpaid and not terminated
+        self._given_up = 0 < self._patience <= self._unpaid and not (terminated or truncated)
         self.done = terminated or truncated or self._given_up
 
     def _keep(self, obs: np.ndarray, truth: Truth | None) -> None:

@@ -115,10 +115,12 @@ def _real_step(
 
 def _real(config: ControllerConfig, step: float) -> list[Cost]:
     """What learning and its tests cost in the real environment; gradients of an actor take less than its episodes."""
-    played = config.length[1] * config.episodes * config.max_steps
-    learning = Cost("real step, training", step, played, _how(config), _cores(config))
-    if not isinstance(config.model, ActorSettings):
-        learning = Cost("real step, evolving", step, played * config.pop_size, _how(config), _cores(config))
+    trained = isinstance(config.model, ActorSettings)
+    at_once = config.episodes if trained else config.pop_size * config.episodes
+    groups = math.ceil(at_once / config.lockstep)
+    cores = groups / math.ceil(groups / _cores(config))  # the last ones may leave some idle
+    played = config.length[1] * at_once * config.max_steps
+    learning = Cost(f"real step, {'training' if trained else 'evolving'}", step, played, _how(config), cores)
     tests = _tests(config) * config.test_episodes * config.max_steps
     return [
         learning,

@@ -86,7 +86,7 @@ class Pair(Generic[S]):
         """Begins with the numbers (D,) of another actor, and with the critic in the checkpoint `beside`, if it exists.
 
         Raises:
-            UserError: naming `beside`, if that is another learner's, or damaged.
+            UserError: naming `beside`, if that has no critic of these sizes, or is damaged.
         """
         self.actor.given(torch.from_numpy(params)[None].to(self._device))
         if beside.exists():

@@ -12,13 +12,15 @@ import torch
 from torch import Tensor
 
 from worldmodels.core import seeding
+from worldmodels.core.report import say
 from worldmodels.learners.losses import near_loss
 from worldmodels.learners.pair import Pair
 from worldmodels.learners.returns import advantages
 from worldmodels.settings.learners.ppo import PPOSettings
 
-FITTED = 3  # batches of decisions that a new critic learns from, before an actor that is not new goes on
-FITTING = 20  # epochs through each
+FITTED = 3  # times that an actor which is not new acts for a new critic, before it goes on
+FITTING = 300  # gradient steps of that critic, or more to the end of an epoch, each time
+FITTING_RATE = 1e-3  # their size
 
 
 class Decided(NamedTuple):
@@ -38,6 +40,7 @@ class PPO(Pair[PPOSettings]):
     """A Learner (evolution/learner.py), whatever the world is that it acts in."""
 
     log_every = 1
+    _fits = False  # whether a new critic is to learn before the first update
 
     def decide(self, generator: torch.Generator) -> Decided:
         """Acts for an update: what that learns from, which depends on the generator and on what `state` tells."""
@@ -45,13 +48,15 @@ class PPO(Pair[PPOSettings]):
 
     def update(self) -> dict[str, Tensor]:
         """Acts, and learns from that. Raises UserError if a gradient is not finite."""
+        if self._fits:
+            self._fit()
         generator = seeding.generator(self._seed, "ppo", self.step)
         decided = self.decide(generator)
-        gain = self._gain(decided)
+        gain = self._gain(decided, self._settings.lambda_)
         returns = gain + decided.value
         losses = self._learn(decided, gain, returns, generator)
         self.step += 1
-        left = (returns - decided.value).var() / returns.var().clamp_min(1e-12)
+        left = (returns - decided.value).var(correction=0) / returns.var(correction=0).clamp_min(1e-12)
         return losses | {
             "return": returns.mean(),
             "value": decided.value.mean(),
@@ -60,25 +65,32 @@ class PPO(Pair[PPOSettings]):
         }
 
     def start_from(self, params: np.ndarray, beside: Path) -> None:
-        """See Pair. A critic that begins anew learns first what this actor is paid: until then, it would unlearn."""
+        """See Pair."""
         super().start_from(params, beside)
-        if not beside.exists():
-            for batch in range(FITTED):
-                self._fit(seeding.generator(self._seed, "ppo", "critic", batch))
+        self._fits = not beside.exists()
 
-    def _fit(self, generator: torch.Generator) -> None:
-        """The critic alone learns, from what the actor does as it is."""
-        decided = self.decide(generator)
-        feat = decided.feat.flatten(0, 1)
-        returns = (self._gain(decided) + decided.value).flatten()
-        for _ in range(FITTING):
-            for rows in self._shuffled(len(feat), generator):
-                self.descend("critic", self.critic.loss(self.actor.scaled(feat[rows]), returns[rows]).mean())
+    def _fit(self) -> None:
+        """A new critic learns what an actor is paid that is not new, and would unlearn by one that expects nothing."""
+        (group,) = self.critic_optimizer.param_groups
+        group["lr"] = FITTING_RATE
+        say(f"the critic first learns what this actor is paid, from what it does in {FITTED} updates' time")
+        for again in range(FITTED):
+            generator = seeding.generator(self._seed, "ppo", "critic", again)
+            decided = self.decide(generator)
+            feat = decided.feat.flatten(0, 1)
+            returns = (self._gain(decided, lambda_=1.0) + decided.value).flatten()
+            steps = 0
+            while steps < FITTING:
+                for rows in self._shuffled(len(feat), generator):
+                    self.descend("critic", self.critic.loss(self.actor.scaled(feat[rows]), returns[rows]).mean())
+                    steps += 1
+        group["lr"] = self._settings.rates["critic"]
+        self._fits = False
 
-    def _gain(self, decided: Decided) -> Tensor:
+    def _gain(self, decided: Decided, lambda_: float) -> Tensor:
         """By how much decisions were better than expected, (T, B)."""
         came = (decided.reward, decided.discount, decided.value, decided.following, decided.cut)
-        return advantages(*came, self._settings.lambda_)
+        return advantages(*came, lambda_)
 
     def _shuffled(self, count: int, generator: torch.Generator) -> list[Tensor]:
         """The indices of that many decisions, in the batches of an epoch."""

@@ -45,8 +45,6 @@ class RealPPO(PPO):
         step: updates so far.
     """
 
-    finishes = False  # an update may take long
-
     def __init__(
         self,
         actor: Actor,
@@ -90,7 +88,7 @@ class RealPPO(PPO):
         """See PPO: T decisions of all episodes, one after the other, as one row.
 
         Raises:
-            UserError: if none of them has two.
+            UserError: if all were cut short within their first decision.
         """
         if not self._settled:
             self._settle()

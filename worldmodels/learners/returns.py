@@ -1,6 +1,6 @@
-"""What a dream is worth, by what it pays and by what a critic expects beyond it (HRSSM 4). Time comes first: (T, ...).
+"""What is worth how much: by what it pays, and what a critic expects beyond (HRSSM 4). Time comes first: (T, ...).
 
-State 0 is where a dream begins, r_t was paid on arriving at state t, and d_t is the discount of all that comes after.
+State 0 is where it begins, r_t was paid on arriving at state t, and d_t is the discount of all that comes after.
 """
 
 import torch
@@ -43,8 +43,8 @@ def advantages(
         discount: d, (T, ...), of all that comes after.
         value: v, (T, ...), of the states in which was decided.
         following: v', (T, ...), of those that it led to.
-        cut: 1 where the next decision is in another dream, (T, ...).
-        lambda_: 0 trusts the critic after one decision, 1 only where a dream is cut.
+        cut: 1 where the next decision is in another dream or episode, (T, ...).
+        lambda_: 0 trusts the critic after one decision, 1 only where what came is cut.
 
     Returns:
         A, (T, ...).

@@ -15,7 +15,7 @@ from worldmodels.core import plugins
 from worldmodels.core.errors import UserError, nearest, shortened
 from worldmodels.settings.environments import ask_for
 from worldmodels.settings.envspec import PARTS, STRENGTHS, Distractor, EnvSpec, usual_repeat
-from worldmodels.settings.flags import about_all, default_of, flag, names_of, parts_of
+from worldmodels.settings.flags import OF_STAGE_4, about_all, default_of, flag, names_of, parts_of
 from worldmodels.settings.helptext import HELP
 from worldmodels.settings.models import OURS, ModelSettings, named
 from worldmodels.settings.presets import usual_steps
@@ -248,7 +248,8 @@ def _refuse_idle(config: Any, typed: Typed) -> None:
     for part in parts_of(config):
         for name, about in about_all(part).items():
             word = next((word for word in typed if flag(name) in (word, positive(word))), "")
-            if word and about.only and not about.only.holds(part):
+            asked = config if about.only in OF_STAGE_4 else part
+            if word and about.only and not about.only.holds(asked):
                 given = shortened(" ".join(typed[word]))
                 raise UserError(about.only.said.format(flag=word, add=about.only.add, given=given))
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from worldmodels.core.errors import UserError
-from worldmodels.settings.flags import Only, flag, setting
+from worldmodels.settings.flags import DREAMT, Only, flag, setting
 from worldmodels.settings.planning import ByPlan
-from worldmodels.settings.shared import DREAMT, InPrecision, OfAll, OnCluster, OnCores, OnDevice, Stage
+from worldmodels.settings.shared import InPrecision, OfAll, OnCluster, OnCores, OnDevice, Stage
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,16 @@ class Only(NamedTuple):
     said: str = "{flag} does nothing without {add}; add that, or leave it out"
 
 
+DREAMT = Only("--dream", lambda asked: asked.dream)
+EVOLVED = Only("--learner cma-es", lambda asked: asked.learner == "cma-es")
+EPISODIC = Only(
+    "--learner cma-es, or ppo without --dream",
+    lambda asked: asked.learner == "cma-es" or (asked.learner == "ppo" and not asked.dream),
+)
+OF_STAGE_4 = (DREAMT, EVOLVED, EPISODIC)
+"""They are asked of the stage's settings, those of its learner too; what means nothing there tells no runs apart."""
+
+
 @dataclasses.dataclass(frozen=True)
 class About:
     """The facts about a flag; `setting` explains them."""

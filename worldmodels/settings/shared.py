@@ -14,7 +14,16 @@ from worldmodels.core import plugins
 from worldmodels.core.errors import UserError
 from worldmodels.settings.environments import ask_for, record_of
 from worldmodels.settings.envspec import PARTS, Distractor, EnvSpec, Intensity, Part
-from worldmodels.settings.flags import Only, about_all, check_numbers, default_of, names_of, parts_of, setting
+from worldmodels.settings.flags import (
+    OF_STAGE_4,
+    Only,
+    about_all,
+    check_numbers,
+    default_of,
+    names_of,
+    parts_of,
+    setting,
+)
 from worldmodels.settings.models import named
 from worldmodels.settings.presets import check_preset, preset_of
 
@@ -25,8 +34,6 @@ COMPUTES = {"workers", "device", "ray", "deadline", "fresh", "dry_run"}
 """Settings that say how and where a command computes. They change no results, but --workers what V and M learn."""
 LIES = {"run", "data", "distractor_videos", "plugin"}
 """Settings that say where things lie."""
-DREAMT = Only("--dream", lambda asked: asked.dream)
-EVOLVED = Only("--learner cma-es", lambda asked: asked.learner == "cma-es")
 DCS = Only("--distractor dcs", lambda asked: asked.distractor == "dcs")
 
 
@@ -228,8 +235,8 @@ def plain(config: Any) -> dict[str, Any]:
     of dreams if it learns there."""
     values = dataclasses.asdict(config)
     values |= values.pop("model", {})
-    only = {name: about.only for name, about in about_all(config).items()}
-    idle = {name for name, when in only.items() if when in (EVOLVED, DREAMT) and not when.holds(config)}
+    only = {name: about.only for part in parts_of(config) for name, about in about_all(part).items()}
+    idle = {name for name, when in only.items() if when in OF_STAGE_4 and not when.holds(config)}
     return {name: _plain(value) for name, value in values.items() if name not in idle}
 
 

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from worldmodels.core.errors import UserError
 from worldmodels.settings.environments import record_of
-from worldmodels.settings.flags import Only, check_numbers, flag, setting
+from worldmodels.settings.flags import DREAMT, EPISODIC, EVOLVED, Only, check_numbers, flag, setting
 from worldmodels.settings.models import ActorSettings, MDNRNNSettings, MemorySettings, ModelSettings, VAESettings, named
-from worldmodels.settings.shared import DREAMT, EVOLVED, InPrecision, OnCluster, OnDevice, Stage
+from worldmodels.settings.shared import InPrecision, OnCluster, OnDevice, Stage
 
 MANY = 10_000_000  # steps or generations: what is more would not end
 TAKEN = Only("--from", lambda asked: asked.from_ != Path())
@@ -18,10 +18,6 @@ PLAYED = Only(
     "",
     lambda asked: asked.from_ == Path(),
     "{flag} is for episodes that are played; leave it out, or --from",
-)
-EPISODIC = Only(
-    "--learner cma-es, or ppo without --dream",
-    lambda asked: asked.learner == "cma-es" or (asked.learner == "ppo" and not asked.dream),
 )
 AWAKE = Only("", lambda asked: not asked.dream, "{flag} {given} is about the real environment; leave out --dream")
 
@@ -193,7 +189,7 @@ class ControllerConfig(InPrecision, OnDevice, OnCluster, Stage):
     start_from: Path = setting(Path())
     """A controller's folder, or a run that holds exactly one: C begins with its numbers instead of anew, in another
     world perhaps (evolved in dreams, now in reality). An actor's critic comes along as it was at its last update, if
-    the checkpoint lies beside."""
+    the checkpoint lies beside; else, with ppo, a new one first learns what the actor is paid."""
     or_from: tuple[Path, ...] = setting((), only=Only("--start-from", lambda asked: asked.start_from != Path()))
     """Other controllers: C begins with that of these and of --start-from which was paid most, in mean over the episodes
     that it played in --data."""
@@ -210,7 +206,7 @@ class ControllerConfig(InPrecision, OnDevice, OnCluster, Stage):
     """Real episodes of the final score. 0, with --dream: nothing real is played, for there may be no environment."""
     patience: int = setting(0, zero=True, most=MANY, only=AWAKE)
     """Steps on end without a positive reward after which an episode is given up while C learns in the real environment
-    (a car that has left the road); never in tests. 0: none is."""
+    (a car that has left the road); never in tests. Ppo takes it that such an episode pays nothing more. 0: none is."""
     sample_end: bool = setting(False, only=DREAMT)
     """End a dream with the predicted probability, calibrated, instead of as soon as M's termination logit is positive
     (the paper). An M that was trained briefly is seldom sure enough for that, and its dreams would hardly end."""
@@ -223,7 +219,8 @@ class ControllerConfig(InPrecision, OnDevice, OnCluster, Stage):
     """Each dream is a world of its own: this share of z and h is hidden from M in it, from its beginning to its end. M
     must have been trained with --dropout. The final score in dreams is that of M itself."""
     lockstep: int = setting(8, most=256)
-    """Real environments that one worker steps side by side."""
+    """Real environments that one worker steps side by side. In an update of ppo, --episodes / --lockstep workers find
+    work."""
     deadline: float = setting(
         900.0, free=True, only=Only("--workers above 0, or --ray", lambda asked: asked.workers > 0 or asked.ray != "")
     )

@@ -92,7 +92,7 @@ def imagined(path: Path, history: History, title: str, apart: bool = False) -> N
     """
     apart = apart and any("real_mean" in line for line in history)
     figure, axes = plt.subplots(2 + apart, figsize=(7.0, 9.0) if apart else (7.0, 6.5), squeeze=False, sharex=True)
-    tested, real, dreamt = axes[0, 0], axes[int(apart), 0], axes[-1, 0]
+    tested, real, expected = axes[0, 0], axes[int(apart), 0], axes[-1, 0]
     learnt_from = [(line["step"], line["episode_return"]) for line in history if "episode_return" in line]
     if learnt_from:
         tested.plot(*zip(*learnt_from, strict=True), color="C7", lw=0.8, label="learnt from")
@@ -101,10 +101,10 @@ def imagined(path: Path, history: History, title: str, apart: bool = False) -> N
     for name, label, style in (("return", "what came", "-"), ("value", "critic", ":")):
         points = [(line["step"], line[name]) for line in history if name in line]
         if points:
-            dreamt.plot(*zip(*points, strict=True), style, marker="o" if len(points) == 1 else "", label=label)
+            expected.plot(*zip(*points, strict=True), style, marker="o" if len(points) == 1 else "", label=label)
     tested.set(ylabel="return", title=title)
     real.set(ylabel="real return" if apart else "return")
-    dreamt.set(xlabel="update", ylabel="discounted return")
+    expected.set(xlabel="update", ylabel="discounted return")
     for each in axes[:, 0]:
         _legend_beside(each)
     _save(figure, path)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from worldmodels.settings.flags import setting
+from worldmodels.settings.flags import DREAMT, setting
 from worldmodels.settings.learners.base import ActorSettings
 
 
@@ -13,7 +13,7 @@ class PPOSettings(ActorSettings):
     """Proximal policy optimisation, in dreams that go on from update to update, or in real episodes."""
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "all": {"units": 128, "save_every": 10, "sample_end": True},
+        "all": {"units": 128, "save_every": 10, "sample_end": True, "episodes": 16},
         "tiny": {"updates": 80, "test_every": 80},
         "laptop": {"updates": 200, "test_every": 100},
         "paper": {"updates": 1000, "test_every": 50},
@@ -21,10 +21,10 @@ class PPOSettings(ActorSettings):
 
     SCALED: ClassVar[bool] = True
 
-    rows: int = setting(256, most=1_000_000)
-    """Dreams side by side. (In the real environment, --episodes.)"""
-    decisions: int = setting(32, most=100_000)
-    """Decisions of each row that an update learns from. (In the real environment, all.)"""
+    rows: int = setting(256, most=1_000_000, only=DREAMT)
+    """Dreams side by side. (In the real environment an update learns from --episodes whole ones.)"""
+    decisions: int = setting(32, most=100_000, only=DREAMT)
+    """Decisions of each dream that an update learns from."""
     hold: int = setting(4, most=1000)
     """Steps that a decision lasts while the actor learns, for choices drawn anew at every step would average out.
     Whoever acts later decides at every step."""

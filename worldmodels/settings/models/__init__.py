@@ -62,7 +62,7 @@ OURS = {
     "rssm": Model("memory", RSSMSettings, "worldmodels.models.recurrent:RSSMMemory"),
     "cma-es": Model("learner", ModelSettings, "worldmodels.evolution.cma_es:CMAES"),  # its flags are stage 4's own
     "actor-critic": Model("learner", ActorCriticSettings, "worldmodels.learners.actor_critic:ActorCritic"),
-    "ppo": Model("learner", PPOSettings, "worldmodels.learners.ppo:PPO"),
+    "ppo": Model("learner", PPOSettings, "worldmodels.learners.ppo_dreams:DreamPPO"),
 }
 
 
