@@ -115,6 +115,15 @@ def test_people_see_the_whole_picture_with_its_indicators() -> None:
     assert frame.shape[0] >= 400 and (frame[-20:] == 0).all(-1).any()
 
 
+def test_a_finished_lap_is_cut_short_and_no_end() -> None:
+    env = CarRacing()
+    env.reset(seed=0)
+    env._track.tile_visited_count = len(env._track.track)
+    *_, terminated, truncated, info = env.step(np.zeros(3, np.float32))
+    env.close()
+    assert info["lap_finished"] and (terminated, truncated) == (False, True)
+
+
 def test_it_truncates_after_a_thousand_steps() -> None:
     env = CarRacing()
     env.reset(seed=0)
