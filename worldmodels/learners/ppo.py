@@ -82,10 +82,16 @@ class PPO(Pair[PPOSettings]):
             steps = 0
             while steps < FITTING:
                 for rows in self._shuffled(len(feat), generator):
-                    self.descend("critic", self.critic.loss(self.actor.scaled(feat[rows]), returns[rows]).mean())
+                    self._judge_better(feat[rows], returns[rows])
                     steps += 1
         group["lr"] = self._settings.rates["critic"]
         self._fits = False
+
+    def _judge_better(self, feat: Tensor, returns: Tensor) -> Tensor:
+        """A gradient step of the critic, from features (N, F) and what came of them (N,). Returns its loss before."""
+        loss = self.critic.loss(self.actor.scaled(feat), returns).mean()
+        self.descend("critic", loss)
+        return loss
 
     def _gain(self, decided: Decided, lambda_: float) -> Tensor:
         """By how much decisions were better than expected, (T, B)."""
@@ -121,8 +127,7 @@ class PPO(Pair[PPOSettings]):
                 of_actor = near_loss(log_prob, before[rows], gain[rows], settings.near)
                 aim = of_actor - settings.entropy * entropy
                 self.descend("actor", aim)
-                of_critic = self.critic.loss(self.actor.scaled(feat[rows]), returns[rows]).mean()
-                self.descend("critic", of_critic)
+                of_critic = self._judge_better(feat[rows], returns[rows])
                 moved = (before[rows] - log_prob).mean()
                 lines.append(torch.stack([of_actor, of_critic, entropy, moved]).detach())
         means = torch.stack(lines).mean(0)
