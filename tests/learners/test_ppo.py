@@ -9,17 +9,35 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.learners.test_actor_critic import in_float64, two_hot, value, written_out
-from tests.learners.worlds import TINY_PPO, pond, ppo
+from tests.learners.test_actor_critic import BINS, in_float64, written_out
+from tests.learners.worlds import SIZE, TINY_PPO, Shore, pond, ppo
+from worldmodels.acting.actor import Actor
 from worldmodels.core import checkpoint, seeding
 from worldmodels.core.errors import UserError
 from worldmodels.learners.losses import near_loss
 from worldmodels.learners.ppo import Decided
 from worldmodels.learners.ppo_dreams import DreamPPO
 from worldmodels.learners.returns import advantages
+from worldmodels.models.base import Dreamed, State
 from worldmodels.settings.models import PPOSettings
 
 SIDES = ((-1.0, 0.0), (1.0, 0.0), (0.5, 1.0))
+VALUES = BINS.sign() * (BINS.abs().exp() - 1)
+
+
+def value(weights: dict[str, Tensor], x: Tensor) -> Tensor:
+    return torch.softmax(written_out(weights, x), -1) @ VALUES
+
+
+def two_hot(x: Tensor) -> Tensor:
+    """By the distance to each value, in gaps between the two that it lies between."""
+    weights = torch.zeros(*x.shape, len(VALUES), dtype=torch.float64)
+    for row, number in enumerate(x):
+        above = int((number > VALUES).sum())
+        gap = VALUES[above] - VALUES[above - 1]
+        weights[row, above] = (number - VALUES[above - 1]) / gap
+        weights[row, above - 1] = (VALUES[above] - number) / gap
+    return weights
 
 
 def made(settings: PPOSettings = TINY_PPO, choices: tuple = SIDES, longest: int = 1000) -> DreamPPO:
@@ -186,3 +204,22 @@ def test_a_gradient_that_is_no_number_is_told_of() -> None:
         next(learner.critic.parameters()).fill_(torch.nan)
     with pytest.raises(UserError, match=r"the gradient of the .* is not finite at update 0; try --fresh"):
         learner.update()
+
+
+class Wage(Shore):
+    """A shore that pays 1 at every step, for ever."""
+
+    def imagine(self, state: State, action: Tensor, noise: Tensor, tau: float = 1.0) -> Dreamed:
+        dreamt = super().imagine(state, action, noise, tau)
+        nothing = torch.zeros_like(dreamt.reward)
+        return Dreamed(dreamt.state, nothing + 1, nothing, nothing > 0)
+
+
+def test_a_new_critic_comes_to_what_is_paid_beyond_the_decisions_of_an_update(tmp_path: Path) -> None:
+    settings = dataclasses.replace(TINY_PPO, decisions=4, hold=1, batch_size=28)
+    learner = DreamPPO(Wage(), Actor(SIZE, 2, 8, 1), ("x",), settings, 3)  # type: ignore[arg-type]
+    learner.start_from(learner.params, tmp_path / "no-checkpoint")
+    assert learner._fittings == 8  # thrice ten steps, four at a time
+    learner._fit()
+    expected = float(learner.decide(seeding.generator(7)).value.median())
+    assert 7.5 < expected < 10.5  # of 10; what three times four steps pay is 7.2

@@ -15,6 +15,7 @@ TINY_PPO = PPOSettings(
     updates=4, rows=7, decisions=5, hold=3, units=8, layers=1, batch_size=35, epochs=1, learning_rate=1e-2, discount=0.9
 )
 SIZE = 3
+NEAR = slice(103, 152)  # of a critic's values, those between -43 and 43
 
 
 class Pond:
@@ -62,5 +63,8 @@ def ppo(settings: PPOSettings = TINY_PPO, choices: tuple = (), longest: int = 10
     torch.manual_seed(3)
     actor = Actor(SIZE, 2, settings.units, settings.layers, choices)
     made = DreamPPO(Shore(), actor, ("x",), settings, 3, longest=longest)  # type: ignore[arg-type]
-    torch.nn.init.normal_(made.critic.net[-1].weight, std=0.5)
+    last = made.critic.net[-1]
+    torch.nn.init.normal_(last.weight[NEAR], std=0.5)
+    torch.nn.init.constant_(last.bias, -40.0)
+    torch.nn.init.zeros_(last.bias[NEAR])
     return made

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worldmodels.models.heads import RewardHead, symexp, symlog, two_hot
+from worldmodels.models.heads import RewardHead, ValueHead, symexp, symlog, two_hot
 
 
 @given(st.floats(-1e4, 1e4))
@@ -44,3 +44,23 @@ def test_an_untrained_head_expects_nothing_and_is_unsure() -> None:
     head = RewardHead(6, 16, 2)
     assert torch.allclose(head(torch.randn(3, 6)), torch.zeros(3), atol=1e-5)
     assert torch.allclose(head.loss(torch.randn(3, 6), torch.ones(3)), torch.full((3,), float(np.log(255))), rtol=1e-4)
+
+
+def test_a_value_is_the_mean_of_what_is_held_likely() -> None:
+    head = ValueHead(1, 4, 0)
+    wanted = two_hot(torch.tensor([100.0, -3.0]), head.bins).mean(0)
+    with torch.no_grad():
+        head.net[-1].bias.copy_(wanted.clamp_min(1e-30).log())
+    assert float(head(torch.zeros(1, 1))) == pytest.approx(48.5, rel=1e-4)
+
+
+def test_a_values_loss_is_least_where_it_tells_the_return() -> None:
+    head = ValueHead(1, 4, 0)
+    optimizer = torch.optim.Adam(head.parameters(), 0.3)
+    returns = torch.tensor([20.0, 900.0]).repeat(8)
+    for _ in range(400):
+        loss = head.loss(torch.zeros(16, 1), returns).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert float(head(torch.zeros(1, 1))) == pytest.approx(460, rel=0.02)

@@ -50,6 +50,7 @@ class Pair(Generic[S]):
 
     unit = "update"
     finishes = True
+    judges: type[RewardHead] = RewardHead  # what its critic is
 
     def __init__(self, actor: Actor, settings: S, seed: int, device: torch.device) -> None:
         self.step = 0
@@ -59,7 +60,7 @@ class Pair(Generic[S]):
         self._seed = seed
         self._device = device
         self.actor = actor.to(self._device)
-        self.critic = RewardHead(actor.feat_size, settings.units, settings.layers).to(self._device)
+        self.critic = self.judges(actor.feat_size, settings.units, settings.layers).to(self._device)
         self.actor_optimizer = _adam(self.actor, settings.rates["actor"])
         self.critic_optimizer = _adam(self.critic, settings.rates["critic"])
 

@@ -16,9 +16,9 @@ from worldmodels.core.report import say
 from worldmodels.learners.losses import near_loss
 from worldmodels.learners.pair import Pair
 from worldmodels.learners.returns import advantages
+from worldmodels.models.heads import ValueHead
 from worldmodels.settings.learners.ppo import PPOSettings
 
-FITTED = 3  # times that an actor which is not new acts for a new critic, before it goes on
 FITTING = 300  # gradient steps of that critic, or more to the end of an epoch, each time
 FITTING_RATE = 1e-3  # their size
 
@@ -40,7 +40,9 @@ class PPO(Pair[PPOSettings]):
     """A Learner (evolution/learner.py), whatever the world is that it acts in."""
 
     log_every = 1
+    judges = ValueHead
     _fits = False  # whether a new critic is to learn before the first update
+    _fittings = 3  # times that an actor which is not new acts for it
 
     def decide(self, generator: torch.Generator) -> Decided:
         """Acts for an update: what that learns from, which depends on the generator and on what `state` tells."""
@@ -73,8 +75,8 @@ class PPO(Pair[PPOSettings]):
         """A new critic learns what an actor is paid that is not new, and would unlearn by one that expects nothing."""
         (group,) = self.critic_optimizer.param_groups
         group["lr"] = FITTING_RATE
-        say(f"the critic first learns what this actor is paid, from what it does in {FITTED} updates' time")
-        for again in range(FITTED):
+        say(f"the critic first learns what this actor is paid, from what it does in {self._fittings} updates' time")
+        for again in range(self._fittings):
             generator = seeding.generator(self._seed, "ppo", "critic", again)
             decided = self.decide(generator)
             feat = decided.feat.flatten(0, 1)

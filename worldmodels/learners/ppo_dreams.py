@@ -4,6 +4,7 @@ A dream tells how likely it was to end at every step, so returns count what was 
 chance had it: of a thousand steps one ends, and an actor that learnt from that one alone would learn from noise.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from worldmodels.models.worlds import in_worlds
 from worldmodels.settings.learners.ppo import PPOSettings
 
 SETTLING = 64  # decisions of chance, from which features are scaled
+FITTED_BEYOND = 3  # times the steps that a discount sees, for what a new critic leaves out to be a twentieth
+FITTED_AT_MOST = 20  # times
 STATE = schema.fields({}, step=schema.whole(0), dreams=schema.weights, age=schema.tensor("int64", None), **NETWORKS)
 """What `DreamPPO.state` is."""
 
@@ -70,6 +73,10 @@ class DreamPPO(PPO):
         self._shift = shift
         self._dropout = dropout
         self._longest = longest
+        # What comes after an update's decisions a critic only learns from what it expects there itself.
+        beyond = FITTED_BEYOND / max(1 - settings.discount, 1e-9)
+        times = math.ceil(beyond / (settings.decisions * settings.hold))
+        self._fittings = min(max(self._fittings, times), FITTED_AT_MOST)
         self._midway = midway
         self._age = torch.zeros(settings.rows, dtype=torch.long)
         generator = seeding.generator(seed, "ppo", "begin")

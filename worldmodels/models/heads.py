@@ -104,6 +104,27 @@ class RewardHead(nn.Module):
         return -(wanted * F.log_softmax(self.net(feat).float(), -1)).sum(-1)
 
 
+class ValueHead(RewardHead):
+    """The same, whose value is the mean of what it holds likely (DreamerV3, Hafner et al. 2025: symexp two-hot).
+
+    The mean of symlogs is nearer to 0 than that wherever returns differ, the more so the more they do.
+    """
+
+    def __init__(self, inputs: int, units: int, layers: int) -> None:
+        super().__init__(inputs, units, layers)
+        self.bins = symexp(self.bins)
+
+    def forward(self, feat: Tensor) -> Tensor:
+        """The expected return (...,) after features (..., F)."""
+        probs = torch.softmax(self.net(feat).float(), -1)
+        return (probs * self.bins).sum(-1)
+
+    def loss(self, feat: Tensor, reward: Tensor, *others: Tensor) -> Tensor:
+        """Cross-entropy with the two values beside `reward`, (...,); with those beside each of `others` added."""
+        wanted = sum(two_hot(value.float(), self.bins) for value in (reward, *others))
+        return -(wanted * F.log_softmax(self.net(feat).float(), -1)).sum(-1)
+
+
 def two_hot(x: Tensor, bins: Tensor) -> Tensor:
     """x (...,) as weights (..., N) on the two bins beside it, whose weighted mean is x (clipped to the bins' range)."""
     x = x.clamp(bins[0], bins[-1])

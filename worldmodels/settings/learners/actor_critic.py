@@ -26,11 +26,6 @@ class ActorCriticSettings(ActorSettings):
     """States of each such dream, that of a real episode with which it begins among them."""
     starts: int = setting(16_384, most=10_000_000)
     """Moments of real episodes, drawn from the rollouts once, that these dreams begin at."""
-    learning_rate: float = setting(3e-5)
-    """Adam's step size."""
-    critic_learning_rate: float = setting(0.0, zero=True)
-    """Adam's step size of the critic, if it is another. A critic begins at 0, and what it says of a state is worth
-    something to the actor only once it has come near to its true values. 0: as --learning-rate (the authors)."""
     max_norm: float = setting(100.0)
     """The gradient of each as a whole is scaled down to this norm."""
     discount: float = setting(0.997, most=1.0)
@@ -39,8 +34,3 @@ class ActorCriticSettings(ActorSettings):
     """How far returns trust what is dreamt, over what the critic expects: 1 to the end of the dream, 0 for one step."""
     entropy: float = setting(3e-4, zero=True)
     """What a nat of the actor's entropy is worth, so that it goes on trying."""
-
-    @property
-    def rates(self) -> dict[str, float]:
-        """Adam's step sizes."""
-        return {"actor": self.learning_rate, "critic": self.critic_learning_rate or self.learning_rate}

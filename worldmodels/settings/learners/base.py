@@ -26,3 +26,13 @@ class ActorSettings(ModelSettings):
     where the record lists them, else numbers."""
     save_every: int = setting(500, free=True)
     """Updates between checkpoints."""
+    learning_rate: float = setting(3e-5)
+    """Adam's step size."""
+    critic_learning_rate: float = setting(0.0, zero=True)
+    """Adam's step size of the critic, if it is another. A critic begins at 0, and what it says of a state is worth
+    something to the actor only once it has come near to its true values. 0: as --learning-rate."""
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Adam's step sizes."""
+        return {"actor": self.learning_rate, "critic": self.critic_learning_rate or self.learning_rate}

@@ -13,7 +13,7 @@ class PPOSettings(ActorSettings):
     """Proximal policy optimisation, in dreams that go on from update to update, or in real episodes."""
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "all": {"units": 128, "save_every": 10, "sample_end": True, "episodes": 16},
+        "all": {"units": 128, "save_every": 10, "sample_end": True, "episodes": 16, "critic_learning_rate": 1e-3},
         "tiny": {"updates": 80, "test_every": 80},
         "laptop": {"updates": 200, "test_every": 100},
         "paper": {"updates": 1000, "test_every": 50},
@@ -44,8 +44,3 @@ class PPOSettings(ActorSettings):
     """How far returns trust what came, over what the critic expects: 1 to the end of it, 0 for one decision."""
     entropy: float = setting(0.01, zero=True)
     """What a nat of the actor's entropy is worth, so that it goes on trying."""
-
-    @property
-    def rates(self) -> dict[str, float]:
-        """Adam's step sizes."""
-        return {"actor": self.learning_rate, "critic": self.learning_rate}
