@@ -14,7 +14,7 @@ from worldmodels.core.errors import UserError
 from worldmodels.evolution.evaluators import BlindTask
 from worldmodels.settings.commands import ProbeConfig
 from worldmodels.settings.envspec import EnvSpec
-from worldmodels.stages.probe import features, play, probe
+from worldmodels.stages.probe import _too_few, features, play, probe
 
 
 @pytest.mark.parametrize(("env", "names"), [
@@ -63,6 +63,8 @@ def test_the_command_compares_runs_and_leaves_table_and_plot(
     assert found["a: code"]["place"] != found["a: code, nonlinear"]["place"]
     record = json.loads((tmp_path / "a/probe.json").read_text())
     assert record["r2"]["a: code"]["place"] == list(found["a: code"]["place"]) and record["episodes"] == 8
+    assert list(record["r2_by_half"]) == [f"{run}: {kind}" for run in "ab" for kind in ("code", "z c h")]
+    assert record["r2_by_half"]["a: code"]["place"] != record["r2"]["a: code"]["place"]
     assert (tmp_path / "a/probe.png").read_bytes()[:4] == b"\x89PNG"
     told = capsys.readouterr().out
     assert "R² of a linear probe and of a nonlinear one, doom" in told
@@ -73,6 +75,14 @@ def test_the_command_compares_runs_and_leaves_table_and_plot(
     (tmp_path / "c/a").symlink_to(tmp_path / "b")
     twins = (tmp_path / "a", tmp_path / "c/a")  # named alike: told apart by their paths
     assert len(probe(ProbeConfig(run=twins, episodes=8, workers=0, policy="held", max_steps=60))) == 8
+
+
+def test_too_few_episodes_to_fit_on_are_told_of() -> None:
+    half = {"v: code": {"limbs": (0.20, 0.1), "reward": (0.9, 0.1)}, "v: h": {"limbs": (0.30, 0.1)}}
+    whole = {"v: code": {"limbs": (0.24, 0.1), "reward": (0.5, 0.1)}, "v: h": {"limbs": (0.32, 0.1)}}
+    (told,) = _too_few(whole | {"v: code, nonlinear": whole["v: code"]}, half)
+    assert "find less (v: code), so more --episodes would find more" in told
+    assert _too_few(half, half) == []
 
 
 def test_v_is_probed_alone_where_there_is_no_m(world: World, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ from worldmodels.stages.regression import READERS, Truth, r_squared
 from worldmodels.workers.local import Workers
 
 GROUP = 4  # episodes per worker's task
+UNSEEN = 0.03  # of R² that the second half of the fitted episodes adds, from which on a third would add, too
 
 Results = dict[str, dict[str, tuple[float, float]]]
 """column -> quantity -> (R², half width of its interval)"""
@@ -74,6 +75,8 @@ def probe(config: ProbeConfig) -> Results:
     truth = [seen.truth for seen in fitted]
     truth_of_scored = [seen.truth for seen in scored]
     results: Results = {}
+    halves: Results = {}
+    half = config.episodes // 2
     for subject in subjects:
         fit_on = subject.look(fitted, config.seed)
         score_on = subject.look(scored, config.seed)
@@ -81,7 +84,9 @@ def probe(config: ProbeConfig) -> Results:
             for reader, read in READERS.items():
                 name = f"{subject.name}: {kind}{reader}"
                 results[name] = r_squared(feats, score_on[kind], truth, truth_of_scored, config.seed, read)
-    _report(config, spec, policy, results, _frames(scored))
+            name = f"{subject.name}: {kind}"
+            halves[name] = r_squared(feats[:half], score_on[kind], truth[:half], truth_of_scored, config.seed)
+    _report(config, spec, policy, results, halves, _frames(scored))
     return results
 
 
@@ -238,7 +243,9 @@ def _frames(scored: list[Seen]) -> dict[str, int]:
     }
 
 
-def _report(config: ProbeConfig, spec: EnvSpec, policy: str, results: Results, frames: dict[str, int]) -> None:
+def _report(
+    config: ProbeConfig, spec: EnvSpec, policy: str, results: Results, halves: Results, frames: dict[str, int]
+) -> None:
     quantities = list(next(iter(results.values())))
     about = f"{config.episodes} episodes of the {policy} policy to fit, {config.episodes} to score, ± 95 %"
     title = f"R² of a linear probe and of a nonlinear one, {spec.label}; {about}"
@@ -246,9 +253,10 @@ def _report(config: ProbeConfig, spec: EnvSpec, policy: str, results: Results, f
     chart = folder / "probe.png"
     files.sweep(folder)
     record = Record(folder / "probe.json", "probe", config)
-    record.table(title, *_cells(results, quantities, frames))
+    record.table(title, *_cells(results, halves, quantities, frames))
     if left_out := [name for name in frames if name not in quantities]:
         record.note(f"note: not scored, for it does not vary or is too rare: {', '.join(left_out)}")
+    record.note(*_too_few(results, halves))
     plots.grouped(chart, results, f"What a probe finds, {spec.label}", "R²")
     record.plot(chart, "R² of a map from features to the true state")
     say(paths(table=record.path, plot=chart))
@@ -259,17 +267,40 @@ def _report(config: ProbeConfig, spec: EnvSpec, policy: str, results: Results, f
         seed=config.seed,
         frames=frames,
         r2=results,
+        r2_by_half=halves,
     )
     pages.close(record, folder)
 
 
-def _cells(results: Results, quantities: list[str], frames: dict[str, int]) -> tuple[list[str], list[list[str]]]:
+def _of_state(result: dict[str, tuple[float, float]]) -> float:
+    """R² of all quantities but the reward, in mean."""
+    return float(np.mean([score for name, (score, _) in result.items() if name != "reward"]))
+
+
+def _too_few(results: Results, halves: Results) -> list[str]:
+    """Of whom more episodes would find more: what is told of them is no measure of what they do not know."""
+    gains = {name: _of_state(results[name]) - _of_state(by_half) for name, by_half in halves.items()}
+    growing = [name for name, gain in gains.items() if gain > UNSEEN]
+    if not growing:
+        return []
+    return [
+        f"note: half of these episodes to fit on find less ({', '.join(growing)}), so more --episodes would find more:"
+        " this tells what is known at least, and no more than that"
+    ]
+
+
+def _cells(
+    results: Results, halves: Results, quantities: list[str], frames: dict[str, int]
+) -> tuple[list[str], list[list[str]]]:
     """Header and rows; whatever there is more of goes down."""
-    rows = [["", *quantities, "mean but reward"], ["frames scored", *(str(frames[name]) for name in quantities), ""]]
+    rows = [
+        ["", *quantities, "mean but reward", "by half to fit"],
+        ["frames scored", *(str(frames[name]) for name in quantities), "", ""],
+    ]
     for series, result in results.items():
-        state = np.mean([score for name, (score, _) in result.items() if name != "reward"])
         scores = [f"{score:.3f} ± {width:.3f}" for score, width in result.values()]
-        rows.append([series, *scores, f"{state:.3f}"])
+        by_half = f"{_of_state(halves[series]):.3f}" if series in halves else ""
+        rows.append([series, *scores, f"{_of_state(result):.3f}", by_half])
     if len(rows[0]) > len(rows):
         rows = [list(column) for column in zip(*rows, strict=True)]
     header, *others = rows
