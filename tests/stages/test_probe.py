@@ -14,7 +14,8 @@ from worldmodels.core.errors import UserError
 from worldmodels.evolution.evaluators import BlindTask
 from worldmodels.settings.commands import ProbeConfig
 from worldmodels.settings.envspec import EnvSpec
-from worldmodels.stages.probe import _too_few, features, play, probe
+from worldmodels.stages.probe import Seen, _too_few, features, pictures, play, probe
+from worldmodels.stages.regression import r_squared
 
 
 @pytest.mark.parametrize(("env", "names"), [
@@ -58,12 +59,12 @@ def test_the_command_compares_runs_and_leaves_table_and_plot(
         ProbeConfig(run=(tmp_path / "a", tmp_path / "b"), episodes=8, workers=0, policy="held", max_steps=200)
     )
     kinds = ["code", "code, nonlinear", "z c h", "z c h, nonlinear"]
-    assert list(found) == [f"{run}: {kind}" for run in "ab" for kind in kinds]
+    assert list(found) == [f"{run}: {kind}" for run in "ab" for kind in kinds] + ["pictures"]
     assert all(found[f"a: {kind}"] == found[f"b: {kind}"] for kind in kinds)
     assert found["a: code"]["place"] != found["a: code, nonlinear"]["place"]
     record = json.loads((tmp_path / "a/probe.json").read_text())
     assert record["r2"]["a: code"]["place"] == list(found["a: code"]["place"]) and record["episodes"] == 8
-    assert list(record["r2_by_half"]) == [f"{run}: {kind}" for run in "ab" for kind in ("code", "z c h")]
+    assert list(record["r2_by_half"]) == [f"{run}: {kind}" for run in "ab" for kind in ("code", "z c h")] + ["pictures"]
     assert record["r2_by_half"]["a: code"]["place"] != record["r2"]["a: code"]["place"]
     assert (tmp_path / "a/probe.png").read_bytes()[:4] == b"\x89PNG"
     told = capsys.readouterr().out
@@ -74,7 +75,26 @@ def test_the_command_compares_runs_and_leaves_table_and_plot(
     (tmp_path / "c").mkdir()
     (tmp_path / "c/a").symlink_to(tmp_path / "b")
     twins = (tmp_path / "a", tmp_path / "c/a")  # named alike: told apart by their paths
-    assert len(probe(ProbeConfig(run=twins, episodes=8, workers=0, policy="held", max_steps=60))) == 8
+    assert len(probe(ProbeConfig(run=twins, episodes=8, workers=0, policy="held", max_steps=60))) == 9
+
+
+def test_pictures_are_a_yardstick() -> None:
+    """A bar wanders over them: of where it is, its main directions tell, and they are no other frames'."""
+    rng = np.random.default_rng(0)
+    episodes = []
+    for _ in range(6):
+        place = rng.integers(0, 56, 80)
+        obs = np.zeros((80, 64, 64, 3), np.uint8)
+        for frame, at in zip(obs, place, strict=True):
+            frame[:, at : at + 8] = 200
+        truth = {"place": place[:, None].astype(np.float32), "reward": np.zeros((80, 1), np.float32)}
+        episodes.append(Seen(obs, np.zeros((79, 1), np.float32), truth))
+    fit_on, score_on = pictures(episodes[:4], episodes[4:], seed=3)
+    assert fit_on[0].shape == (80, 128) and fit_on[0].dtype == np.float32
+    found = r_squared(fit_on, score_on, [e.truth for e in episodes[:4]], [e.truth for e in episodes[4:]], 0)
+    assert found["place"][0] > 0.9
+    again, _ = pictures(episodes[:4], episodes[:1], seed=3)
+    assert all(np.array_equal(one, other) for one, other in zip(fit_on, again, strict=True))
 
 
 def test_too_few_episodes_to_fit_on_are_told_of() -> None:
@@ -90,9 +110,9 @@ def test_v_is_probed_alone_where_there_is_no_m(world: World, tmp_path: Path) -> 
     shutil.copytree(world.run / "vision", young / "vision")
     asked = {"episodes": 8, "workers": 0, "policy": "held", "max_steps": 60}
     alone = probe(ProbeConfig(run=(young,), **asked))
-    assert list(alone) == ["young: code", "young: code, nonlinear"]
+    assert list(alone) == ["young: code", "young: code, nonlinear", "pictures"]
     both = probe(ProbeConfig(run=(young, world.run), **asked))
-    assert len(both) == 6 and both["young: code"] == alone["young: code"]
+    assert len(both) == 7 and both["young: code"] == alone["young: code"]
     with_m = both[f"{world.run.name}: code"]
     assert with_m["fireballs"] == pytest.approx(alone["young: code"]["fireballs"], abs=1e-3)
     told = "--inputs z h are features of an M, and .*young/memory/model.safetensors does not exist"

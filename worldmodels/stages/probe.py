@@ -7,6 +7,7 @@ this way without evolving a controller for each, and a V before there is an M.
 """
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,12 @@ from worldmodels.settings.presets import preset_of, usual_steps
 from worldmodels.settings.stages import CollectConfig
 from worldmodels.show import pages, plots
 from worldmodels.show.record import Record
-from worldmodels.stages.regression import READERS, Truth, r_squared
+from worldmodels.stages.regression import READERS, Truth, linear, r_squared
 from worldmodels.workers.local import Workers
 
 GROUP = 4  # episodes per worker's task
+DIRECTIONS = 128  # of pictures, in which they vary most
+PICTURES = "pictures"  # the row that tells what is to be found in these
 UNSEEN = 0.03  # of R² that the second half of the fitted episodes adds, from which on a third would add, too
 
 Results = dict[str, dict[str, tuple[float, float]]]
@@ -77,15 +80,11 @@ def probe(config: ProbeConfig) -> Results:
     results: Results = {}
     halves: Results = {}
     half = config.episodes // 2
-    for subject in subjects:
-        fit_on = subject.look(fitted, config.seed)
-        score_on = subject.look(scored, config.seed)
-        for kind, feats in fit_on.items():
-            for reader, read in READERS.items():
-                name = f"{subject.name}: {kind}{reader}"
-                results[name] = r_squared(feats, score_on[kind], truth, truth_of_scored, config.seed, read)
-            name = f"{subject.name}: {kind}"
-            halves[name] = r_squared(feats[:half], score_on[kind], truth[:half], truth_of_scored, config.seed)
+    for name, (fit_on, score_on) in _shown(subjects, fitted, scored, config.seed):
+        readers = {"": linear} if name == PICTURES else READERS  # what all pixels hold, folded up, says nothing
+        for reader, read in readers.items():
+            results[name + reader] = r_squared(fit_on, score_on, truth, truth_of_scored, config.seed, read)
+        halves[name] = r_squared(fit_on[:half], score_on, truth[:half], truth_of_scored, config.seed)
     _report(config, spec, policy, results, halves, _frames(scored))
     return results
 
@@ -105,6 +104,43 @@ class Subject:
             return {"code": _codes(self.sees, see(self.sees, episodes, self.device))}
         kinds = {"code": ("code",), " ".join(self.inputs): self.inputs}
         return dict(zip(kinds, features(self.sees, episodes, tuple(kinds.values()), seed), strict=True))
+
+
+def _shown(
+    subjects: list[Subject], fitted: list[Seen], scored: list[Seen], seed: int
+) -> Iterator[tuple[str, tuple[list[np.ndarray], list[np.ndarray]]]]:
+    """What is to be read, by its name: of the fitted episodes and of the scored, (T+1, F) each."""
+    for subject in subjects:
+        fit_on = subject.look(fitted, seed)
+        score_on = subject.look(scored, seed)
+        for kind, feats in fit_on.items():
+            yield f"{subject.name}: {kind}", (feats, score_on[kind])
+    yield PICTURES, pictures(fitted, scored, seed)
+
+
+def pictures(fitted: list[Seen], scored: list[Seen], seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The frames of episodes themselves, grey and half as large, in the directions in which the fitted ones vary most.
+
+    A yardstick: features that tell no more than this tell nothing that a reader of pixels would not find.
+
+    Returns:
+        Of both, per episode, float32 (T+1, at most 128).
+    """
+    from sklearn.decomposition import PCA  # late: only the probe needs it
+
+    grey = [[_grey(seen.obs) for seen in episodes] for episodes in (fitted, scored)]
+    frames = np.concatenate(grey[0])
+    luck = integer(seed, "probe pictures") % 2**32
+    main = PCA(min(DIRECTIONS, *frames.shape), svd_solver="randomized", random_state=luck).fit(frames)
+    fit_on, score_on = ([main.transform(x).astype(np.float32) for x in episodes] for episodes in grey)
+    return fit_on, score_on
+
+
+def _grey(obs: np.ndarray) -> np.ndarray:
+    """uint8 (T+1, 64, 64, 3) -> float32 (T+1, 1024)."""
+    grey = torch.from_numpy(obs).float().mean(-1, keepdim=True).movedim(-1, 1)
+    found: np.ndarray = torch.nn.functional.avg_pool2d(grey, 2).flatten(1).numpy()
+    return found
 
 
 def _subject(config: ProbeConfig, run: Path, name: str, spec: EnvSpec) -> Subject:
@@ -280,7 +316,7 @@ def _of_state(result: dict[str, tuple[float, float]]) -> float:
 def _too_few(results: Results, halves: Results) -> list[str]:
     """Of whom more episodes would find more: what is told of them is no measure of what they do not know."""
     gains = {name: _of_state(results[name]) - _of_state(by_half) for name, by_half in halves.items()}
-    growing = [name for name, gain in gains.items() if gain > UNSEEN]
+    growing = [name for name, gain in gains.items() if gain > UNSEEN and name != PICTURES]
     if not growing:
         return []
     return [
