@@ -94,14 +94,22 @@ class RewardHead(nn.Module):
     def forward(self, feat: Tensor) -> Tensor:
         """The expected reward (...,) after features (..., F)."""
         probs = torch.softmax(self.net(feat).float(), -1)
-        return symexp((probs * self.bins).sum(-1))
+        return self._told((probs * self.bins).sum(-1))
 
     def loss(self, feat: Tensor, reward: Tensor, *others: Tensor) -> Tensor:
-        """Cross-entropy with the two bins beside symlog(reward), (...,); with those of `others` added, if there are."""
-        wanted = two_hot(symlog(reward.float()), self.bins)
+        """Cross-entropy with the two bins beside the reward, (...,); with those of `others` added, if there are."""
+        wanted = two_hot(self._among_bins(reward.float()), self.bins)
         for other in others:
-            wanted = wanted + two_hot(symlog(other.float()), self.bins)
+            wanted = wanted + two_hot(self._among_bins(other.float()), self.bins)
         return -(wanted * F.log_softmax(self.net(feat).float(), -1)).sum(-1)
+
+    def _among_bins(self, reward: Tensor) -> Tensor:
+        """Where a reward lies on the line of bins."""
+        return symlog(reward)
+
+    def _told(self, mean: Tensor) -> Tensor:
+        """The reward that a place on that line stands for."""
+        return symexp(mean)
 
 
 class ValueHead(RewardHead):
@@ -114,15 +122,11 @@ class ValueHead(RewardHead):
         super().__init__(inputs, units, layers)
         self.bins = symexp(self.bins)
 
-    def forward(self, feat: Tensor) -> Tensor:
-        """The expected return (...,) after features (..., F)."""
-        probs = torch.softmax(self.net(feat).float(), -1)
-        return (probs * self.bins).sum(-1)
+    def _among_bins(self, reward: Tensor) -> Tensor:
+        return reward
 
-    def loss(self, feat: Tensor, reward: Tensor, *others: Tensor) -> Tensor:
-        """Cross-entropy with the two values beside `reward`, (...,); with those beside each of `others` added."""
-        wanted = sum(two_hot(value.float(), self.bins) for value in (reward, *others))
-        return -(wanted * F.log_softmax(self.net(feat).float(), -1)).sum(-1)
+    def _told(self, mean: Tensor) -> Tensor:
+        return mean
 
 
 def two_hot(x: Tensor, bins: Tensor) -> Tensor:

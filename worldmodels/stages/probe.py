@@ -7,7 +7,7 @@ this way without evolving a controller for each, and a V before there is an M.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -308,14 +308,15 @@ def _report(
     pages.close(record, folder)
 
 
-def _of_state(result: dict[str, tuple[float, float]]) -> float:
-    """R² of all quantities but the reward, in mean."""
-    return float(np.mean([score for name, (score, _) in result.items() if name != "reward"]))
+def _of_state(result: dict[str, tuple[float, float]], alike: Iterable[str] = ()) -> float:
+    """R² of all quantities but the reward, in mean; of those `alike` only, if some are named."""
+    names = set(result) & set(alike or result) - {"reward"}
+    return float(np.mean([result[name][0] for name in result if name in names]))
 
 
 def _too_few(results: Results, halves: Results) -> list[str]:
     """Of whom more episodes would find more: what is told of them is no measure of what they do not know."""
-    gains = {name: _of_state(results[name]) - _of_state(by_half) for name, by_half in halves.items()}
+    gains = {name: _of_state(results[name], by_half) - _of_state(by_half) for name, by_half in halves.items()}
     growing = [name for name, gain in gains.items() if gain > UNSEEN and name != PICTURES]
     if not growing:
         return []
